@@ -1,0 +1,1 @@
+//! How a network runs: spikes are events.

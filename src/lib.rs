@@ -1,0 +1,18 @@
+//! Spiking neural networks whose hidden weights are random and frozen: simulate, train, measure.
+#![deny(unsafe_code)]
+
+pub mod bench;
+pub mod cli;
+pub mod data;
+pub mod engine;
+pub mod error;
+pub mod experiment;
+pub mod learn;
+pub mod progress;
+pub mod report;
+pub mod rng;
+pub mod snn;
+pub mod tensor;
+pub mod units;
+
+pub use error::{Error, Result};

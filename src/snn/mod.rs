@@ -1,0 +1,14 @@
+//! What a network is: populations of neurons, projections between them, and the random numbers they are drawn from.
+
+pub mod connect;
+pub mod init;
+pub mod network;
+pub mod neuron;
+pub mod neurons;
+pub mod weights;
+
+pub use connect::Rule;
+pub use init::Init;
+pub use network::{Network, Pop, Population, Projection};
+pub use neuron::{Neuron, Param, StateSpec};
+pub use weights::{Conv2d, Values, Weights};
