@@ -1,0 +1,268 @@
+//! What an experiment means: every value in its range, every name known. All findings are reported together.
+
+use super::config::{Config, Connect, Encode, Gain, Neuron, Record, Shape, Solver, Train, Weights};
+use super::diagnose::{Places, Source, suggestion};
+use crate::error::{Problem, Result};
+
+/// The newest schema that this program reads.
+pub const SCHEMA: u32 = 1;
+
+/// Reads and checks an experiment.
+///
+/// # Errors
+/// [`crate::Error::Config`] with every mistake.
+pub fn load(source: &Source) -> Result<Config> {
+    let (config, places) = source.parse()?;
+    let mut check = Check { problems: vec![], places: &places };
+    check.config(&config);
+    if check.problems.is_empty() { Ok(config) } else { Err(source.fail(check.problems)) }
+}
+
+struct Check<'a> {
+    problems: Vec<Problem>,
+    places: &'a Places,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, path: &str, message: String, help: Option<String>) {
+        self.problems.push(Problem { message, span: self.places.of(path), help });
+    }
+
+    fn range(&mut self, path: &str, value: f64, ok: bool, expected: &str) {
+        if !ok || !value.is_finite() {
+            self.wrong(path, format!("`{path}` is {value}"), Some(format!("it must be {expected}")));
+        }
+    }
+
+    fn positive(&mut self, path: &str, value: usize) {
+        if value == 0 {
+            self.wrong(path, format!("`{path}` is 0"), Some("it must be at least 1".into()));
+        }
+    }
+
+    fn known(&mut self, path: &str, name: &str, names: &[&str]) {
+        if !names.contains(&name) {
+            self.wrong(path, format!("there is no population `{name}`"), suggestion(name, names));
+        }
+    }
+
+    fn config(&mut self, config: &Config) {
+        if config.schema != SCHEMA {
+            let help = format!("this program reads schema {SCHEMA}");
+            self.wrong("schema", format!("schema {} is not known", config.schema), Some(help));
+        }
+        if config.name.is_empty() || config.name.contains(['/', '\\']) || config.name.starts_with('.') {
+            let help = "a name becomes a folder: letters, digits, `-`, `_`";
+            self.wrong("name", format!("`{}` is no name", config.name), Some(help.into()));
+        }
+        self.device(&config.run.device);
+        self.data(config);
+        self.encode(&config.encode);
+        let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
+        for (name, population) in &config.population {
+            self.population(name, population, config);
+        }
+        if !config.population.values().any(|population| population.neuron == Neuron::Input) {
+            let help = "one population needs `neuron = \"input\"`";
+            self.wrong("population", "no population takes the samples".into(), Some(help.into()));
+        }
+        for (name, projection) in &config.projection {
+            self.projection(name, projection, &names);
+        }
+        self.features(config, &names);
+        self.train(config);
+        self.positive("eval.repeat", config.eval.repeat);
+        if let Some(accuracy) = config.eval.expect_accuracy {
+            self.range("eval.expect_accuracy", accuracy, (0.0..=1.0).contains(&accuracy), "a fraction from 0 to 1");
+        }
+        for (key, values) in &config.sweep {
+            if values.is_empty() {
+                self.wrong(&format!("sweep.{key}"), format!("no values for `{key}`"), None);
+            }
+        }
+    }
+
+    fn device(&mut self, device: &str) {
+        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+        if !numbered && !["auto", "cpu", "cuda"].contains(&device) {
+            let help = "expected `auto`, `cpu`, `cuda` or `cuda:N`";
+            self.wrong("run.device", format!("unknown device `{device}`"), Some(help.into()));
+        }
+    }
+
+    fn data(&mut self, config: &Config) {
+        match (&config.data.dataset, &config.data.path) {
+            (Some(_), Some(_)) => {
+                let help = "give one of them";
+                self.wrong("data.path", "both `dataset` and `path` are given".into(), Some(help.into()));
+            }
+            (None, None) => {
+                let help = "give `dataset`, a name from `ransnn data list`, or `path`";
+                self.wrong("data", "no data".into(), Some(help.into()));
+            }
+            _ => {}
+        }
+        let share = config.data.test_share;
+        self.range("data.test_share", share, share > 0.0 && share < 1.0, "between 0 and 1");
+        if config.eval.on == super::config::On::Validation && config.data.validation == 0 {
+            let help = "say how many samples: `data.validation = 10000`";
+            self.wrong("eval.on", "no samples are held out for validation".into(), Some(help.into()));
+        }
+    }
+
+    fn encode(&mut self, encode: &Encode) {
+        match *encode {
+            Encode::Constant { steps } => self.positive("encode.constant.steps", steps),
+            Encode::Latency { steps } => self.positive("encode.latency.steps", steps),
+            Encode::Poisson { steps, dt_ms, max_rate_hz } => {
+                self.positive("encode.poisson.steps", steps);
+                self.range("encode.poisson.dt_ms", dt_ms, dt_ms > 0.0, "more than 0");
+                let p = max_rate_hz * dt_ms / 1000.0;
+                let expected = "above 0 and at most one spike a step (1000 / dt_ms)";
+                self.range("encode.poisson.max_rate_hz", max_rate_hz, p > 0.0 && p <= 1.0, expected);
+            }
+        }
+    }
+
+    fn population(&mut self, name: &str, population: &super::config::Population, config: &Config) {
+        if population.shape.dims().contains(&0) {
+            self.wrong(&format!("population.{name}.shape"), format!("population `{name}` has no neurons"), None);
+        }
+        let Neuron::Lif(lif) = &population.neuron else { return };
+        let path = format!("population.{name}.neuron.lif");
+        match (lif.beta, lif.tau_mem_ms) {
+            (Some(beta), None) => {
+                let ok = (0.0..=1.0).contains(&beta);
+                self.range(&format!("{path}.beta"), beta, ok, "from 0 (no memory) to 1 (no leak)");
+            }
+            (None, Some(tau)) => {
+                self.range(&format!("{path}.tau_mem_ms"), tau, tau > 0.0, "a time above 0");
+            }
+            (Some(_), Some(_)) => self.wrong(&path, "both `beta` and `tau_mem_ms` are given".into(), None),
+            (None, None) => {
+                let help = "give `beta` (factor per step) or `tau_mem_ms`";
+                self.wrong(&path, format!("the leak of `{name}` is not given"), Some(help.into()));
+            }
+        }
+        self.range(&format!("{path}.threshold"), lif.threshold, lif.threshold > 0.0, "more than 0");
+        if !config.projection.values().any(|projection| projection.to == name) {
+            let help = format!("add a projection with `to = \"{name}\"`, or remove the population");
+            self.wrong(&format!("population.{name}"), format!("nothing projects to `{name}`"), Some(help));
+        }
+    }
+
+    fn projection(&mut self, name: &str, projection: &super::config::Projection, names: &[&str]) {
+        let path = format!("projection.{name}");
+        self.known(&format!("{path}.from"), &projection.from, names);
+        self.known(&format!("{path}.to"), &projection.to, names);
+        match projection.connect {
+            Connect::FixedProbability { p } => {
+                let ok = (0.0..=1.0).contains(&p);
+                self.range(&format!("{path}.connect.fixed-probability.p"), p, ok, "a probability from 0 to 1");
+            }
+            Connect::FixedInDegree { k } => self.positive(&format!("{path}.connect.fixed-in-degree.k"), k),
+            Connect::Conv2d { kernel, stride, .. } => {
+                self.positive(&format!("{path}.connect.conv2d.kernel"), kernel);
+                self.positive(&format!("{path}.connect.conv2d.stride"), stride);
+            }
+            Connect::LocalFields { min, max } => {
+                self.positive(&format!("{path}.connect.local-fields.min"), min);
+                if max < min {
+                    self.wrong(&format!("{path}.connect.local-fields.max"), format!("`max` {max} is below `min` {min}"), None);
+                }
+            }
+            Connect::Dense | Connect::OneToOne => {}
+        }
+        self.weights(&format!("{path}.weights"), &projection.weights);
+        if let Some(bias) = &projection.bias {
+            self.weights(&format!("{path}.bias"), bias);
+        }
+        if let Some(share) = projection.excitatory_share {
+            self.range(&format!("{path}.excitatory_share"), share, share > 0.0 && share < 1.0, "between 0 and 1");
+        }
+        match projection.gain {
+            Gain::Fixed(gain) => self.range(&format!("{path}.gain"), gain, true, "a number"),
+            Gain::RmsDrive(rms) => self.range(&format!("{path}.gain.rms-drive"), rms, rms > 0.0, "more than 0"),
+            Gain::FiringRate(rate) => {
+                self.range(&format!("{path}.gain.firing-rate"), rate, rate > 0.0 && rate < 1.0, "between 0 and 1");
+            }
+        }
+        if !projection.frozen {
+            let help = "`train.ransnn` trains the readout only: write `frozen = true`";
+            self.wrong(&format!("{path}.frozen"), format!("nothing trains the weights of `{name}`"), Some(help.into()));
+        }
+    }
+
+    fn weights(&mut self, path: &str, weights: &Weights) {
+        match *weights {
+            Weights::Normal { mean, std } => {
+                self.range(&format!("{path}.normal.mean"), mean, true, "a number");
+                self.range(&format!("{path}.normal.std"), std, std >= 0.0, "0 or more");
+            }
+            Weights::Uniform { low, high } => {
+                self.range(&format!("{path}.uniform.low"), low, low <= high, "at most `high`");
+            }
+            Weights::Constant(value) => self.range(&format!("{path}.constant"), value, true, "a number"),
+            Weights::KaimingUniform => {}
+        }
+    }
+
+    fn features(&mut self, config: &Config, names: &[&str]) {
+        let features = &config.features;
+        if features.from.is_empty() {
+            self.wrong("features.from", "no population is read".into(), None);
+        }
+        for name in &features.from {
+            self.known("features.from", name, names);
+            let Some(population) = config.population.get(name) else { continue };
+            if population.neuron == Neuron::Input {
+                self.wrong("features.from", format!("`{name}` is an input, it has no spikes of its own"), None);
+            }
+            let Shape::Image([_, height, width]) = population.shape else {
+                if features.pool.window > 0 {
+                    let help = "pooling needs `shape = [channels, height, width]`";
+                    self.wrong("features.pool", format!("`{name}` is not an image"), Some(help.into()));
+                }
+                continue;
+            };
+            if features.pool.window > height.min(width) {
+                self.wrong("features.pool.window", format!("the window is larger than `{name}`"), None);
+            }
+        }
+        match features.record {
+            Record::Trace { decay } => {
+                self.range("features.record.trace.decay", decay, (0.0..1.0).contains(&decay), "from 0 to below 1");
+            }
+            Record::Bins(n) => {
+                self.positive("features.record.bins", n);
+                if n > config.encode.steps() {
+                    self.wrong("features.record.bins", "more bins than time steps".into(), None);
+                }
+            }
+            Record::Counts | Record::Membrane => {}
+        }
+        if features.levels == 1 || features.levels > 256 {
+            self.wrong("features.levels", format!("{} levels", features.levels), Some("from 2 to 256, or 0 to keep counts".into()));
+        }
+    }
+
+    fn train(&mut self, config: &Config) {
+        let Train::Ransnn { solver } = &config.train;
+        match solver {
+            Solver::Ridge { lambda, .. } => {
+                let path = "train.ransnn.solver.ridge.lambda";
+                if lambda.is_empty() {
+                    self.wrong(path, "no strength is given".into(), None);
+                }
+                for &value in lambda {
+                    self.range(path, value, value > 0.0, "more than 0");
+                }
+            }
+            Solver::Adam { lr, batch, epochs, .. } => {
+                self.range("train.ransnn.solver.adam.lr", *lr, *lr > 0.0, "more than 0");
+                self.positive("train.ransnn.solver.adam.batch", *batch);
+                self.positive("train.ransnn.solver.adam.epochs", *epochs);
+            }
+        }
+    }
+}
