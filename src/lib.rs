@@ -7,6 +7,7 @@ pub mod data;
 pub mod engine;
 pub mod error;
 pub mod experiment;
+pub mod files;
 pub mod learn;
 pub mod progress;
 pub mod report;

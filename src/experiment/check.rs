@@ -249,11 +249,13 @@ impl Check<'_> {
     fn train(&mut self, config: &Config) {
         let Train::Ransnn { solver } = &config.train;
         match solver {
-            Solver::Ridge { lambda, .. } => {
+            Solver::Ridge { lambda, hinge_lambda, .. } => {
                 let path = "train.ransnn.solver.ridge.lambda";
                 if lambda.is_empty() {
                     self.wrong(path, "no strength is given".into(), None);
                 }
+                let strength = *hinge_lambda;
+                self.range("train.ransnn.solver.ridge.hinge_lambda", strength, strength >= 0.0, "0 or more");
                 for &value in lambda {
                     self.range(path, value, value > 0.0, "more than 0");
                 }

@@ -50,13 +50,13 @@ pub struct Run {
     pub device: String,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
-    /// Samples between checkpoints of a streaming pass; 0 for none.
-    pub checkpoint_samples: usize,
+    /// Mini-batches between checkpoints of an iterative solver.
+    pub checkpoint_every: usize,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { device: "auto".into(), threads: 0, checkpoint_samples: 20_000 }
+        Self { device: "auto".into(), threads: 0, checkpoint_every: 100 }
     }
 }
 
@@ -245,6 +245,9 @@ pub struct Projection {
     /// Subtract from each target's weights their mean.
     #[serde(default)]
     pub zero_mean: bool,
+    /// The second half of the target's channels gets the first half's kernels with the sign turned round.
+    #[serde(default)]
+    pub mirror: bool,
     /// A share of the sources excitatory, the others inhibitory, with sum zero on average (Dale's law).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excitatory_share: Option<f64>,
@@ -442,9 +445,12 @@ pub enum Solver {
         /// Training rows on which leave-one-out chooses; ignored with one strength.
         #[serde(default = "loo_rows")]
         select_rows: usize,
-        /// Train also on maps shifted by up to so many pixels, and average over the shifts when testing.
+        /// Steps of squared-hinge refinement after the ridge; 0 for none.
         #[serde(default)]
-        shift: usize,
+        hinge: usize,
+        /// Strength of the penalty in the refinement, per sample.
+        #[serde(default = "hinge_lambda")]
+        hinge_lambda: f64,
     },
     /// Cross-entropy by Adam, as in the RanSNN paper.
     Adam {
@@ -465,6 +471,10 @@ pub enum Solver {
 
 fn loo_rows() -> usize {
     2000
+}
+
+fn hinge_lambda() -> f64 {
+    1e-3
 }
 
 fn paper_lr() -> f64 {

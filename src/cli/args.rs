@@ -1,0 +1,227 @@
+//! What can be typed: clap types and nothing else. Completions and the manual page come from them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Spiking neural networks with random frozen layers: simulate, train, measure.
+#[derive(Debug, Parser)]
+#[command(name = "ransnn", version, about, long_about = None, help_expected = true, propagate_version = true)]
+#[command(after_help = "Begin with `ransnn init mnist` and `ransnn run mnist.toml`.")]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Folder with the data sets
+    #[arg(long, global = true, env = "RANSNN_DATA", value_name = "DIR", help_heading = "Global options")]
+    pub data: Option<PathBuf>,
+    /// Never use the network
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub offline: bool,
+    /// Threads; 0 takes all cores
+    #[arg(long, global = true, env = "RANSNN_THREADS", value_name = "N", help_heading = "Global options")]
+    pub threads: Option<usize>,
+    /// One JSON document on stdout, and nothing else there
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// How long work shows how far it is
+    #[arg(long, global = true, value_enum, default_value_t = Bar::Auto, help_heading = "Global options")]
+    pub progress: Bar,
+    /// Colours in messages
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, help_heading = "Global options")]
+    pub color: Color,
+    /// No progress, no notes
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bar {
+    /// Bars on a terminal, otherwise plain lines
+    Auto,
+    /// Bars
+    Bar,
+    /// A line for each piece of work
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment: train, test, write a run directory with a report
+    Run(Run),
+    /// Write a built-in experiment file, or list them
+    Init(Init),
+    /// Report every mistake in experiment files, without running them
+    Check(Check),
+    /// Sizes, memory and operations of an experiment, without running it
+    Plan(OneFile),
+    /// The resolved configuration with every default, or the reference of all keys
+    Config(Config),
+    /// What is in a run directory
+    Show(Show),
+    /// Write the HTML report of a run again
+    Report(Report),
+    /// Data sets: list, fetch, verify, add
+    #[command(subcommand)]
+    Data(Data),
+    /// Measure speed
+    Bench(Bench),
+    /// What this machine offers: processor, GPUs, and why CUDA is not usable where it is not
+    Devices,
+    /// Shell completions on stdout
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
+}
+
+/// `ransnn run`
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Experiment file
+    pub file: PathBuf,
+    /// Change a value: `--set eval.repeat=3`; several values make a sweep: `--set seed=1,2,3`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Root of the random numbers, instead of the file's
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// auto, cpu, cuda or cuda:N, instead of the file's
+    #[arg(long, env = "RANSNN_DEVICE", value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Folder for run directories
+    #[arg(long, env = "RANSNN_RUNS", value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Continue an interrupted run
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Exit with 1 if the accuracy is below `eval.expect_accuracy`
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `ransnn init`
+#[derive(Args, Debug)]
+pub struct Init {
+    /// Name of the experiment; without it they are listed
+    pub name: Option<String>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub to: PathBuf,
+}
+
+/// `ransnn check`
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Experiment files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// A verb on one experiment.
+#[derive(Args, Debug)]
+pub struct OneFile {
+    /// Experiment file
+    pub file: PathBuf,
+    /// Change a value
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `ransnn config`
+#[derive(Args, Debug)]
+pub struct Config {
+    /// Experiment file; without it all keys are listed
+    pub file: Option<PathBuf>,
+    /// Change a value
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `ransnn show`
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Run directory
+    pub path: PathBuf,
+    /// The metrics as CSV
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// `ransnn report`
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Run directory
+    pub path: PathBuf,
+}
+
+/// `ransnn data`
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// The data sets that are known, and which are here
+    List,
+    /// Download a data set and check it
+    Fetch {
+        /// Name of the data set
+        name: String,
+    },
+    /// Check the files of a data set
+    Verify {
+        /// Name of the data set
+        name: String,
+    },
+    /// Take the files of a data set from a folder
+    Add {
+        /// Name of the data set
+        name: String,
+        /// Folder with the files
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+/// `ransnn bench`
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Cases, for example `reservoir/features`; without any they are listed
+    pub cases: Vec<String>,
+    /// Timed repeats
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub repeats: usize,
+}
+
+/// `ransnn completions`
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `ransnn man`
+#[derive(Args, Debug)]
+pub struct Man {
+    /// Folder to write to
+    pub dir: PathBuf,
+}

@@ -1,0 +1,23 @@
+//! The experiments that `ransnn init` writes for somebody who has only the binary.
+
+/// Name, path relative to the repository, and text of each.
+pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
+    ("mnist", "mnist.toml", include_str!("../../mnist.toml")),
+    ("fashion", "experiments/fashion.toml", include_str!("../../experiments/fashion.toml")),
+    ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
+    ("paper/mnist", "experiments/paper/mnist.toml", include_str!("../../experiments/paper/mnist.toml")),
+    ("paper/fashion", "experiments/paper/fashion.toml", include_str!("../../experiments/paper/fashion.toml")),
+    ("paper/sweep-beta", "experiments/paper/sweep-beta.toml", include_str!("../../experiments/paper/sweep-beta.toml")),
+    ("paper/sweep-width", "experiments/paper/sweep-width.toml", include_str!("../../experiments/paper/sweep-width.toml")),
+    ("paper/sweep-steps", "experiments/paper/sweep-steps.toml", include_str!("../../experiments/paper/sweep-steps.toml")),
+    (
+        "paper/sweep-weights",
+        "experiments/paper/sweep-weights.toml",
+        include_str!("../../experiments/paper/sweep-weights.toml"),
+    ),
+];
+
+/// The first comment line of an experiment file.
+pub fn about(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+}

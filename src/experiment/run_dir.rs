@@ -1,0 +1,213 @@
+//! A run directory: everything that is needed to understand, repeat or resume a run.
+//!
+//! `runs/<name>/<UTC time>-<4 hex digits of the configuration's hash>/`, and `runs/<name>/latest` as a link.
+
+use super::config::Config;
+use crate::error::{Error, Result};
+use crate::files::{read_text, write_atomic};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// SHA-256 of the resolved configuration, in hexadecimal.
+pub fn config_hash(config: &Config) -> String {
+    let text = toml::to_string(config).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl RunDir {
+    /// A new folder under `runs`, with the configuration in it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn create(runs: &Path, config: &Config, source: &str, overrides: &[String]) -> Result<Self> {
+        let home = runs.join(&config.name);
+        std::fs::create_dir_all(&home).map_err(Error::io("create", &home))?;
+        let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
+        let stem = format!("{time}-{}", &config_hash(config)[..4]);
+        // Two runs in one second get a number.
+        let path = (1..10_000)
+            .map(|n| home.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
+            .find_map(|path| match std::fs::create_dir(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => None,
+                result => Some(result.map(|()| path.clone()).map_err(Error::io("create", path))),
+            })
+            .ok_or_else(|| Error::Internal(format!("no free name in {}", home.display())))??;
+        let run = Self { path };
+        let checkpoints = run.file("checkpoints");
+        std::fs::create_dir(&checkpoints).map_err(Error::io("create", checkpoints))?;
+        run.write("source.toml", source.as_bytes())?;
+        if !overrides.is_empty() {
+            run.write("overrides.txt", (overrides.join("\n") + "\n").as_bytes())?;
+        }
+        run.write("config.toml", super::annotate::annotated(config).as_bytes())?;
+        #[cfg(unix)]
+        {
+            let link = home.join("latest");
+            let _ = std::fs::remove_file(&link);
+            if let Some(name) = run.path.file_name() {
+                std::os::unix::fs::symlink(name, &link).map_err(Error::io("link", link))?;
+            }
+        }
+        Ok(run)
+    }
+
+    /// An existing folder, to resume in or to show.
+    ///
+    /// # Errors
+    /// Not a run directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        let config = path.join("config.toml");
+        if !config.is_file() {
+            return Err(Error::data(path, "this is not a run directory: it has no config.toml"));
+        }
+        let path = path.canonicalize().map_err(Error::io("read", path))?;
+        Ok(Self { path })
+    }
+
+    /// The resolved configuration of the run.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn config(&self) -> Result<Config> {
+        let path = self.file("config.toml");
+        let source = super::diagnose::Source::new(&path.display().to_string(), &read_text(&path)?, &[])?;
+        super::check::load(&source)
+    }
+
+    /// Refuses to continue with another configuration.
+    ///
+    /// # Errors
+    /// The configurations differ; says in which keys.
+    pub fn must_match(&self, config: &Config) -> Result<()> {
+        let ours = self.config()?;
+        if config_hash(&ours) == config_hash(config) {
+            return Ok(());
+        }
+        let lines = |config: &Config| -> Vec<String> {
+            let table = toml::Table::try_from(config).unwrap_or_default();
+            let mut lines = vec![];
+            flatten("", &toml::Value::Table(table), &mut lines);
+            lines
+        };
+        let (old, new) = (lines(&ours), lines(config));
+        let differ: Vec<&String> = new.iter().filter(|line| !old.contains(line)).collect();
+        let differ = differ.iter().map(|line| line.as_str()).collect::<Vec<_>>().join(", ");
+        Err(Error::data(&self.path, format!("the run was started with another configuration; now {differ}")))
+    }
+
+    /// Path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// Unwritable, disk full.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_atomic(&self.file(name), content)
+    }
+
+    /// Writes a file as indented JSON.
+    ///
+    /// # Errors
+    /// Unwritable, disk full.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+
+    /// Appends one line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// Unwritable, disk full.
+    pub fn metric(&self, value: &impl Serialize) -> Result<()> {
+        let path = self.file("metrics.jsonl");
+        let mut line = serde_json::to_vec(value).map_err(|e| Error::Internal(e.to_string()))?;
+        line.push(b'\n');
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(&line)).map_err(Error::io("write", path))
+    }
+}
+
+fn flatten(prefix: &str, value: &toml::Value, lines: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, lines);
+            }
+        }
+        value => lines.push(format!("{prefix} = {value}")),
+    }
+}
+
+/// Facts about the machine and the program, for `env.json`.
+pub fn environment(threads: usize, device: &str) -> serde_json::Value {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = info.lines().find_map(|line| line.strip_prefix("model name")).map(|rest| rest.trim_matches([' ', '\t', ':']));
+    serde_json::json!({
+        "ransnn": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "cpu": cpu,
+        "simd": crate::engine::simd::best().name(),
+        "threads": threads,
+        "device": device,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{check, diagnose::Source};
+
+    fn config(set: &[&str]) -> Config {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_string()).collect();
+        let text = include_str!("../../experiments/strokes.toml");
+        check::load(&Source::new("strokes.toml", text, &set).expect("parses")).expect("is right")
+    }
+
+    #[test]
+    fn a_run_directory_holds_what_repeats_the_run() -> Result<()> {
+        let runs = tempfile::tempdir().expect("temporary folder");
+        let config = config(&["eval.repeat=2"]);
+        let first = RunDir::create(runs.path(), &config, "source", &["eval.repeat=2".into()])?;
+        let second = RunDir::create(runs.path(), &config, "source", &[])?;
+        assert_ne!(first.path(), second.path());
+        assert_eq!(RunDir::open(first.path())?.config()?, config);
+        assert_eq!(read_text(&first.file("overrides.txt"))?, "eval.repeat=2\n");
+        Ok(())
+    }
+
+    #[test]
+    fn another_configuration_is_refused_and_the_difference_named() -> Result<()> {
+        let runs = tempfile::tempdir().expect("temporary folder");
+        let run = RunDir::create(runs.path(), &config(&[]), "source", &[])?;
+        run.must_match(&config(&[]))?;
+        let error = run.must_match(&config(&["seed=5"])).expect_err("differs").to_string();
+        assert!(error.contains("now seed = 5"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_unwritable_place_is_an_error() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        let error = RunDir::create(file.path(), &config(&[]), "", &[]).expect_err("a file is no folder");
+        assert!(error.to_string().starts_with("cannot create"), "{error}");
+    }
+}
