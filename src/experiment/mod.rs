@@ -6,3 +6,5 @@ pub mod config;
 pub mod diagnose;
 pub mod run_dir;
 pub mod summary;
+pub mod sweep;
+

@@ -1,0 +1,282 @@
+//! What each verb does.
+
+use super::args::{self, Cli, Command, Global};
+use super::{builtin, print, progress, render};
+use crate::data::Store;
+use crate::error::{Error, Result};
+use crate::experiment::{annotate, check, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep};
+use crate::files::{read_text, write_atomic};
+use std::path::{Path, PathBuf};
+
+pub fn dispatch(cli: Cli) -> Result<()> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(run) => self::run(global, run),
+        Command::Init(init) => self::init(global, &init),
+        Command::Check(check) => self::check(&check),
+        Command::Plan(one) => plan(global, &one),
+        Command::Config(config) => self::config(&config),
+        Command::Show(show) => self::show(global, &show),
+        Command::Report(report) => self::report(global, &report),
+        Command::Data(data) => self::data(global, data),
+        Command::Bench(bench) => self::bench(global, &bench),
+        Command::Devices => devices(global),
+        Command::Completions(completions) => {
+            let mut text = vec![];
+            clap_complete::generate(completions.shell, &mut super::command(), "ransnn", &mut text);
+            print(&String::from_utf8_lossy(&text))
+        }
+        Command::Man(man) => {
+            std::fs::create_dir_all(&man.dir).map_err(Error::io("create", &man.dir))?;
+            clap_mangen::generate_to(super::command(), &man.dir).map_err(Error::io("write", &man.dir))
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
+    print(&(text + "\n"))
+}
+
+/// `--data`, `RANSNN_DATA`, or the platform's cache folder.
+fn store(global: &Global) -> Result<Store> {
+    let dir = match &global.data {
+        Some(dir) => dir.clone(),
+        None => cache_dir()?.join("ransnn").join("data"),
+    };
+    Ok(Store::new(dir, global.offline))
+}
+
+fn cache_dir() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").or_else(|| set("USERPROFILE"));
+    let dir = match std::env::consts::OS {
+        "macos" => home().map(|home| home.join("Library/Caches")),
+        "windows" => set("LOCALAPPDATA"),
+        _ => set("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
+    };
+    dir.ok_or_else(|| Error::value("the data folder", "unknown", "given with --data, since there is no home folder"))
+}
+
+fn threads(global: &Global, config: usize) -> usize {
+    match global.threads.unwrap_or(config) {
+        0 => std::thread::available_parallelism().map_or(1, Into::into),
+        n => n,
+    }
+}
+
+fn run(global: &Global, run: args::Run) -> Result<()> {
+    progress::handle_interrupt();
+    let mut console = progress::Console::new(global.progress, global.quiet);
+    let (file, text) = (run.file.display().to_string(), read_text(&run.file)?);
+    let (mut set, swept) = sweep::split(&run.set)?;
+    set.extend(run.seed.map(|seed| format!("seed={seed}")));
+    set.extend(run.device.as_ref().map(|device| format!("run.device=\"{device}\"")));
+    let base = check::load(&Source::new(&file, &text, &set)?)?;
+    let points = sweep::points(&base, swept);
+    if points.len() > 1 && run.resume.is_some() {
+        return Err(Error::value("--resume", "given with a sweep", "given for a single run"));
+    }
+    let store = store(global)?;
+    let mut summaries = vec![];
+    for point in &points {
+        let (config, overrides) = sweep::at(&file, &text, &set, point)?;
+        let run_dir = match &run.resume {
+            Some(path) => {
+                let run_dir = RunDir::open(path)?;
+                run_dir.must_match(&config)?;
+                run_dir
+            }
+            None => RunDir::create(&run.out, &config, &text, &overrides)?,
+        };
+        if points.len() > 1 {
+            let values: Vec<String> = point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            console.note(&values.join(", "));
+        }
+        let threads = threads(global, config.run.threads);
+        let mut context = execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
+        let summary = execute::run(&config, &mut context)?;
+        if !global.json {
+            print(&render::summary(&summary))?;
+        }
+        summaries.push(summary);
+    }
+    if points.len() > 1 {
+        return self::sweep_result(global, &run.out, &base.name, &points, &summaries);
+    }
+    let summary = &summaries[0];
+    if global.json {
+        json(summary)?;
+    }
+    expectation(run.check, base.eval.expect_accuracy, summary)
+}
+
+fn expectation(check: bool, expected: Option<f64>, summary: &Summary) -> Result<()> {
+    let Some(expected) = expected.filter(|_| check) else { return Ok(()) };
+    let got = summary.test.accuracy.mean();
+    if let Some(reason) = &summary.fallback {
+        return Err(Error::Missed(format!("nothing to check, the data is not what was asked for: {reason}")));
+    }
+    if got < expected {
+        return Err(Error::Missed(format!("accuracy {got:.4} is below the expected {expected:.4}")));
+    }
+    Ok(())
+}
+
+fn sweep_result(global: &Global, runs: &Path, name: &str, points: &[sweep::Point], all: &[Summary]) -> Result<()> {
+    let rows: Vec<serde_json::Value> = points
+        .iter()
+        .zip(all)
+        .map(|(point, summary)| {
+            let values: serde_json::Map<_, _> =
+                point.values.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            serde_json::json!({ "values": values, "summary": summary })
+        })
+        .collect();
+    let folder = runs.join(name);
+    let text = serde_json::to_vec_pretty(&rows).map_err(|e| Error::Internal(e.to_string()))?;
+    write_atomic(&folder.join("sweep.json"), &text)?;
+    let plot = execute::sweep_plot(points, all)?;
+    write_atomic(&folder.join("sweep.svg"), plot.as_bytes())?;
+    if global.json {
+        return json(&rows);
+    }
+    let mut table = String::from("\n");
+    for (point, summary) in points.iter().zip(all) {
+        let values: Vec<String> = point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        table += &format!("  {:>6.2} %   {}\n", 100.0 * summary.test.accuracy.mean(), values.join(", "));
+    }
+    table += &format!("\n{}\n", folder.join("sweep.svg").display());
+    print(&table)
+}
+
+fn init(global: &Global, init: &args::Init) -> Result<()> {
+    let Some(name) = &init.name else {
+        if global.json {
+            let list: Vec<_> =
+                builtin::EXPERIMENTS.iter().map(|(name, _, text)| serde_json::json!({"name": name, "about": builtin::about(text)})).collect();
+            return json(&list);
+        }
+        let list = builtin::EXPERIMENTS.iter().map(|(name, _, text)| format!("{name:<20} {}\n", builtin::about(text)));
+        return print(&list.collect::<String>());
+    };
+    let known: Vec<&str> = builtin::EXPERIMENTS.iter().map(|(name, ..)| *name).collect();
+    let Some((_, path, text)) = builtin::EXPERIMENTS.iter().find(|(known, ..)| known == name) else {
+        let help = crate::experiment::diagnose::suggestion(name, &known).unwrap_or_default();
+        return Err(Error::value("the experiment", name, format!("a built-in one: {help}")));
+    };
+    let target = init.to.join(Path::new(path).file_name().unwrap_or_default());
+    if target.exists() {
+        return Err(Error::value(target.display().to_string(), "there already", "a new file: it is never overwritten"));
+    }
+    std::fs::create_dir_all(&init.to).map_err(Error::io("create", &init.to))?;
+    write_atomic(&target, text.as_bytes())?;
+    print(&format!("{}\n", target.display()))
+}
+
+fn check(check: &args::Check) -> Result<()> {
+    let mut first = None;
+    for file in &check.files {
+        let load = || -> Result<_> { check::load(&Source::new(&file.display().to_string(), &read_text(file)?, &[])?) };
+        match load() {
+            Ok(_) => print(&format!("{}: good\n", file.display()))?,
+            // All files are looked at; the last error is left to `main`, which prints it.
+            Err(error) => {
+                if let Some(earlier) = first.replace(error) {
+                    render::error(&earlier, super::args::Color::Auto);
+                }
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn load(file: &Path, set: &[String]) -> Result<crate::experiment::config::Config> {
+    check::load(&Source::new(&file.display().to_string(), &read_text(file)?, set)?)
+}
+
+fn plan(global: &Global, one: &args::OneFile) -> Result<()> {
+    let plan = plan::of(&load(&one.file, &one.set)?)?;
+    if global.json { json(&plan) } else { print(&plan.to_string()) }
+}
+
+fn config(config: &args::Config) -> Result<()> {
+    match &config.file {
+        Some(file) => print(&annotate::annotated(&load(file, &config.set)?)),
+        None => print(&annotate::reference()),
+    }
+}
+
+fn show(global: &Global, show: &args::Show) -> Result<()> {
+    let run = RunDir::open(&show.path)?;
+    if show.csv {
+        return print(&execute::metrics_csv(&run)?);
+    }
+    let path = run.file("summary.json");
+    let text = read_text(&path)?;
+    if global.json {
+        return print(&text);
+    }
+    let summary: Summary = serde_json::from_str(&text).map_err(|e| Error::data(path, e.to_string()))?;
+    print(&format!("{}  on {}\n\n{}", summary.name, summary.dataset, render::summary(&summary)))
+}
+
+fn report(global: &Global, report: &args::Report) -> Result<()> {
+    let run = RunDir::open(&report.path)?;
+    let path = execute::write_report(&run)?;
+    if global.json { json(&serde_json::json!({ "report": path })) } else { print(&format!("{}\n", path.display())) }
+}
+
+fn data(global: &Global, data: args::Data) -> Result<()> {
+    progress::handle_interrupt();
+    let store = store(global)?;
+    let mut console = progress::Console::new(global.progress, global.quiet);
+    match data {
+        args::Data::List => {
+            let entries = store.list();
+            if global.json {
+                return json(&entries);
+            }
+            let lines = entries.iter().map(|entry| format!("{entry}\n"));
+            print(&lines.collect::<String>())
+        }
+        args::Data::Fetch { name } => {
+            let files = store.fetch(&name, &mut console)?;
+            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
+        }
+        args::Data::Verify { name } => {
+            let files = store.verify(&name)?;
+            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
+        }
+        args::Data::Add { name, from } => {
+            let files = store.add(&name, &from)?;
+            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
+        }
+    }
+}
+
+fn bench(global: &Global, bench: &args::Bench) -> Result<()> {
+    let known: Vec<&str> = crate::bench::CASES.iter().map(|case| case.name).collect();
+    if bench.cases.is_empty() {
+        let list = crate::bench::CASES.iter().map(|case| format!("{:<22} {}\n", case.name, case.about));
+        return print(&list.collect::<String>());
+    }
+    for name in &bench.cases {
+        let case = crate::bench::CASES.iter().find(|case| case.name == name).ok_or_else(|| {
+            let help = crate::experiment::diagnose::suggestion(name, &known).unwrap_or_default();
+            Error::value("the case", name, format!("one that is listed by `ransnn bench`; {help}"))
+        })?;
+        let result = crate::bench::run(case, threads(global, 0), bench.repeats)?;
+        if global.json {
+            json(&result)?;
+        } else {
+            print(&format!("{result}\n"))?;
+        }
+    }
+    Ok(())
+}
+
+fn devices(global: &Global) -> Result<()> {
+    let found = crate::bench::devices();
+    if global.json { json(&found) } else { print(&found.to_string()) }
+}
