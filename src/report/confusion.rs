@@ -41,11 +41,12 @@ impl Confusion {
 
     fn table(&self) -> String {
         let k = self.classes.len();
-        let size = match k {
-            0..=12 => "large",
-            13..=30 => "medium",
-            _ => "small",
+        let (size, room) = match k {
+            0..=12 => ("large", 8),
+            13..=30 => ("medium", 3),
+            _ => ("small", 2),
         };
+        let upright = if self.classes.iter().any(|c| c.chars().count() > room) { " upright" } else { "" };
         // Where cells are small the unit is in the heading only.
         let share = |part: u64, of: u64| match (of, size) {
             (0, "small") => "–".into(),
@@ -55,7 +56,7 @@ impl Confusion {
             _ => fixed(part as f64 / of as f64 * 100.0, 0),
         };
         let mut html = format!(
-            "<figure><div class=\"scroll\"><table class=\"confusion {size}\"><caption class=\"unseen\">Rows are true \
+            "<figure><div class=\"scroll\"><table class=\"confusion {size}{upright}\"><caption class=\"unseen\">Rows are true \
              classes, columns predicted classes</caption><thead><tr><td></td><th class=\"side\" colspan=\"{k}\" \
              scope=\"colgroup\">predicted</th><td></td></tr><tr><th scope=\"col\" class=\"corner\">true</th>"
         );
@@ -113,8 +114,8 @@ fn cell(count: u64, of: u64, diagonal: bool) -> String {
         return format!("<td{class}></td>");
     }
     let share = count as f64 / of as f64;
-    let depth = if diagonal { 0.12 + 0.88 * share } else { (1.5 * share.sqrt()).min(1.0) };
-    let class = match (diagonal, depth > 0.62) {
+    let depth = if diagonal { 0.12 + 0.88 * share } else { (2.0 * share.sqrt()).min(1.0) };
+    let class = match (diagonal, depth > if diagonal { 0.6 } else { 0.8 }) {
         (true, true) => "d deep",
         (true, false) => "d",
         (false, true) => "e deep",
@@ -131,7 +132,7 @@ mod tests {
     fn recall_precision_and_errors() {
         let it = Confusion { classes: vec!["cat".into(), "<i>".into()], counts: vec![3, 1, 0, 1] };
         let html = it.html().replace(crate::report::number::THIN, " ");
-        assert!(html.contains("4 of 5 test samples"));
+        assert!(html.contains("4 of 5 test samples") && html.contains("confusion large\""));
         assert!(html.contains("75.0 %"), "recall of cat: {html}");
         assert!(html.contains("50.0 %"), "precision of the other");
         assert!(html.contains("<b>cat</b> taken for <b>&lt;i&gt;</b>&nbsp;(1)") && !html.contains("<i>"));
@@ -146,6 +147,8 @@ mod tests {
         let many = square(62).html();
         assert!(many.contains("confusion small"));
         assert_eq!(many.matches("<td").count(), 2 + 62 * 63 + 63);
+        let long = Confusion { classes: vec!["a long name".into()], counts: vec![1] };
+        assert!(long.html().contains("confusion large upright"));
         assert!(square(101).html().contains("too large"));
     }
 }

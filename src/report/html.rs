@@ -88,12 +88,12 @@ impl Page {
                 _ => percent(mean / 100.0),
             };
             tile("Test accuracy", value, seeds.clone() + &on);
-            tile("Time", seconds(mean_std(&column(|r| r.seconds)).0), format!("whole run, {seeds}"));
+            tile("Time", seconds(mean_std(&column(|r| r.seconds)).0), "for a whole run".into());
             let spikes = mean_std(&column(|r| r.spikes_per_sample)).0;
             tile("Spikes per sample", plus_minus(spikes, None), "all layers together".into());
         }
         if let Some(peak) = self.peak_rss_bytes {
-            tile("Peak memory", bytes(peak as f64), "of the whole process".into());
+            tile("Peak memory", bytes(peak as f64), "resident, whole process".into());
         }
         if let Some(p) = self.parameters {
             let amount = |n: u64| if n < 100_000 { grouped(n) } else { prefixed(n as f64, "") };
@@ -180,15 +180,17 @@ impl Page {
         let Some(first) = self.examples.first() else { return Ok(String::new()) };
         let cards: String = self.examples.iter().map(card).collect::<Result<_>>()?;
         let shown = if u64::from(first.raster.neurons) < first.raster.of {
-            format!("{} of {} neurons", first.raster.neurons, grouped(first.raster.of))
+            format!("{} of {} neurons are shown", first.raster.neurons, grouped(first.raster.of))
         } else {
-            "every neuron".into()
+            "every neuron is shown".into()
         };
-        let layer = if first.raster.layer.is_empty() { "the hidden layer" } else { &first.raster.layer };
+        let layer = match first.raster.layer.as_str() {
+            "" => "the hidden layer".to_owned(),
+            name => format!("layer <b>{}</b>", escape(name)),
+        };
         Ok(format!(
-            "<p>Samples of the test set, and the spikes they cause in {} ({shown} shown; time to the right, one mark \
+            "<p>Samples of the test set, and the spikes they cause in {layer} ({shown}; time to the right, one mark \
              per spike).</p><div class=\"columns cards\">{cards}</div>",
-            escape(layer)
         ))
     }
 
@@ -200,7 +202,7 @@ impl Page {
             let svg = plot::histogram(&alt, "spikes per step", "neurons", rates)?;
             html.push_str(&format!(
                 "<figure><figcaption><b>{}</b>, {} neurons</figcaption>{svg}<p>Mean rate {} spikes per step. \
-                 {} silent (never fired); {} saturated (fired in nearly every step).</p></figure>",
+                 Silent (never fired): {}. Saturated (fired in nearly every step): {}.</p></figure>",
                 escape(name),
                 grouped(*neurons),
                 super::number::significant(*mean_rate, 3),
@@ -239,7 +241,7 @@ impl Page {
 
 fn some(share: f64) -> String {
     match share {
-        0.0 => "None".into(),
+        0.0 => "none".into(),
         s => percent(s),
     }
 }
@@ -402,8 +404,8 @@ mod tests {
             "data:image/png;base64,",
             "class=\"raster\"",
             "✗ wrong",
-            "silent (never fired)",
-            "saturated (fired in nearly every step)",
+            "Silent (never fired): 4.15 %",
+            "Saturated (fired in nearly every step): none",
             "Time and memory",
             "Horowitz",
             "Davies",
@@ -540,6 +542,7 @@ mod tests {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report");
         std::fs::create_dir_all(&dir).unwrap();
         sample::page().write_html(&dir.join("mnist.html")).unwrap();
+        sample::clothes().write_html(&dir.join("fashion.html")).unwrap();
         sample::letters().write_html(&dir.join("emnist.html")).unwrap();
         std::fs::write(dir.join("sweep.svg"), sample::sweep().svg().unwrap()).unwrap();
     }

@@ -49,17 +49,19 @@ fn base64(data: &[u8]) -> String {
     out
 }
 
-/// Height and width of the field of spikes, in pixels.
-const FIELD: (u32, u32) = (330, 150);
+/// Width and height of the field of spikes, in pixels.
+const FIELD: (u32, u32) = (330, 168);
 
 /// A spike raster: time to the right, neurons upwards, one mark per spike.
 pub(super) fn raster(raster: &Raster) -> String {
     let (width, height) = FIELD;
     let (left, bottom) = (34, 30);
     let (steps, neurons) = (raster.steps.max(1), raster.neurons.max(1));
+    // Upright ticks of a few pixels, narrower where steps are.
+    let wide = format!("{:.2}", (5.0 * f64::from(steps) / f64::from(width)).min(0.7));
     let mut marks = String::new();
     for (step, neuron) in &raster.spikes {
-        marks.push_str(&format!("M{step} {}h.86v.86h-.86z", neurons - 1 - neuron));
+        marks.push_str(&format!("M{step} {}h{wide}v1h-{wide}z", neurons - 1 - neuron));
     }
     let alt = format!(
         "Spike raster of {}: {} spikes of {} neurons in {} steps",
@@ -131,7 +133,7 @@ mod tests {
         let it =
             Raster { layer: "a<b".into(), steps: 5, neurons: 4, of: 9, spikes: vec![(0, 0), (4, 3), (2, 1)] };
         let svg = raster(&it);
-        assert_eq!(svg.matches("h-.86z").count(), 3);
+        assert_eq!(svg.matches("v1h-").count(), 3);
         assert!(svg.contains("M0 3h") && svg.contains("M4 0h"), "neuron 0 is at the bottom");
         assert!(svg.contains("a&lt;b: 3 spikes") && !svg.contains("a<b"));
         assert!(raster(&Raster::default()).contains("0 spikes"));

@@ -1,7 +1,7 @@
 //! Plots as SVG text: for the report, for sweeps ("accuracy against β") and for the documentation.
 //!
-//! Series differ in colour *and* marker and are named at their ends. Colours follow a dark screen by rules in
-//! [`style`]; a plot on its own carries them along.
+//! Series differ in colour *and* marker and are named at their ends. Colours follow a dark screen by rules of
+//! CSS; a plot on its own carries them along.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -128,7 +128,7 @@ impl Plot {
         let points = || self.series.iter().flat_map(|s| &s.points).filter(|p| self.drawable(p));
         let x = Axis::new(points().map(place), 0.02, self.log_x, size.0 / 80);
         let y =
-            Axis::new(points().flat_map(|p| [p.y - spread(p), p.y + spread(p)]), 0.06, false, size.1 / 55);
+            Axis::new(points().flat_map(|p| [p.y - spread(p), p.y + spread(p)]), 0.06, false, size.1 / 42);
         let empty = points().next().is_none();
         let named = self.series.len() > 1;
         let name_width =
@@ -208,7 +208,7 @@ pub(super) fn histogram(title: &str, x_label: &str, y_label: &str, of: &Histogra
     let (low, high) = if valid { (of.low, of.high) } else { (0.0, 1.0) };
     let x = Axis::new([low, high].into_iter(), 0.0, false, 4);
     let top = of.counts.iter().max().copied().unwrap_or(0).max(1) as f64;
-    let y = Axis { low: 0.0, ..Axis::new([0.0, top].into_iter(), 0.05, false, 4) };
+    let y = Axis { low: 0.0, ..Axis::new([0.0, top].into_iter(), 0.05, false, 5) };
     let frame = Frame { title, x_label, y_label, size, right: 12, standalone: false };
     frame.draw(&x, &y, |area, at| {
         let width = (high - low) / of.counts.len().max(1) as f64;
@@ -451,7 +451,7 @@ impl Frame<'_> {
                 .margin_top(if self.standalone { 40 * SCALE } else { 10 * SCALE })
                 .margin_right(self.right * SCALE)
                 .margin_bottom(4 * SCALE)
-                .margin_left(4 * SCALE)
+                .margin_left(if self.standalone { 12 * SCALE } else { 0 })
                 .x_label_area_size(44 * SCALE)
                 .y_label_area_size(y_width * SCALE)
                 .build_cartesian_2d(x.clone(), y.clone())

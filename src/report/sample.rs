@@ -204,6 +204,13 @@ pub(super) fn letters() -> Page {
     }
 }
 
+/// Ten classes with names of different lengths, and errors that are not rare.
+pub(super) fn clothes() -> Page {
+    let names = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot";
+    let classes = names.split(',').map(String::from).collect();
+    Page { title: "fashion".into(), confusion: Some(confusion(classes, 1000, 0.7)), ..page() }
+}
+
 /// A sweep with error bars.
 pub(super) fn sweep() -> Plot {
     let mut dice = Dice::new("sweep");
