@@ -6,8 +6,10 @@
 //! ```text
 //! add:    i ← i + x
 //! decay:  i ← α i
-//! drive:  u ← u₀ + β (u − u₀) + c i + b
+//! drive:  u ← u + λ (u₀ − u) + c i + b
 //! ```
+//!
+//! The leak λ = 1 − β is what is stored: at a step of 0.1 ms, β in `f32` would keep five digits of it.
 
 use super::lif::{Fires, Lif, Reset, ResetActs, check_reset, refractory};
 use crate::error::Result;
@@ -19,13 +21,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Input acts in its own step, undecayed; the stored current has decayed (Norse, feed-forward).
+    /// Input acts in its own step, undecayed; the stored current has decayed (Norse).
     AddDriveDecay,
     /// Input acts in its own step, undecayed; the stored current has not decayed (SpikingJelly).
     DecayAddDrive,
     /// Input decays once before it acts in its own step (sinabs).
     AddDecayDrive,
-    /// Input acts from the next step on (NEST, Brian2, Norse's recurrent step).
+    /// Input acts from the next step on (NEST, Brian2).
     DriveDecayAdd,
 }
 
@@ -41,8 +43,8 @@ pub enum Order {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurrentLif {
-    /// Factor on the membrane potential per step, β.
-    pub decay: f32,
+    /// Share of the way to rest per step, λ = 1 − β = 1 − exp(−dt / τ).
+    pub leak: f32,
     /// Factor on the synaptic current per step, α.
     pub current_decay: f32,
     /// What a unit of current adds to the membrane potential in a step.
@@ -64,12 +66,11 @@ pub struct CurrentLif {
 }
 
 impl Lif {
-    /// Norse's `LIFCell` (explicit Euler): threshold 1, rest and reset 0. With `refractory_steps` it is `LIFRefrac`,
-    /// with [`Order::DriveDecayAdd`] the recurrent `lif_step`.
+    /// Norse's `LIFCell` (explicit Euler): threshold 1, rest and reset 0. With `refractory_steps` it is `LIFRefrac`.
     pub fn norse(tau_mem: Ms, tau_syn: Ms, dt: Ms) -> CurrentLif {
         let step = dt.0 / tau_mem.0;
         CurrentLif {
-            decay: (1.0 - step) as f32,
+            leak: step as f32,
             current_decay: (1.0 - dt.0 / tau_syn.0) as f32,
             coupling: step as f32,
             bias: 0.0,
@@ -85,7 +86,7 @@ impl Lif {
     /// SpikingJelly's `CUBALIFNode(c_decay, v_decay, v_reset)`: threshold 1; `v_reset: None` subtracts it.
     pub fn spikingjelly_cuba(c_decay: f32, v_decay: f32, v_reset: Option<f32>) -> CurrentLif {
         CurrentLif {
-            decay: v_decay,
+            leak: 1.0 - v_decay,
             current_decay: c_decay,
             coupling: 1.0,
             fires: Fires::AtOrAbove,
@@ -97,10 +98,12 @@ impl Lif {
 
     /// sinabs' `LIF(tau_mem, tau_syn, norm_input)` with at most one spike a step; time constants in steps.
     pub fn sinabs_current(tau_mem: f64, tau_syn: f64, norm_input: bool) -> CurrentLif {
+        let leak = -(-1.0 / tau_mem).exp_m1() as f32;
         CurrentLif {
-            coupling: if norm_input { -(-1.0 / tau_mem).exp_m1() as f32 } else { 1.0 },
+            leak,
+            coupling: if norm_input { leak } else { 1.0 },
             order: Order::AddDecayDrive,
-            ..Self::spikingjelly_cuba((-1.0 / tau_syn).exp() as f32, (-1.0 / tau_mem).exp() as f32, None)
+            ..Self::spikingjelly_cuba((-1.0 / tau_syn).exp() as f32, 1.0, None)
         }
     }
 
@@ -108,7 +111,7 @@ impl Lif {
     /// is the summed synaptic weight in pA. A constant current `I_e` is `bias` = [`psc_bias`]`(…)`.
     pub fn nest(tau_m: Ms, tau_syn: Ms, c_m: f64, t_ref: Ms, dt: Ms) -> CurrentLif {
         CurrentLif {
-            decay: (-dt.0 / tau_m.0).exp() as f32,
+            leak: -(-dt.0 / tau_m.0).exp_m1() as f32,
             current_decay: (-dt.0 / tau_syn.0).exp() as f32,
             coupling: psc_coupling(tau_m, tau_syn, c_m, dt) as f32,
             bias: 0.0,
@@ -143,7 +146,7 @@ impl Neuron for CurrentLif {
 
     fn params(&self) -> Vec<Param> {
         let mut params = vec![
-            Param::ranged("decay", self.decay, 0.0, 1.0, "factor on the membrane potential per step"),
+            Param::ranged("leak", self.leak, 0.0, 1.0, "share of the way to rest per step"),
             Param::ranged("current decay", self.current_decay, 0.0, 1.0, "factor on the synaptic current per step"),
             Param::finite("coupling", self.coupling, "what a unit of current adds to the membrane in a step"),
             Param::finite("bias", self.bias, "constant addition to the membrane in a step"),
@@ -193,7 +196,7 @@ impl Neuron for CurrentLif {
                 *left -= 1.0;
                 continue;
             }
-            *u = self.rest + self.decay * (*u - self.rest) + self.coupling * drive + self.bias;
+            *u = *u + self.leak * (self.rest - *u) + self.coupling * drive + self.bias;
             if self.fires.crosses(*u, self.threshold) {
                 *u = self.reset.apply(*u, self.threshold);
                 spikes[n] = 1;
