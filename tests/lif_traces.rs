@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 const NOT_COVERED: [(&str, &str); 3] = [
     ("input_main", "the input of the others"),
     ("snn_leaky_inhibition", "winner-take-all across neurons is not a neuron model"),
-    ("sinabs_lif_reset_value", "a bug of the library: the reset value is added in every step, spiking or not"),
+    (
+        "sinabs_lif_reset_value",
+        "a bug of the library: the reset value is added in every step, spiking or not",
+    ),
 ];
 
 /// f64 libraries against our f32 arithmetic: the largest allowance of the same models recorded in f32.
@@ -34,7 +37,9 @@ impl Tensors {
                 Dtype::F32 => {
                     data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
                 }
-                Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+                Dtype::F64 => {
+                    data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+                }
                 Dtype::I32 => {
                     data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect()
                 }
@@ -79,7 +84,11 @@ impl Case {
         let shape = &input.0["x"].0;
         Self {
             name: name.into(),
-            object: description["reference"]["object"].as_str().unwrap().trim_end_matches(" (float64)").into(),
+            object: description["reference"]["object"]
+                .as_str()
+                .unwrap()
+                .trim_end_matches(" (float64)")
+                .into(),
             params: description["params"].clone(),
             allowance: match description["tolerance"]["membrane_abs"].as_f64().unwrap() {
                 1e-12 => F64_IN_F32,
@@ -121,7 +130,8 @@ impl Case {
     /// The model of neuron `n`, and the names of its state variables in the fixture.
     fn model(&self, n: usize) -> (Box<dyn Neuron>, Vec<&'static str>) {
         // snnTorch takes a number for all neurons or a tensor with one each.
-        let each = |key: &str| if self.tensors.has(key) { self.tensors.get(key)[n] as f32 } else { self.f32(key) };
+        let each =
+            |key: &str| if self.tensors.has(key) { self.tensors.get(key)[n] as f32 } else { self.f32(key) };
         let tau = |inverse: &str| Ms(1000.0 / self.number(inverse));
         let acts = if self.flag("reset_delay", true) { ResetActs::NextStep } else { ResetActs::SameStep };
         match self.object.as_str() {
@@ -133,7 +143,9 @@ impl Case {
                     (Reset::Subtract, ResetActs::SameStep) => {
                         Box::new(Synaptic { threshold, acts, ..Synaptic::new(0.0, beta) })
                     }
-                    (Reset::To(_), ResetActs::NextStep) => Box::new(Lif { threshold, ..Lif::snntorch_zero(beta) }),
+                    (Reset::To(_), ResetActs::NextStep) => {
+                        Box::new(Lif { threshold, ..Lif::snntorch_zero(beta) })
+                    }
                     (reset, acts) => Box::new(Lif { threshold, reset, acts, ..Lif::snntorch(beta) }),
                 };
                 (model, vec!["mem"])
@@ -194,7 +206,10 @@ impl Case {
                     refractory_steps: self.optional("rho_reset").unwrap_or(0.0) as u32,
                     ..base
                 };
-                (Box::new(model), if self.tensors.has("rho") { vec!["v", "i", "rho"] } else { vec!["v", "i"] })
+                (
+                    Box::new(model),
+                    if self.tensors.has("rho") { vec!["v", "i", "rho"] } else { vec!["v", "i"] },
+                )
             }
             "IAF" | "LIF" if self.optional("tau_syn").is_some() => {
                 let norm_input = self.flag("norm_input", true);
@@ -225,7 +240,9 @@ impl Case {
             before.iter().zip(row).map(|(&s, &w)| f32::from(s) * w as f32).sum()
         };
         match self.object.as_str() {
-            "snntorch.RLeaky" if self.flag("all_to_all", true) => recurrent() + self.tensors.get("b_rec")[n] as f32,
+            "snntorch.RLeaky" if self.flag("all_to_all", true) => {
+                recurrent() + self.tensors.get("b_rec")[n] as f32
+            }
             "snntorch.RLeaky" => self.f32("V") * f32::from(before[n]),
             "lif_step (recurrent)" => recurrent(),
             _ => 0.0,
@@ -266,7 +283,11 @@ impl Case {
                         // as large, get four roundings more.
                         let roundings = if k == 0 { 0.0 } else { 4.0 * f64::from(f32::EPSILON) };
                         let allowance = self.allowance + roundings * want.abs();
-                        assert!((got - want).abs() <= allowance, "{name} of {}: {got}, want {want} ± {allowance}", at());
+                        assert!(
+                            (got - want).abs() <= allowance,
+                            "{name} of {}: {got}, want {want} ± {allowance}",
+                            at()
+                        );
                     }
                     total += usize::from(spikes[n]);
                 }
@@ -278,8 +299,10 @@ impl Case {
 
 fn replay_folder(dir: &Path) -> BTreeSet<String> {
     let files = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    let paths = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
-    let mut names: BTreeSet<_> = paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let paths =
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let mut names: BTreeSet<_> =
+        paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.retain(|name| !NOT_COVERED.iter().any(|(listed, _)| listed == name));
     let failures: Vec<_> = names
         .iter()
@@ -298,8 +321,17 @@ fn replay_folder(dir: &Path) -> BTreeSet<String> {
 #[test]
 fn committed_traces_are_reproduced() {
     let names = replay_folder(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/snn/lif"));
-    let families =
-        ["snn_leaky", "snn_synaptic", "snn_alpha", "snn_rleaky", "sj_lif", "sj_if", "sj_cubalif", "norse_", "sinabs_"];
+    let families = [
+        "snn_leaky",
+        "snn_synaptic",
+        "snn_alpha",
+        "snn_rleaky",
+        "sj_lif",
+        "sj_if",
+        "sj_cubalif",
+        "norse_",
+        "sinabs_",
+    ];
     for family in families {
         assert!(names.iter().any(|name| name.starts_with(family)), "no committed trace of {family}");
     }

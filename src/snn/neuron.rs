@@ -110,3 +110,9 @@ pub trait Neuron: Debug + Send + Sync {
         self.params().iter().try_for_each(Param::check)
     }
 }
+
+impl<N: Neuron + 'static> From<N> for Box<dyn Neuron> {
+    fn from(model: N) -> Self {
+        Box::new(model)
+    }
+}

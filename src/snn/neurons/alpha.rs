@@ -90,7 +90,9 @@ impl Neuron for Alpha {
         self.params().iter().try_for_each(Param::check)?;
         match self.reset {
             Reset::To(value) if value != 0.0 => Err(Error::value("reset", value, "0, as in snnTorch")),
-            _ if self.alpha <= self.beta => Err(Error::value("alpha", self.alpha, format!("above beta, {}", self.beta))),
+            _ if self.alpha <= self.beta => {
+                Err(Error::value("alpha", self.alpha, format!("above beta, {}", self.beta)))
+            }
             _ => Ok(()),
         }
     }

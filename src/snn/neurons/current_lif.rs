@@ -147,7 +147,13 @@ impl Neuron for CurrentLif {
     fn params(&self) -> Vec<Param> {
         let mut params = vec![
             Param::ranged("leak", self.leak, 0.0, 1.0, "share of the way to rest per step"),
-            Param::ranged("current decay", self.current_decay, 0.0, 1.0, "factor on the synaptic current per step"),
+            Param::ranged(
+                "current decay",
+                self.current_decay,
+                0.0,
+                1.0,
+                "factor on the synaptic current per step",
+            ),
             Param::finite("coupling", self.coupling, "what a unit of current adds to the membrane in a step"),
             Param::finite("bias", self.bias, "constant addition to the membrane in a step"),
             Param::finite("rest", self.rest, "resting potential"),

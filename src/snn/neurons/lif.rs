@@ -317,9 +317,18 @@ pub(super) fn refractory(steps: u32) -> Param {
 }
 
 /// What reset, threshold and refractory period demand of each other.
-pub(super) fn check_reset(reset: Reset, acts: ResetActs, refractory_steps: u32, threshold: f32) -> Result<()> {
+pub(super) fn check_reset(
+    reset: Reset,
+    acts: ResetActs,
+    refractory_steps: u32,
+    threshold: f32,
+) -> Result<()> {
     if refractory_steps > 0 && acts != ResetActs::SameStep {
-        return Err(Error::value("refractory steps", refractory_steps, "0 with a reset that acts a step late"));
+        return Err(Error::value(
+            "refractory steps",
+            refractory_steps,
+            "0 with a reset that acts a step late",
+        ));
     }
     match reset {
         Reset::Subtract if threshold <= 0.0 => {
