@@ -1,5 +1,9 @@
 //! Connectivity rules: which neurons of two populations are connected.
 
+use super::weights::Conv2d;
+use crate::rng::Stream;
+use rand::RngExt;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// A connectivity rule.
@@ -29,7 +33,8 @@ pub enum Rule {
         /// Zeros added on each side.
         padding: usize,
     },
-    /// Each target from a random square window of the source image, with sides drawn from `min..=max`.
+    /// Each target from a random square window of the source image, with sides drawn from `min..=max`; the window
+    /// spans all channels.
     LocalFields {
         /// Smallest side.
         min: usize,
@@ -41,4 +46,286 @@ pub enum Rule {
         /// Pairs; a pair may stand more than once.
         edges: Vec<(u32, u32)>,
     },
+}
+
+/// Sparse connections by source, without weights.
+pub(super) struct Rows {
+    /// `[sources + 1]`
+    pub offsets: Vec<usize>,
+    /// `[synapses]`, ascending within a row.
+    pub targets: Vec<u32>,
+    /// For an explicit rule: which of its edges stands at each place.
+    pub order: Option<Vec<usize>>,
+}
+
+impl Rule {
+    /// Name in experiment files.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::OneToOne => "one-to-one",
+            Self::FixedProbability { .. } => "fixed-probability",
+            Self::FixedInDegree { .. } => "fixed-in-degree",
+            Self::Conv2d { .. } => "conv2d",
+            Self::LocalFields { .. } => "local-fields",
+            Self::Explicit { .. } => "explicit",
+        }
+    }
+
+    /// Why the rule does not fit populations of these shapes; empty where it does.
+    pub(super) fn problems(&self, pre: &[usize], post: &[usize]) -> Vec<String> {
+        let (sources, targets): (usize, usize) = (pre.iter().product(), post.iter().product());
+        let mut problems = Vec::new();
+        match *self {
+            Self::Dense => {}
+            Self::OneToOne if sources != targets => {
+                problems.push(format!("one-to-one needs equal sizes, but they are {sources} and {targets}"));
+            }
+            Self::OneToOne => {}
+            Self::FixedProbability { p } if !(0.0..=1.0).contains(&p) => {
+                problems.push(format!("probability is {p}; it must be between 0 and 1"));
+            }
+            Self::FixedProbability { .. } => {}
+            Self::FixedInDegree { k } if k > sources || k == 0 => {
+                problems.push(format!(
+                    "fan-in is {k}; it must be between 1 and the size of the source, {sources}"
+                ));
+            }
+            Self::FixedInDegree { .. } => {}
+            Self::Conv2d { kernel, stride, padding } => match Conv2d::new(pre, post, kernel, stride, padding)
+            {
+                Ok(_) => {}
+                Err(problem) => problems.push(problem),
+            },
+            Self::LocalFields { min, max } => match *pre {
+                [_, height, width] => {
+                    let largest = height.min(width);
+                    if min == 0 || min > max || max > largest {
+                        problems.push(format!(
+                            "sides of the fields are {min} to {max}; they must be in order, between 1 and {largest}"
+                        ));
+                    }
+                }
+                _ => problems
+                    .push(format!("local fields need a source [channels, height, width], not {pre:?}")),
+            },
+            Self::Explicit { ref edges } => {
+                let outside = |&&(i, j): &&(u32, u32)| i as usize >= sources || j as usize >= targets;
+                let count = edges.iter().filter(outside).count();
+                if let Some((i, j)) = edges.iter().find(outside) {
+                    problems.push(format!(
+                        "edge ({i}, {j}) is outside {sources} sources and {targets} targets{}",
+                        if count > 1 { format!(", and {} more", count - 1) } else { String::new() }
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Expected number of synapses, or of weights for a convolution. Only for shapes without [`Rule::problems`].
+    pub(super) fn weights(&self, pre: &[usize], post: &[usize]) -> f64 {
+        let targets = post.iter().product::<usize>() as f64;
+        match self {
+            Self::Conv2d { .. } => post[0] as f64 * self.fan_in(pre, post),
+            Self::Explicit { edges } => edges.len() as f64,
+            _ => targets * self.fan_in(pre, post),
+        }
+    }
+
+    /// Expected number of synapses per target. Only for shapes without [`Rule::problems`].
+    pub(super) fn fan_in(&self, pre: &[usize], post: &[usize]) -> f64 {
+        let sources = pre.iter().product::<usize>() as f64;
+        match *self {
+            Self::Dense => sources,
+            Self::OneToOne => 1.0,
+            Self::FixedProbability { p } => p * sources,
+            Self::FixedInDegree { k } => k as f64,
+            Self::Conv2d { kernel, .. } => (pre[0] * kernel * kernel) as f64,
+            Self::LocalFields { min, max } => {
+                let squares: f64 = (min..=max).map(|side| (side * side) as f64).sum();
+                pre[0] as f64 * squares / (max - min + 1) as f64
+            }
+            Self::Explicit { ref edges } => edges.len() as f64 / post.iter().product::<usize>() as f64,
+        }
+    }
+
+    /// Draws who is connected, for the rules that are stored sparsely.
+    pub(super) fn rows(&self, pre: &[usize], post: &[usize], stream: &Stream) -> Rows {
+        let (sources, targets): (usize, usize) = (pre.iter().product(), post.iter().product());
+        match *self {
+            Self::FixedProbability { p } => {
+                let rows: Vec<_> =
+                    indices(sources).map(|i| with_probability(p, targets, stream, i as u64)).collect();
+                by_source(&rows)
+            }
+            Self::FixedInDegree { k } => {
+                let columns: Vec<_> = (0..targets)
+                    .into_par_iter()
+                    .with_min_len(64)
+                    .map_init(|| vec![false; sources], |taken, j| distinct(k, taken, stream, j as u64))
+                    .collect();
+                transpose(&columns, sources)
+            }
+            Self::LocalFields { min, max } => {
+                let &[channels, height, width] = pre else { return by_source(&vec![Vec::new(); sources]) };
+                let columns: Vec<_> = indices(targets)
+                    .map(|j| {
+                        let mut walk = stream.walk(j as u64);
+                        let side = walk.random_range(min..=max);
+                        let (top, left) =
+                            (walk.random_range(0..=height - side), walk.random_range(0..=width - side));
+                        let rows = (0..channels).flat_map(|c| (top..top + side).map(move |y| c * height + y));
+                        rows.flat_map(|row| (left..left + side).map(move |x| (row * width + x) as u32))
+                            .collect()
+                    })
+                    .collect();
+                transpose(&columns, sources)
+            }
+            Self::Explicit { ref edges } => {
+                let mut order: Vec<usize> = (0..edges.len()).collect();
+                order.sort_by_key(|&e| edges[e]); // stable: equal pairs stay in the order of the list
+                let mut offsets = vec![0; sources + 1];
+                edges.iter().for_each(|&(i, _)| offsets[i as usize + 1] += 1);
+                (0..sources).for_each(|i| offsets[i + 1] += offsets[i]);
+                Rows { offsets, targets: order.iter().map(|&e| edges[e].1).collect(), order: Some(order) }
+            }
+            Self::OneToOne | Self::Dense | Self::Conv2d { .. } => {
+                Rows { offsets: (0..=sources).collect(), targets: (0..sources as u32).collect(), order: None }
+            }
+        }
+    }
+}
+
+fn indices(n: usize) -> impl IndexedParallelIterator<Item = usize> {
+    (0..n).into_par_iter().with_min_len(64)
+}
+
+/// Targets of one source, each with probability `p`: jumps from hit to hit, whose lengths are geometric.
+fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64) -> Vec<u32> {
+    if p <= 0.0 {
+        return Vec::new();
+    }
+    if p >= 1.0 {
+        return (0..targets as u32).collect();
+    }
+    let mut walk = stream.walk(row);
+    let miss = (-p).ln_1p();
+    let mut hits = Vec::with_capacity((p * targets as f64 * 1.1) as usize + 8);
+    let mut next = 0.0;
+    loop {
+        // 1 − u lies in (0, 1], so the logarithm is finite.
+        next += ((1.0 - walk.random::<f64>()).ln() / miss).floor();
+        if next >= targets as f64 {
+            return hits;
+        }
+        hits.push(next as u32);
+        next += 1.0;
+    }
+}
+
+/// `k` distinct sources of one target, ascending (Floyd's algorithm). `taken` is all false before and after.
+fn distinct(k: usize, taken: &mut [bool], stream: &Stream, column: u64) -> Vec<u32> {
+    let mut walk = stream.walk(column);
+    let mut chosen = Vec::with_capacity(k);
+    for last in taken.len() - k..taken.len() {
+        let drawn = walk.random_range(0..=last);
+        let source = if taken[drawn] { last } else { drawn };
+        taken[source] = true;
+        chosen.push(source as u32);
+    }
+    chosen.iter().for_each(|&source| taken[source as usize] = false);
+    chosen.sort_unstable();
+    chosen
+}
+
+fn by_source(rows: &[Vec<u32>]) -> Rows {
+    let mut offsets = vec![0];
+    rows.iter().for_each(|row| offsets.push(offsets[offsets.len() - 1] + row.len()));
+    Rows { offsets, targets: rows.concat(), order: None }
+}
+
+fn transpose(columns: &[Vec<u32>], sources: usize) -> Rows {
+    let mut offsets = vec![0usize; sources + 1];
+    columns.iter().flatten().for_each(|&source| offsets[source as usize + 1] += 1);
+    (0..sources).for_each(|i| offsets[i + 1] += offsets[i]);
+    let mut next = offsets.clone();
+    let mut targets = vec![0; offsets[sources]];
+    for (target, column) in columns.iter().enumerate() {
+        for &source in column {
+            targets[next[source as usize]] = target as u32;
+            next[source as usize] += 1;
+        }
+    }
+    Rows { offsets, targets, order: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(rows: &Rows, targets: usize) -> Vec<usize> {
+        let mut counts = vec![0; targets];
+        rows.targets.iter().for_each(|&t| counts[t as usize] += 1);
+        counts
+    }
+
+    fn ascending(rows: &Rows) -> bool {
+        rows.offsets.windows(2).all(|w| rows.targets[w[0]..w[1]].windows(2).all(|t| t[0] < t[1]))
+    }
+
+    #[test]
+    fn fixed_probability_is_binomial() {
+        for p in [0.0, 0.01, 0.1, 0.9, 1.0] {
+            let rows = Rule::FixedProbability { p }.rows(&[300], &[500], &Stream::named(1, "c"));
+            let (n, got) = (150_000.0f64, rows.targets.len() as f64);
+            assert!((got - n * p).abs() <= 4.0 * (n * p * (1.0 - p)).sqrt(), "{p}: {got}");
+            assert!(ascending(&rows));
+        }
+    }
+
+    #[test]
+    fn fixed_in_degree_takes_distinct_sources_evenly() {
+        for k in [1, 7, 50] {
+            let rows = Rule::FixedInDegree { k }.rows(&[50], &[400], &Stream::named(1, "c"));
+            assert!(counts(&rows, 400).iter().all(|&n| n == k));
+            assert!(ascending(&rows)); // a source taken twice by a target would stand twice in its row
+            let p = k as f64 / 50.0;
+            let bound = 5.0 * (400.0 * p * (1.0 - p)).sqrt();
+            assert!(rows.offsets.windows(2).all(|w| ((w[1] - w[0]) as f64 - 400.0 * p).abs() <= bound));
+        }
+    }
+
+    #[test]
+    fn local_fields_are_squares_inside_the_image() {
+        let (pre, sides) = ([2, 9, 7], 2..=5usize);
+        let rows = Rule::LocalFields { min: 2, max: 5 }.rows(&pre, &[300], &Stream::named(1, "c"));
+        let mut fields = vec![Vec::new(); 300];
+        for source in 0..126 {
+            rows.targets[rows.offsets[source]..rows.offsets[source + 1]]
+                .iter()
+                .for_each(|&t| fields[t as usize].push(source));
+        }
+        let mut seen = [0; 6];
+        for field in fields {
+            let side = ((field.len() / 2) as f64).sqrt() as usize;
+            assert!(sides.contains(&side) && side * side * 2 == field.len());
+            let (y, x) = (field[0] / 7, field[0] % 7);
+            assert!(
+                field
+                    .iter()
+                    .all(|s| (y..y + side).contains(&(s / 7 % 9)) && (x..x + side).contains(&(s % 7)))
+            );
+            seen[side] += 1;
+        }
+        assert!(seen[2..].iter().all(|&n| n > 40), "{seen:?}");
+    }
+
+    #[test]
+    fn explicit_edges_keep_multapses_and_know_their_order() {
+        let edges = vec![(2, 1), (0, 3), (2, 0), (0, 3)];
+        let rows = Rule::Explicit { edges }.rows(&[3], &[4], &Stream::named(1, "c"));
+        assert_eq!((rows.offsets, rows.targets), (vec![0, 2, 2, 4], vec![3, 3, 0, 1]));
+        assert_eq!(rows.order.unwrap(), [1, 3, 2, 0]);
+    }
 }

@@ -2,7 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A distribution of weights.
+/// A distribution of weights, with modifiers around it.
+///
+/// Random layers want a mean of zero: with any other, the common drive saturates or silences all neurons
+/// (arXiv:2505.13622, sweeps over the mean). [`Init::ZeroMean`] makes it exact for each target.
+///
+/// ```
+/// use ransnn::snn::Init;
+/// let kernels = Init::Normal { mean: 0.0, std: 1.0 }.zero_mean();
+/// let sparse = Init::Uniform { low: -0.05, high: 0.05 }.scaled_to_fan_in();
+/// # let _ = (kernels, sparse);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Init {
@@ -22,8 +32,121 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
-    /// Uniform in ±1/√fan-in, PyTorch's default for `Linear`.
+    /// Uniform in ±1/√fan-in, PyTorch's default for the weights and biases of `Linear` and `Conv2d`.
     KaimingUniform,
-    /// As listed, in the order of the rule's synapses (by source, then target).
+    /// As listed: by source, then target; for an explicit rule in the order of its edges; for a convolution
+    /// `[channels_out, channels_in, kernel, kernel]`.
     Listed(Vec<f32>),
+    /// Drawn, then the mean of each target's incoming weights (of each output channel's kernel) is removed.
+    ZeroMean(Box<Init>),
+    /// Drawn for the dense layer, then times √(sources / fan-in), so that a sparse layer is driven as much.
+    ScaledToFanIn(Box<Init>),
+    /// Dale's law: magnitudes are drawn, signs belong to the sources, a random share of which is excitatory.
+    /// Inhibitory weights are scaled so that the mean over the sources is zero.
+    Dale {
+        /// Share of the sources that are excitatory, between 0 and 1.
+        excitatory: f64,
+        /// What the magnitudes are drawn from; signs in it are dropped.
+        magnitude: Box<Init>,
+    },
+}
+
+impl Init {
+    /// Removes the mean of each target's incoming weights.
+    pub fn zero_mean(self) -> Self {
+        Self::ZeroMean(Box::new(self))
+    }
+
+    /// Scales by √(sources / fan-in).
+    pub fn scaled_to_fan_in(self) -> Self {
+        Self::ScaledToFanIn(Box::new(self))
+    }
+
+    /// What there is to draw, flattened, or every mistake in it.
+    pub(super) fn recipe(&self) -> Result<Recipe<'_>, Vec<String>> {
+        let mut recipe = Recipe { base: Base::Constant(0.0), zero_mean: false, scaled: false, dale: None };
+        let mut problems = Vec::new();
+        let mut at = self;
+        let fits = |value: f64| (value as f32).is_finite();
+        loop {
+            match at {
+                Self::ZeroMean(inner) => {
+                    recipe.zero_mean = true;
+                    at = inner;
+                }
+                Self::ScaledToFanIn(inner) => {
+                    recipe.scaled = true;
+                    at = inner;
+                }
+                Self::Dale { excitatory, magnitude } => {
+                    if !(0.0..=1.0).contains(excitatory) || *excitatory == 0.0 || *excitatory == 1.0 {
+                        problems
+                            .push(format!("excitatory share is {excitatory}; it must be between 0 and 1"));
+                    }
+                    recipe.dale = Some(*excitatory);
+                    at = magnitude;
+                }
+                Self::Constant(value) => {
+                    if !fits(*value) {
+                        problems.push(format!("weight is {value}; it must be a finite number"));
+                    }
+                    recipe.base = Base::Constant(*value);
+                    break;
+                }
+                Self::Uniform { low, high } => {
+                    if !(fits(*low) && fits(*high) && low <= high) {
+                        problems.push(format!(
+                            "uniform bounds are {low} and {high}; they must be finite and in order"
+                        ));
+                    }
+                    recipe.base = Base::Uniform { low: *low, high: *high };
+                    break;
+                }
+                Self::Normal { mean, std } => {
+                    if !(fits(*mean) && fits(*std) && *std >= 0.0) {
+                        problems.push(format!(
+                            "normal mean is {mean} and standard deviation {std}; they must be finite, the latter at least 0"
+                        ));
+                    }
+                    recipe.base = Base::Normal { mean: *mean, std: *std };
+                    break;
+                }
+                Self::KaimingUniform => {
+                    recipe.base = Base::Kaiming;
+                    break;
+                }
+                Self::Listed(values) => {
+                    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                        problems
+                            .push(format!("listed weight {i} is {}; it must be a finite number", values[i]));
+                    }
+                    recipe.base = Base::Listed(values);
+                    break;
+                }
+            }
+        }
+        if recipe.dale.is_some() && recipe.zero_mean {
+            problems.push("zero mean of each target would undo the signs of Dale's law".into());
+        }
+        if problems.is_empty() { Ok(recipe) } else { Err(problems) }
+    }
+}
+
+/// An [`Init`] without nesting.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe<'a> {
+    pub base: Base<'a>,
+    pub zero_mean: bool,
+    pub scaled: bool,
+    pub dale: Option<f64>,
+}
+
+/// The distribution inside the modifiers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Base<'a> {
+    Constant(f64),
+    Uniform { low: f64, high: f64 },
+    Normal { mean: f64, std: f64 },
+    Kaiming,
+    Listed(&'a [f32]),
 }

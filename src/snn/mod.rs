@@ -1,14 +1,18 @@
 //! What a network is: populations of neurons, projections between them, and the random numbers they are drawn from.
 
+pub mod builder;
+pub mod calibrate;
 pub mod connect;
+mod draw;
 pub mod init;
 pub mod network;
 pub mod neuron;
 pub mod neurons;
 pub mod weights;
 
+pub use builder::{Edge, NetworkBuilder, Precision, Shape};
 pub use connect::Rule;
 pub use init::Init;
-pub use network::{Network, Pop, Population, Projection};
+pub use network::{Network, Parameters, Pop, Population, Projection, TensorRef};
 pub use neuron::{Neuron, Param, StateSpec};
 pub use weights::{Conv2d, Values, Weights};

@@ -1,0 +1,533 @@
+//! From what a user describes to a [`Network`]: checks everything, reports every mistake, then draws the weights.
+
+use super::connect::Rule;
+use super::draw::{Draw, biases, fits_bias};
+use super::init::{Base, Init};
+use super::network::{Network, Pop, Population, Projection, describe_cycle, sort};
+use super::neuron::{Neuron, Param};
+use crate::error::{Error, Result};
+use crate::units::Ms;
+
+/// Most memory that the weights of a network may take unless [`NetworkBuilder::memory`] says otherwise: 16 GiB.
+pub const DEFAULT_MEMORY: u64 = 16 << 30;
+
+/// `[neurons]` or `[channels, height, width]`; made from a number or an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape(pub Vec<usize>);
+
+impl From<usize> for Shape {
+    fn from(size: usize) -> Self {
+        Self(vec![size])
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(shape: [usize; N]) -> Self {
+        Self(shape.to_vec())
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(shape: &[usize]) -> Self {
+        Self(shape.to_vec())
+    }
+}
+
+impl From<Vec<usize>> for Shape {
+    fn from(shape: Vec<usize>) -> Self {
+        Self(shape)
+    }
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Eight-bit integers times a scale: for frozen projections, whose default it is.
+    Int8,
+    /// Single precision: the default of trainable projections.
+    F32,
+}
+
+/// A network in the making; see [`Network::builder`].
+#[derive(Debug)]
+pub struct NetworkBuilder {
+    dt: Ms,
+    memory: u64,
+    populations: Vec<Population>,
+    edges: Vec<Spec>,
+}
+
+#[derive(Debug)]
+struct Spec {
+    name: Option<String>,
+    pre: Pop,
+    post: Pop,
+    rule: Rule,
+    weights: Init,
+    bias: Option<Init>,
+    delay: Option<Ms>,
+    frozen: bool,
+    precision: Option<Precision>,
+}
+
+/// A projection in the making.
+#[derive(Debug)]
+pub struct Edge<'a>(&'a mut Spec);
+
+impl Edge<'_> {
+    /// Names it; "pre->post" otherwise, with "#2" and so on for further ones.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        self.0.name = Some(name.into());
+        self
+    }
+
+    /// Draws the weights from this; [`Init::KaimingUniform`] otherwise.
+    pub fn weights(self, init: Init) -> Self {
+        self.0.weights = init;
+        self
+    }
+
+    /// Adds a constant input to each target (each channel of a convolution), drawn from this; none otherwise.
+    pub fn bias(self, init: Init) -> Self {
+        self.0.bias = Some(init);
+        self
+    }
+
+    /// Delivers spikes that much later: a multiple of the time step. Without, they arrive in the same step.
+    pub fn delay(self, delay: Ms) -> Self {
+        self.0.delay = Some(delay);
+        self
+    }
+
+    /// Never trains it.
+    pub fn frozen(self) -> Self {
+        self.0.frozen = true;
+        self
+    }
+
+    /// Stores the weights like this.
+    pub fn precision(self, precision: Precision) -> Self {
+        self.0.precision = Some(precision);
+        self
+    }
+}
+
+impl NetworkBuilder {
+    pub(super) fn new(dt: Ms) -> Self {
+        Self { dt, memory: DEFAULT_MEMORY, populations: Vec::new(), edges: Vec::new() }
+    }
+
+    /// Refuses networks whose weights take more bytes than this while they are drawn.
+    pub fn memory(&mut self, bytes: u64) {
+        self.memory = bytes;
+    }
+
+    /// Declares an input.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Pop {
+        self.add(name, shape.into(), None)
+    }
+
+    /// Declares neurons of a model; a `Box<dyn Neuron>` is one, too.
+    pub fn population(
+        &mut self,
+        name: &str,
+        shape: impl Into<Shape>,
+        model: impl Into<Box<dyn Neuron>>,
+    ) -> Pop {
+        self.add(name, shape.into(), Some(model.into()))
+    }
+
+    fn add(&mut self, name: &str, shape: Shape, model: Option<Box<dyn Neuron>>) -> Pop {
+        self.populations.push(Population { name: name.into(), shape: shape.0, model });
+        Pop(self.populations.len() - 1)
+    }
+
+    /// Declares synapses, trainable unless said otherwise.
+    pub fn connect(&mut self, pre: Pop, post: Pop, rule: Rule) -> Edge<'_> {
+        let (name, bias, delay, precision) = (None, None, None, None);
+        let weights = Init::KaimingUniform;
+        self.edges.push(Spec { name, pre, post, rule, weights, bias, delay, frozen: false, precision });
+        let last = self.edges.len() - 1;
+        Edge(&mut self.edges[last])
+    }
+
+    /// Checks everything and draws the weights from `seed`. The same description and seed give the same network; the
+    /// weights of a projection depend on its own name and nothing else in the network.
+    ///
+    /// # Errors
+    /// [`Error::Network`] with every mistake, by name; [`Error::Memory`] where there is nothing else wrong, before
+    /// anything is allocated.
+    pub fn build(self, seed: u64) -> Result<Network> {
+        let names = self.projection_names();
+        let mut problems = self.population_problems();
+        let mut bytes = 0.0;
+        for (i, (spec, name)) in self.edges.iter().zip(&names).enumerate() {
+            let mut found = Vec::new();
+            if let Err(wrong) = check_name(name) {
+                found.push(wrong);
+            }
+            if names[..i].contains(name) {
+                found.push("there is another of that name".into());
+            }
+            bytes += self.projection_problems(spec, &mut found);
+            problems.extend(found.into_iter().map(|what| format!("projection `{name}`: {what}")));
+        }
+        problems.extend(self.cycle());
+        // Rounded up where it cannot be counted exactly; a f64 above u64::MAX becomes u64::MAX.
+        let needed = bytes as u64;
+        if needed > self.memory {
+            if problems.is_empty() {
+                let what = "drawing the weights of the network".into();
+                return Err(Error::Memory { what, needed, available: self.memory });
+            }
+            problems.push(format!("its weights need {needed} bytes, but {} are available", self.memory));
+        }
+        if !problems.is_empty() {
+            return Err(Error::Network(problems));
+        }
+        let mut projections = Vec::with_capacity(self.edges.len());
+        for (spec, name) in self.edges.into_iter().zip(names) {
+            projections.push(draw(spec, name, seed, &self.populations)?);
+        }
+        Ok(Network { dt: self.dt, seed, populations: self.populations, projections })
+    }
+
+    fn projection_names(&self) -> Vec<String> {
+        let given = |name: &String| self.edges.iter().any(|spec| spec.name.as_ref() == Some(name));
+        let of = |pop: Pop| self.populations.get(pop.0).map_or("?", |p| &p.name);
+        let mut names: Vec<String> = Vec::new();
+        for spec in &self.edges {
+            let base = format!("{}->{}", of(spec.pre), of(spec.post));
+            let default = || {
+                let numbered = (2..).map(|n| format!("{base}#{n}"));
+                let free = |name: &String| !names.contains(name) && !given(name);
+                std::iter::once(base.clone()).chain(numbered).find(free).unwrap_or_default()
+            };
+            let name = spec.name.clone().unwrap_or_else(default);
+            names.push(name);
+        }
+        names
+    }
+
+    fn population_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(self.dt.0 > 0.0 && self.dt.0.is_finite()) {
+            problems.push(format!("the time step is {}; it must be above 0", self.dt));
+        }
+        for (i, p) in self.populations.iter().enumerate() {
+            let mut push = |what: String| problems.push(format!("population `{}`: {what}", p.name));
+            if let Err(wrong) = check_name(&p.name) {
+                push(wrong);
+            }
+            if self.populations[..i].iter().any(|other| other.name == p.name) {
+                push("there is another of that name".into());
+            }
+            match p.shape.iter().try_fold(1usize, |size, &side| size.checked_mul(side)) {
+                _ if !matches!(p.shape.len(), 1 | 3) => {
+                    push(format!(
+                        "its shape is {:?}; it must be [neurons] or [channels, height, width]",
+                        p.shape
+                    ));
+                }
+                Some(0) => push("it has no neurons".into()),
+                Some(size) if u32::try_from(size).is_ok() => {}
+                _ => push(format!("it has more than {} neurons", u32::MAX)),
+            }
+            if let Some(model) = &p.model {
+                let wrong: Vec<_> = model.params().iter().map(Param::check).filter_map(Result::err).collect();
+                wrong.iter().for_each(|e| push(e.to_string()));
+                if wrong.is_empty()
+                    && let Err(e) = model.validate()
+                {
+                    push(e.to_string());
+                }
+            }
+        }
+        problems
+    }
+
+    /// Adds what is wrong with a projection; returns the bytes it takes while it is drawn.
+    fn projection_problems(&self, spec: &Spec, problems: &mut Vec<String>) -> f64 {
+        if let Some(delay) = spec.delay {
+            let steps = delay.0 / self.dt.0;
+            if delay.0.is_nan() || delay.0 < self.dt.0 {
+                problems.push(format!("delay is {delay}; it must be at least the time step, {}", self.dt));
+            } else if (steps - steps.round()).abs() > 1e-6 * steps || steps > f64::from(u32::MAX) {
+                problems
+                    .push(format!("delay is {delay}; it must be a multiple of the time step, {}", self.dt));
+            }
+        }
+        if !spec.frozen && spec.precision == Some(Precision::Int8) {
+            problems.push("int8 weights cannot be trained; freeze it or store it as f32".into());
+        }
+        let recipe = spec.weights.recipe().map_err(|wrong| problems.extend(wrong)).ok();
+        let bias = spec.bias.as_ref().map(|bias| {
+            if !fits_bias(bias) {
+                problems.push("a bias is drawn without modifiers".into());
+            }
+            bias.recipe()
+                .map_err(|wrong| problems.extend(wrong.into_iter().map(|w| format!("bias: {w}"))))
+                .ok()
+        });
+        let [pre, post] = [spec.pre, spec.post].map(|pop| self.populations.get(pop.0));
+        let (Some(pre), Some(post)) = (pre, post) else {
+            let side = if pre.is_none() { "source" } else { "target" };
+            problems.push(format!("its {side} is not a population of this network"));
+            return 0.0;
+        };
+        if post.model.is_none() {
+            problems.push(format!("its target `{}` is an input", post.name));
+        }
+        let sound = |p: &Population| {
+            matches!(p.shape.len(), 1 | 3)
+                && p.shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side)).is_some_and(|n| n > 0)
+        };
+        if !(sound(pre) && sound(post)) {
+            return 0.0; // said already
+        }
+        let misfits = spec.rule.problems(&pre.shape, &post.shape);
+        if !misfits.is_empty() {
+            problems.extend(misfits);
+            return 0.0;
+        }
+        let count = spec.rule.weights(&pre.shape, &post.shape);
+        if let Some(Some(Base::Listed(listed))) = bias.map(|bias| bias.map(|b| b.base))
+            && listed.len() != biases(&spec.rule, &post.shape)
+        {
+            problems.push(format!(
+                "{} biases are listed; it has {}",
+                listed.len(),
+                biases(&spec.rule, &post.shape)
+            ));
+        }
+        if let Some(recipe) = recipe {
+            if let Base::Listed(listed) = recipe.base {
+                match spec.rule {
+                    Rule::FixedProbability { .. } | Rule::LocalFields { .. } => {
+                        problems.push(format!(
+                            "weights of a {} rule cannot be listed: their number is drawn",
+                            spec.rule.kind()
+                        ));
+                    }
+                    _ if listed.len() as f64 != count => {
+                        problems.push(format!("{} weights are listed; it has {count}", listed.len()));
+                    }
+                    _ => {}
+                }
+            }
+            if recipe.dale.is_some() && matches!(spec.rule, Rule::Conv2d { .. }) {
+                problems.push(
+                    "Dale's law needs weights of their own for each source; a convolution shares them".into(),
+                );
+            }
+            if recipe.dale.is_some() && pre.size() < 2 {
+                problems.push("Dale's law needs at least two sources".into());
+            }
+            if recipe.zero_mean && spec.rule.fan_in(&pre.shape, &post.shape) <= 1.0 {
+                problems.push("with one weight per target, a mean of zero leaves nothing".into());
+            }
+        }
+        self.bytes(spec, count, pre.size())
+    }
+
+    /// Bytes while a projection is drawn: weights in `f32`, the stored copy, and its connectivity.
+    fn bytes(&self, spec: &Spec, weights: f64, sources: usize) -> f64 {
+        let dense = matches!(spec.rule, Rule::Dense | Rule::Conv2d { .. });
+        // The number of synapses of a random rule varies; and sparse rows are drawn in pieces before they are joined.
+        let connectivity = if dense { 0.0 } else { 8.0 * weights + 8.0 * (sources + 1) as f64 };
+        (weights * if spec.precision_or_default() == Precision::Int8 { 5.0 } else { 4.0 } + connectivity)
+            .ceil()
+    }
+
+    fn cycle(&self) -> Option<String> {
+        let known = |pop: Pop| pop.0 < self.populations.len();
+        let undelayed = self.edges.iter().filter(|s| s.delay.is_none() && known(s.pre) && known(s.post));
+        let edges: Vec<_> = undelayed.map(|s| (s.pre.0, s.post.0)).collect();
+        sort(self.populations.len(), &edges)
+            .err()
+            .map(|cycle| describe_cycle(&cycle, |i| &self.populations[i].name))
+    }
+}
+
+impl Spec {
+    fn precision_or_default(&self) -> Precision {
+        self.precision.unwrap_or(if self.frozen { Precision::Int8 } else { Precision::F32 })
+    }
+}
+
+fn draw(spec: Spec, name: String, seed: u64, populations: &[Population]) -> Result<Projection> {
+    let (pre, post) = (&populations[spec.pre.0].shape, &populations[spec.post.0].shape);
+    let draw = Draw { name: &name, seed, rule: &spec.rule, pre, post };
+    let int8 = spec.precision_or_default() == Precision::Int8;
+    let weights = draw.weights(&spec.weights.recipe().map_err(Error::Network)?, int8);
+    let bias = match &spec.bias {
+        Some(bias) => draw.bias(&bias.recipe().map_err(Error::Network)?),
+        None => Vec::new(),
+    };
+    let Spec { pre, post, rule, weights: init, delay, frozen, .. } = spec;
+    Ok(Projection { name, pre, post, rule, init, delay, frozen, weights, bias, gain: vec![1.0] })
+}
+
+/// Names become paths in files (`projection.random.gain`) and random streams (`projection/random/weights`).
+fn check_name(name: &str) -> Result<(), String> {
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '.' || c == '/';
+    if name.is_empty() {
+        return Err("it has no name".into());
+    }
+    match name.chars().find(|&c| wrong(c)) {
+        Some(c) => Err(format!("{c:?} cannot stand in a name")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snn::neurons::{Lif, Reset};
+
+    fn messages(net: NetworkBuilder) -> Vec<String> {
+        match net.build(1) {
+            Err(Error::Network(problems)) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_reported_by_name() {
+        let mut net = Network::builder(Ms(0.5));
+        let pixels = net.input("pixels", [1, 6, 6]);
+        let hidden = net.population("hidden", 10, Lif { decay: 1.5, rest: f32::NAN, ..Lif::default() });
+        let again = net.population("hidden", 10, Lif { reset: Reset::To(2.0), ..Lif::default() });
+        let empty = net.population("none", 0, Lif::default());
+        net.population("flat", [2, 3], Lif::default());
+        net.population("a b", 3, Lif::default());
+        net.population("huge", [1 << 40, 1 << 40, 1], Lif::default());
+        let maps = net.population("maps", [2, 4, 4], Lif::default());
+        net.connect(pixels, hidden, Rule::OneToOne);
+        net.connect(pixels, hidden, Rule::FixedInDegree { k: 37 });
+        net.connect(pixels, hidden, Rule::FixedProbability { p: 1.5 }).name("p");
+        net.connect(pixels, maps, Rule::Conv2d { kernel: 5, stride: 1, padding: 0 });
+        net.connect(pixels, maps, Rule::Conv2d { kernel: 9, stride: 1, padding: 0 }).name("p");
+        net.connect(hidden, pixels, Rule::Dense).delay(Ms(0.25));
+        net.connect(hidden, again, Rule::Dense).delay(Ms(0.75)).precision(Precision::Int8);
+        net.connect(again, hidden, Rule::Dense)
+            .delay(Ms(f64::NAN))
+            .name("nan")
+            .weights(Init::Normal { mean: 0.0, std: -1.0 });
+        net.connect(again, empty, Rule::Dense).name("dale").bias(Init::Constant(f64::INFINITY));
+        net.connect(hidden, maps, Rule::LocalFields { min: 1, max: 2 }).name("local");
+        net.connect(pixels, again, Rule::LocalFields { min: 3, max: 7 }).name("local7");
+        net.connect(pixels, hidden, Rule::Explicit { edges: vec![(0, 0), (36, 0), (0, 10)] }).name("list");
+        net.connect(pixels, hidden, Rule::Dense)
+            .name("values")
+            .weights(Init::Listed(vec![1.0; 5]))
+            .bias(Init::Listed(vec![0.0; 2]));
+        net.connect(pixels, Pop(99), Rule::Dense).name("nowhere");
+        net.connect(hidden, maps, Rule::Dense).name("there");
+        net.connect(maps, hidden, Rule::Dense).name("back");
+        net.connect(pixels, hidden, Rule::OneToOne).name("");
+        let problems = messages(net);
+        let expected = [
+            "population `hidden`: decay is 1.5; it must be between 0 and 1",
+            "population `hidden`: rest is NaN; it must be a finite number",
+            "population `hidden`: there is another of that name",
+            "population `hidden`: reset is 2; it must be at most the threshold, 1",
+            "population `none`: it has no neurons",
+            "population `flat`: its shape is [2, 3]; it must be [neurons] or [channels, height, width]",
+            "population `a b`: ' ' cannot stand in a name",
+            "population `huge`: it has more than 4294967295 neurons",
+            "projection `pixels->hidden`: one-to-one needs equal sizes, but they are 36 and 10",
+            "projection `pixels->hidden#2`: fan-in is 37; it must be between 1 and the size of the source, 36",
+            "projection `p`: probability is 1.5; it must be between 0 and 1",
+            "projection `pixels->maps`: the target is 4 × 4; kernel 5, stride 1 and padding 0 make 6 × 6 into 2 × 2",
+            "projection `p`: there is another of that name",
+            "projection `p`: kernel 9, stride 1 and padding 0 do not fit a source of 6 × 6",
+            "projection `hidden->pixels`: delay is 0.25 ms; it must be at least the time step, 0.5 ms",
+            "projection `hidden->pixels`: its target `pixels` is an input",
+            "projection `hidden->hidden`: delay is 0.75 ms; it must be a multiple of the time step, 0.5 ms",
+            "projection `hidden->hidden`: int8 weights cannot be trained; freeze it or store it as f32",
+            "projection `nan`: delay is NaN ms; it must be at least the time step, 0.5 ms",
+            "projection `nan`: normal mean is 0 and standard deviation -1; they must be finite, the latter at least 0",
+            "projection `dale`: bias: weight is inf; it must be a finite number",
+            "projection `local`: local fields need a source [channels, height, width], not [10]",
+            "projection `local7`: sides of the fields are 3 to 7; they must be in order, between 1 and 6",
+            "projection `list`: edge (36, 0) is outside 36 sources and 10 targets, and 1 more",
+            "projection `values`: 2 biases are listed; it has 10",
+            "projection `values`: 5 weights are listed; it has 360",
+            "projection `nowhere`: its target is not a population of this network",
+            "projection ``: it has no name",
+            "projection ``: one-to-one needs equal sizes, but they are 36 and 10",
+            "hidden → maps → hidden is a cycle without a delay; give one of its projections a delay",
+        ];
+        assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn modifiers_that_do_not_fit_are_refused() {
+        let normal = || Box::new(Init::Normal { mean: 0.0, std: 1.0 });
+        let mut net = Network::builder(Ms(1.0));
+        let a = net.input("a", [1, 4, 4]);
+        let b = net.population("b", [1, 4, 4], Lif::default());
+        let dale = Init::Dale { excitatory: 0.8, magnitude: normal() };
+        net.connect(a, b, Rule::Conv2d { kernel: 3, stride: 1, padding: 1 })
+            .name("conv")
+            .weights(dale.clone());
+        net.connect(a, b, Rule::Dense).name("both").weights(dale.clone().zero_mean()).bias(dale);
+        net.connect(a, b, Rule::OneToOne).name("one").weights(normal().zero_mean());
+        net.connect(a, b, Rule::Dense)
+            .name("share")
+            .weights(Init::Dale { excitatory: 1.0, magnitude: normal() });
+        net.connect(a, b, Rule::FixedProbability { p: 0.5 }).name("listed").weights(Init::Listed(vec![]));
+        let problems = messages(net);
+        assert_eq!(problems.len(), 6, "{problems:#?}");
+        assert!(
+            problems
+                .iter()
+                .zip(["conv", "both", "both", "one", "share", "listed"])
+                .all(|(p, name)| p.contains(name))
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_in_memory_is_refused_before_it_is_allocated() {
+        let mut net = Network::builder(Ms(1.0));
+        let a = net.input("a", 3_000_000_000);
+        let b = net.population("b", 2_000_000_000, Lif::default());
+        net.connect(a, b, Rule::Dense).frozen();
+        match net.build(1) {
+            Err(Error::Memory { needed, available, .. }) => {
+                assert_eq!(
+                    (needed, available),
+                    (30_000_000_000_000_000_000u128.min(u64::MAX.into()) as u64, DEFAULT_MEMORY)
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut net = Network::builder(Ms(1.0));
+        net.memory(1000);
+        let a = net.input("a", 10);
+        let b = net.population("b", 26, Lif::default());
+        net.connect(a, b, Rule::Dense);
+        assert!(matches!(net.build(1), Err(Error::Memory { needed: 1040, available: 1000, .. })));
+    }
+
+    #[test]
+    fn zero_time_step_is_refused() {
+        for dt in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(messages(Network::builder(Ms(dt))).len(), 1);
+        }
+    }
+
+    #[test]
+    fn delayed_cycles_are_networks() {
+        let mut net = Network::builder(Ms(0.1));
+        let a = net.population("a", 2, Lif::default());
+        let b = net.population("b", 2, Lif::default());
+        net.connect(b, a, Rule::Dense);
+        net.connect(a, b, Rule::Dense).delay(Ms(0.3)); // 0.3 / 0.1 is not 3 in floating point
+        let net = net.build(1).unwrap();
+        assert_eq!(net.order().unwrap(), [b, a]);
+        assert_eq!(net.incoming(b).map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a->b"]);
+    }
+}
