@@ -1,10 +1,14 @@
 //! Experiments: from a TOML file to a run directory.
 
 pub mod annotate;
+pub mod build;
 pub mod check;
 pub mod config;
 pub mod diagnose;
+pub mod execute;
+mod model_file;
+pub mod plan;
+mod render_report;
 pub mod run_dir;
 pub mod summary;
 pub mod sweep;
-

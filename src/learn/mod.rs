@@ -1,1 +1,5 @@
 //! Trainers.
+
+pub mod adam;
+pub mod ransnn;
+pub mod ridge;

@@ -324,6 +324,12 @@ impl NetworkBuilder {
             if recipe.dale.is_some() && pre.size() < 2 {
                 problems.push("Dale's law needs at least two sources".into());
             }
+            if recipe.mirrored {
+                let halves = if let Rule::Conv2d { .. } = spec.rule { post.shape[0] } else { post.size() };
+                if !matches!(spec.rule, Rule::Dense | Rule::Conv2d { .. }) || halves % 2 != 0 {
+                    problems.push("mirrored weights need a dense or conv2d rule and an even number of targets or channels".into());
+                }
+            }
             if recipe.zero_mean && spec.rule.fan_in(&pre.shape, &post.shape) <= 1.0 {
                 problems.push("with one weight per target, a mean of zero leaves nothing".into());
             }

@@ -42,7 +42,11 @@ impl Draw<'_> {
                 if recipe.zero_mean {
                     remove_means(&mut values, targets, |place| place % targets);
                 }
-                Weights::Dense { sources, targets, values: store(values, int8) }
+                let mut values = store(values, int8);
+                if recipe.mirrored {
+                    mirror(&mut values, targets);
+                }
+                Weights::Dense { sources, targets, values }
             }
             Rule::Conv2d { kernel, stride, padding } => {
                 let (input, output) =
@@ -57,7 +61,12 @@ impl Draw<'_> {
                     remove_means(&mut values, output[0], |place| place / size);
                 }
                 let geometry = Conv2d { input, output, kernel, stride, padding };
-                Weights::Conv2d { geometry, values: store_kernels(values, size, int8, recipe.zero_mean) }
+                let mut values = store_kernels(values, size, int8, recipe.zero_mean);
+                if recipe.mirrored {
+                    let all = values.len();
+                    mirror(&mut values, all);
+                }
+                Weights::Conv2d { geometry, values }
             }
             _ => {
                 let rows = self.rule.rows(self.pre, self.post, &self.stream("connect"));
@@ -174,6 +183,27 @@ fn remove_means(values: &mut [f32], groups: usize, group: impl Fn(usize) -> usiz
     }
 }
 
+/// The second half of each row becomes the first half, negated.
+fn mirror(values: &mut Values, row: usize) {
+    fn negate<T: Copy + std::ops::Neg<Output = T>>(values: &mut [T], row: usize) {
+        for row in values.chunks_mut(row) {
+            let (first, second) = row.split_at_mut(row.len() / 2);
+            second.iter_mut().zip(first).for_each(|(to, from)| *to = -*from);
+        }
+    }
+    match values {
+        Values::F32(values) => negate(values, row),
+        Values::Int8 { quanta, scale } => {
+            negate(quanta, row);
+            let half = scale.len() / 2;
+            let (first, second) = scale.split_at_mut(half);
+            if second.len() == first.len() {
+                second.copy_from_slice(first);
+            }
+        }
+    }
+}
+
 fn store(values: Vec<f32>, int8: bool) -> Values {
     if !int8 {
         return Values::F32(values);
@@ -231,7 +261,7 @@ fn make_zero_sum(quanta: &mut [i8], kernel: &[f32], scale: f32) {
 
 /// Whether a bias may be drawn from this.
 pub(super) fn fits_bias(init: &Init) -> bool {
-    !matches!(init, Init::ZeroMean(_) | Init::ScaledToFanIn(_) | Init::Dale { .. })
+    !matches!(init, Init::ZeroMean(_) | Init::Mirrored(_) | Init::ScaledToFanIn(_) | Init::Dale { .. })
 }
 
 #[cfg(test)]
@@ -339,6 +369,25 @@ mod tests {
         assert!(!positive[40..].iter().all(|p| !p), "the inhibitory sources are not simply the last");
         let (mean, std) = moments(&weights);
         assert!(mean.abs() < 4.0 * std / 20_000f64.sqrt(), "{mean}");
+    }
+
+    #[test]
+    fn mirrored_targets_are_negatives_of_each_other() {
+        for (pre, post, rule) in [
+            (vec![5], vec![6], Rule::Dense),
+            (vec![1, 6, 6], vec![4, 4, 4], Rule::Conv2d { kernel: 3, stride: 1, padding: 0 }),
+        ] {
+            let init = NORMAL.zero_mean().mirrored();
+            let net = Described { pre, post: post.clone(), rule, init, frozen: true }.build(3);
+            let weights = &net.projections[0].weights;
+            let Values::Int8 { quanta, .. } = weights.values() else { panic!("frozen weights are int8") };
+            assert!(quanta.iter().any(|&q| q != 0));
+            let row = if post.len() == 1 { post[0] } else { quanta.len() };
+            for row in quanta.chunks(row) {
+                let (first, second) = row.split_at(row.len() / 2);
+                assert!(first.iter().zip(second).all(|(a, b)| *a == -*b));
+            }
+        }
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum Init {
     Listed(Vec<f32>),
     /// Drawn, then the mean of each target's incoming weights (of each output channel's kernel) is removed.
     ZeroMean(Box<Init>),
+    /// The second half of the targets (of the output channels) gets the first half's weights with the sign turned
+    /// round: two neurons for each random direction, one for each sense of it. Needs an even number of them.
+    Mirrored(Box<Init>),
     /// Drawn for the dense layer, then times √(sources / fan-in), so that a sparse layer is driven as much.
     ScaledToFanIn(Box<Init>),
     /// Dale's law: magnitudes are drawn, signs belong to the sources, a random share of which is excitatory.
@@ -57,6 +60,11 @@ impl Init {
         Self::ZeroMean(Box::new(self))
     }
 
+    /// Repeats the first half of the targets, negated, as the second.
+    pub fn mirrored(self) -> Self {
+        Self::Mirrored(Box::new(self))
+    }
+
     /// Scales by √(sources / fan-in).
     pub fn scaled_to_fan_in(self) -> Self {
         Self::ScaledToFanIn(Box::new(self))
@@ -64,7 +72,7 @@ impl Init {
 
     /// What there is to draw, flattened, or every mistake in it.
     pub(super) fn recipe(&self) -> Result<Recipe<'_>, Vec<String>> {
-        let mut recipe = Recipe { base: Base::Constant(0.0), zero_mean: false, scaled: false, dale: None };
+        let mut recipe = Recipe { base: Base::Constant(0.0), zero_mean: false, mirrored: false, scaled: false, dale: None };
         let mut problems = Vec::new();
         let mut at = self;
         let fits = |value: f64| (value as f32).is_finite();
@@ -72,6 +80,10 @@ impl Init {
             match at {
                 Self::ZeroMean(inner) => {
                     recipe.zero_mean = true;
+                    at = inner;
+                }
+                Self::Mirrored(inner) => {
+                    recipe.mirrored = true;
                     at = inner;
                 }
                 Self::ScaledToFanIn(inner) => {
@@ -137,6 +149,7 @@ impl Init {
 pub(super) struct Recipe<'a> {
     pub base: Base<'a>,
     pub zero_mean: bool,
+    pub mirrored: bool,
     pub scaled: bool,
     pub dale: Option<f64>,
 }

@@ -20,6 +20,42 @@ pub struct Param {
     pub doc: &'static str,
 }
 
+impl Param {
+    /// A pure number in `min..=max`.
+    pub fn ranged(name: &'static str, value: f32, min: f64, max: f64, doc: &'static str) -> Self {
+        Self { name, unit: "1", value: value.into(), min, max, doc }
+    }
+
+    /// A pure number; any finite one.
+    pub fn finite(name: &'static str, value: f32, doc: &'static str) -> Self {
+        Self::ranged(name, value, f32::MIN.into(), f32::MAX.into(), doc)
+    }
+
+    /// A pure number above zero.
+    pub fn positive(name: &'static str, value: f32, doc: &'static str) -> Self {
+        Self::ranged(name, value, f32::MIN_POSITIVE.into(), f32::MAX.into(), doc)
+    }
+
+    /// Whether the value is in its range; not a number never is.
+    ///
+    /// # Errors
+    /// Says the name, the value and the range.
+    pub fn check(&self) -> Result<()> {
+        if (self.min..=self.max).contains(&self.value) {
+            return Ok(());
+        }
+        let unit = if self.unit == "1" { String::new() } else { format!(" {}", self.unit) };
+        let (smallest, largest) = (f64::from(f32::MIN), f64::from(f32::MAX));
+        let range = match (self.min, self.max) {
+            (min, max) if min == smallest && max == largest => "a finite number".into(),
+            (min, max) if min == f64::from(f32::MIN_POSITIVE) && max == largest => "above 0".into(),
+            (min, max) if max == largest => format!("at least {min}{unit}"),
+            (min, max) => format!("between {min} and {max}{unit}"),
+        };
+        Err(Error::value(self.name, format!("{}{unit}", self.value), range))
+    }
+}
+
 /// Documentation of one state variable of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StateSpec {
@@ -31,16 +67,33 @@ pub struct StateSpec {
     pub initial: f32,
 }
 
+impl StateSpec {
+    /// The membrane potential, the first variable of every model.
+    pub fn membrane(initial: f32) -> Self {
+        Self { name: "membrane potential", unit: "1", initial }
+    }
+
+    /// The synaptic current.
+    pub fn current() -> Self {
+        Self { name: "synaptic current", unit: "1", initial: 0.0 }
+    }
+
+    /// Steps of the refractory period that are still to come.
+    pub fn refractory() -> Self {
+        Self { name: "refractory steps left", unit: "1", initial: 0.0 }
+    }
+}
+
 /// A neuron model on the time grid.
 ///
 /// One step does, in this order: decay, add input, compare with the threshold, reset. The input of a step acts in
-/// the same step.
+/// the same step. Models that differ say so.
 pub trait Neuron: Debug + Send + Sync {
     /// Name of the model in experiment files: "lif".
     fn kind(&self) -> &'static str;
     /// Parameters with their values and ranges.
     fn params(&self) -> Vec<Param>;
-    /// State variables, in the order of `step`'s `state`.
+    /// State variables, in the order of `step`'s `state`; the membrane potential comes first.
     fn state(&self) -> Vec<StateSpec>;
     /// Advances `input.len()` neurons by one step. `state` holds one slice per variable; `spikes` is told how many
     /// spikes each neuron emits (0 or 1 for all models but the multi-spike ones). Indices of `input`, `state` and
@@ -49,18 +102,17 @@ pub trait Neuron: Debug + Send + Sync {
     /// For fast paths that know a model.
     fn as_any(&self) -> &dyn std::any::Any;
 
-    /// Checks every parameter against its range.
+    /// Checks every parameter against its range, and what else the model demands of them together.
     ///
     /// # Errors
     /// Names the first parameter that is outside.
     fn validate(&self) -> Result<()> {
-        for p in self.params() {
-            if !(p.min..=p.max).contains(&p.value) {
-                let range =
-                    format!("between {} and {} {}", p.min, p.max, if p.unit == "1" { "" } else { p.unit });
-                return Err(Error::value(p.name, p.value, range.trim_end()));
-            }
-        }
-        Ok(())
+        self.params().iter().try_for_each(Param::check)
+    }
+}
+
+impl<N: Neuron + 'static> From<N> for Box<dyn Neuron> {
+    fn from(model: N) -> Self {
+        Box::new(model)
     }
 }
