@@ -1,6 +1,7 @@
 //! What a network is: populations of neurons, projections between them, and the random numbers they are drawn from.
 
 pub mod connect;
+pub mod encode;
 pub mod init;
 pub mod network;
 pub mod neuron;
@@ -8,6 +9,7 @@ pub mod neurons;
 pub mod weights;
 
 pub use connect::Rule;
+pub use encode::Encoding;
 pub use init::Init;
 pub use network::{Network, Pop, Population, Projection};
 pub use neuron::{Neuron, Param, StateSpec};
