@@ -1,1 +1,34 @@
 //! How a network runs: spikes are events.
+//!
+//! [`Feedforward`] runs networks without loops and without delays: it presents a batch of samples, lets the network
+//! run for some steps, and hands back features (spike counts and the like) and the [`Activity`] that they cost.
+//! Only the rows of neurons that fired are touched, memory does not grow with the number of steps, samples run in
+//! parallel, and the result is the same, bit for bit, on any number of threads and with any instruction set.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `feedforward` | layers in order, chunks of samples, stretches of steps |
+//! | `layer` | one population, compiled |
+//! | `encoder` | samples to spikes |
+//! | `events` | packed spike lists |
+//! | `synapses` | projections compiled for events |
+//! | `constant` | projections from an input that is a constant current |
+//! | `record` | features and activity |
+//! | `plan` | sizes and operations before anything runs |
+//! | `simd` | the inner loops, once per instruction set |
+
+mod constant;
+mod encoder;
+pub mod events;
+pub mod feedforward;
+mod layer;
+pub mod plan;
+pub mod record;
+pub mod simd;
+mod synapses;
+
+pub use events::Events;
+pub use feedforward::{Feedforward, Input};
+pub use plan::Plan;
+pub use record::{Activity, Pool, Probe, Recording, Table, What};
+pub use simd::Simd;

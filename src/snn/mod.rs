@@ -4,6 +4,7 @@ pub mod builder;
 pub mod calibrate;
 pub mod connect;
 mod draw;
+pub mod encode;
 pub mod init;
 pub mod network;
 pub mod neuron;
@@ -12,6 +13,7 @@ pub mod weights;
 
 pub use builder::{Edge, NetworkBuilder, Precision, Shape};
 pub use connect::Rule;
+pub use encode::Encoding;
 pub use init::Init;
 pub use network::{Network, Parameters, Pop, Population, Projection, TensorRef};
 pub use neuron::{Neuron, Param, StateSpec};

@@ -1,0 +1,134 @@
+//! Samples to spikes, in bulk: what `snn::encode` defines, for a stretch of steps.
+
+use super::{
+    constant::Rows,
+    events::Events,
+    simd::{Draw, Simd},
+};
+use crate::{
+    rng::Stream,
+    snn::encode::{Encoding, bernoulli_threshold, delta, latency},
+};
+use std::ops::Range;
+
+/// An encoding for `inputs` neurons, with buffers.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    encoding: Encoding,
+    inputs: usize,
+    /// Bernoulli thresholds of 8-bit intensities.
+    thresholds: Vec<u32>,
+    draw: Draw,
+    bytes: Vec<u8>,
+    words: Vec<u64>,
+    lists: Vec<Vec<u32>>,
+}
+
+impl Encoder {
+    pub fn new(encoding: Encoding, inputs: usize) -> Self {
+        let thresholds = match encoding {
+            Encoding::Bernoulli { gain, .. } => {
+                (0..=255u8).map(|x| bernoulli_threshold(f32::from(x) / 255.0, gain)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let (draw, bytes, words, lists) = Default::default();
+        Self { encoding, inputs, thresholds, draw, bytes, words, lists }
+    }
+
+    /// The spikes of one sample during `steps`. `row` is its place among `samples`.
+    pub fn encode(
+        &mut self,
+        simd: Simd,
+        stream: &Stream,
+        samples: Rows,
+        row: usize,
+        id: u64,
+        steps: Range<usize>,
+        out: &mut Events,
+    ) {
+        out.clear();
+        let len = self.encoding.sample_len(self.inputs);
+        let at = |i: usize| match samples {
+            Rows::U8(x) => f32::from(x[row * len + i]) / 255.0,
+            Rows::F32(x) => x[row * len + i],
+        };
+        match self.encoding {
+            Encoding::Constant { .. } => steps.for_each(|_| out.push_mask(&[])),
+            Encoding::Bernoulli { gain, .. } => {
+                match samples {
+                    Rows::U8(x) => {
+                        let x = &x[row * len..][..len];
+                        self.draw.fill(x.iter().map(|&x| self.thresholds[usize::from(x)]));
+                    }
+                    Rows::F32(x) => {
+                        let x = &x[row * len..][..len];
+                        self.draw.fill(x.iter().map(|&x| bernoulli_threshold(x, gain)));
+                    }
+                }
+                self.bytes.clear();
+                self.bytes.resize(self.inputs.div_ceil(64) * 8, 0);
+                for step in steps {
+                    simd.bernoulli(&self.draw, stream.key(), step as u32, id, &mut self.bytes);
+                    self.words.clear();
+                    let eight = self.bytes.chunks_exact(8);
+                    self.words.extend(eight.map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])));
+                    out.push_mask(&self.words);
+                }
+            }
+            Encoding::Latency { steps: total } => {
+                self.lists.iter_mut().for_each(Vec::clear);
+                self.lists.resize(steps.len(), Vec::new());
+                for i in 0..self.inputs {
+                    if let Some(step) = latency(at(i), total).filter(|step| steps.contains(step)) {
+                        self.lists[step - steps.start].push(i as u32);
+                    }
+                }
+                self.lists.iter().for_each(|list| out.push_list(list));
+            }
+            Encoding::Delta { threshold, off, .. } => {
+                let signals = if off { self.inputs / 2 } else { self.inputs };
+                self.lists.resize(1, Vec::new());
+                let list = &mut self.lists[0];
+                for step in steps {
+                    let change = |j: usize| {
+                        let before = if step == 0 { 0.0 } else { at((step - 1) * signals + j) };
+                        delta(before, at(step * signals + j), threshold)
+                    };
+                    list.clear();
+                    list.extend((0..signals).filter(|&j| change(j) > 0).map(|j| j as u32));
+                    if off {
+                        list.extend((0..signals).filter(|&j| change(j) < 0).map(|j| (signals + j) as u32));
+                    }
+                    out.push_list(list);
+                }
+            }
+        }
+    }
+}
+
+impl Draw {
+    /// Takes `threshold(p)` of every input; blocks of eight inputs that never fire are left out.
+    pub fn fill(&mut self, thresholds: impl Iterator<Item = u32>) {
+        self.blocks.clear();
+        self.at_most.clear();
+        self.can_fire.clear();
+        let mut block = [0u32; 8];
+        let (mut n, mut thresholds) = (0u32, thresholds.peekable());
+        while thresholds.peek().is_some() {
+            block.fill(0);
+            block.iter_mut().zip(thresholds.by_ref()).for_each(|(place, threshold)| *place = threshold);
+            if block != [0; 8] {
+                self.blocks.push(n);
+                self.at_most.extend(block.map(|threshold| threshold.saturating_sub(1) as u16));
+                self.can_fire.extend(block.map(|threshold| if threshold == 0 { 0 } else { u16::MAX }));
+            }
+            n += 1;
+        }
+        self.used = self.blocks.len();
+        let padded = self.used.next_multiple_of(8);
+        self.blocks.resize(padded, 0);
+        self.at_most.resize(padded * 8, 0);
+        self.can_fire.resize(padded * 8, 0);
+    }
+}
