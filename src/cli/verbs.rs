@@ -44,7 +44,7 @@ fn store(global: &Global) -> Result<Store> {
         Some(dir) => dir.clone(),
         None => cache_dir()?.join("ransnn").join("data"),
     };
-    Ok(Store::new(dir, global.offline))
+    Ok(Store { dir, offline: global.offline })
 }
 
 fn cache_dir() -> Result<PathBuf> {
@@ -231,28 +231,27 @@ fn data(global: &Global, data: args::Data) -> Result<()> {
     progress::handle_interrupt();
     let store = store(global)?;
     let mut console = progress::Console::new(global.progress, global.quiet);
-    match data {
-        args::Data::List => {
-            let entries = store.list();
-            if global.json {
-                return json(&entries);
-            }
-            let lines = entries.iter().map(|entry| format!("{entry}\n"));
-            print(&lines.collect::<String>())
-        }
-        args::Data::Fetch { name } => {
-            let files = store.fetch(&name, &mut console)?;
-            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
-        }
-        args::Data::Verify { name } => {
-            let files = store.verify(&name)?;
-            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
-        }
-        args::Data::Add { name, from } => {
-            let files = store.add(&name, &from)?;
-            if global.json { json(&files) } else { print(&files.iter().map(|file| format!("{file}\n")).collect::<String>()) }
-        }
+    let files = match data {
+        args::Data::List => return data_list(global, &store),
+        args::Data::Fetch { name } => store.fetch(&name, &mut console)?,
+        args::Data::Verify { name } => store.verify(&name)?,
+        args::Data::Add { name, from } => store.add(&name, &from)?,
+    };
+    if global.json {
+        return json(&files);
     }
+    let lines = files.iter().map(|file| format!("{:<32} {:>12} bytes  {}\n", file.name, file.bytes, file.checked));
+    print(&lines.collect::<String>())
+}
+
+fn data_list(global: &Global, store: &Store) -> Result<()> {
+    let entries = store.list();
+    if global.json {
+        return json(&entries);
+    }
+    let here = |present| if present { "here" } else { "-" };
+    let lines = entries.iter().map(|e| format!("{:<18} {:<5} {:>3} classes  {}\n", e.name, here(e.present), e.classes, e.title));
+    print(&lines.collect::<String>())
 }
 
 fn bench(global: &Global, bench: &args::Bench) -> Result<()> {

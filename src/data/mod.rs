@@ -211,7 +211,7 @@ pub enum OriginKind {
 }
 
 /// A file that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FileRecord {
     /// Its name, without the folder.
     pub name: String,
@@ -224,7 +224,8 @@ pub struct FileRecord {
 }
 
 /// How far a file's content is known to be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Checked {
     /// The SHA-256 of the decompressed content equals the published one.
     Content,

@@ -40,7 +40,7 @@ pub struct Store {
 }
 
 /// A line of [`Store::list`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     /// Its name.
     pub name: String,

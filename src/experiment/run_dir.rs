@@ -165,7 +165,7 @@ pub fn environment(threads: usize, device: &str) -> serde_json::Value {
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cpu": cpu,
-        "simd": "?",
+        "simd": crate::engine::Simd::best().name(),
         "threads": threads,
         "device": device,
     })
