@@ -89,7 +89,12 @@ fn read(path: &Path, options: &OwnData) -> Result<Table> {
                 _ => Error::data(path, error.to_string()),
             }
         })?;
-        let line = row.position().map_or(0, ::csv::Position::line);
+        // The position is where the row before ended: empty lines between are to be counted.
+        let line = row.position().map_or(0, |position| {
+            let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
+            let gap = rest.iter().take_while(|byte| b"\r\n".contains(byte));
+            position.line() + gap.filter(|&&byte| byte == b'\n').count() as u64
+        });
         rows.push((row, line));
     }
     let Some((first, _)) = rows.first() else {
@@ -248,9 +253,10 @@ mod tests {
 
     #[test]
     fn integer_labels_sort_by_value() {
-        let data = open(file("0,10\n1,9\n2,10\n3,2\n").path(), &half()).unwrap();
-        let labels: Vec<u16> = rows(&data).into_iter().map(|(_, label)| label).collect();
-        assert_eq!(labels, [2, 1, 2, 0]);
+        let names =
+            |labels: &[&str]| class_names(&labels.iter().map(|&l| (l.to_owned(), 0)).collect::<Vec<_>>());
+        assert_eq!(names(&["10", "9", "-1", "10"]), ["-1", "9", "10"]);
+        assert_eq!(names(&["10", "9", "a"]), ["10", "9", "a"]);
     }
 
     #[test]

@@ -212,12 +212,15 @@ pub(super) fn assemble(
         let pixels = if transposed { transpose(&images.values, size[0], size[1]) } else { images.values };
         let labels = labels.values.iter().map(|&label| u16::from(label - first_label)).collect();
         splits.push(Split { samples: Samples::U8(pixels), labels });
-        image = Some(if transposed { vec![size[1], size[0]] } else { size });
+        image = Some(size);
         records.extend([images_record, labels_record]);
     }
-    let (Some(test), Some(train), Some(image)) = (splits.pop(), splits.pop(), image) else {
+    let (Some(test), Some(train), Some(mut image)) = (splits.pop(), splits.pop(), image) else {
         return Err(Error::Internal("an IDX data set needs four files".into()));
     };
+    if transposed {
+        image.swap(0, 1);
+    }
     Ok(Dataset {
         name,
         shape: vec![1, image[0], image[1]],

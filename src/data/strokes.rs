@@ -23,7 +23,8 @@ type Point = [f32; 2];
 
 /// `train` and `test` hand-drawn-looking digits, 28×28, with about as many of each class.
 ///
-/// A linear classifier on the pixels reaches about 77 % (10,000 samples), so that what a hidden layer adds shows.
+/// Ridge regression on the pixels reaches 82 % from 10,000 samples and 83 % from 60,000, the same on 3000 random local
+/// features with a rectifier 99.0 % from 40,000: what a hidden layer adds shows.
 ///
 /// ```
 /// let digits = ransnn::data::strokes(7, 100, 20);
@@ -227,14 +228,14 @@ fn draw(digit: u16, random: &mut Walk, image: &mut [u8]) {
     let curves = shape(digit, way);
     let mut between = |low: f32, high: f32| low + (high - low) * random.random::<f32>();
 
-    // Affine map: the rotation through t = tan(angle / 2), up to about 23 degrees.
-    let t = between(-0.2, 0.2);
+    // Affine map: the rotation through t = tan(angle / 2), up to about 17 degrees.
+    let t = between(-0.15, 0.15);
     let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
-    let shear = between(-0.35, 0.35);
-    let (width, height) = (between(15.0, 25.0), between(18.0, 26.0));
-    let (dx, dy) = (between(-3.0, 3.0), between(-3.0, 3.0));
+    let shear = between(-0.27, 0.27);
+    let (width, height) = (between(16.0, 24.5), between(18.0, 25.5));
+    let (dx, dy) = (between(-2.0, 2.0), between(-2.0, 2.0));
     // A gentle bend, the same for the whole digit.
-    let (bend_x, bend_y) = (between(-0.3, 0.3), between(-0.3, 0.3));
+    let (bend_x, bend_y) = (between(-0.25, 0.25), between(-0.25, 0.25));
     let place = |[x, y]: Point| {
         let (x, y) = (x - 0.5, y - 0.5);
         let (x, y) = (x + bend_x * y * y, y + bend_y * x * x);
@@ -246,7 +247,7 @@ fn draw(digit: u16, random: &mut Walk, image: &mut [u8]) {
     // field given by random vectors on a 3×3 grid, plus independent jitter for inner control points.
     let mut field = [[[0.0f32; 2]; 3]; 3];
     for vector in field.iter_mut().flatten() {
-        *vector = [between(-0.08, 0.08), between(-0.08, 0.08)];
+        *vector = [between(-0.07, 0.07), between(-0.07, 0.07)];
     }
     let joint = |[x, y]: Point| {
         let (u, v) = (x.clamp(0.0, 0.999) * 2.0, y.clamp(0.0, 0.999) * 2.0);
@@ -292,11 +293,12 @@ fn draw(digit: u16, random: &mut Walk, image: &mut [u8]) {
     }
 
     let contrast = between(0.6, 1.0) * 255.0;
-    let noise = between(0.0, 30.0);
+    let noise = between(0.0, 25.0);
     for (pixel, ink) in image.iter_mut().zip(ink) {
         // The sum of two uniform numbers: a triangular distribution around zero.
-        let grain = (between(-0.5, 0.5) + between(-0.5, 0.5)) * noise;
-        *pixel = (ink * contrast + grain).clamp(0.0, 255.0) as u8;
+        let word = random.random::<u32>();
+        let grain = ((word & 0xffff) as f32 + (word >> 16) as f32) / 65535.0 - 1.0;
+        *pixel = (ink * contrast + grain * noise).clamp(0.0, 255.0) as u8;
     }
 }
 
@@ -337,5 +339,84 @@ fn draw_line(a: Point, b: Point, pen: f32, ink: &mut [f32; SIDE * SIDE]) {
             let value = &mut ink[row * SIDE + column];
             *value = value.max(cover);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faer::prelude::Solve;
+    use faer::{Mat, Side};
+    use sha2::Digest;
+
+    use super::*;
+
+    fn pixels(split: &Split) -> &[u8] {
+        match &split.samples {
+            Samples::U8(pixels) => pixels,
+            Samples::F32(_) => panic!("drawn digits are bytes"),
+        }
+    }
+
+    #[test]
+    fn a_sample_depends_on_seed_split_and_index_only() {
+        let (few, many) = (strokes(5, 70, 3), strokes(5, 300, 200));
+        assert_eq!(pixels(&few.train), &pixels(&many.train)[..70 * 784]);
+        assert_eq!(few.train.labels, many.train.labels[..70]);
+        assert_eq!(pixels(&few.test), &pixels(&many.test)[..3 * 784]);
+        assert_ne!(pixels(&many.train)[..784], pixels(&many.test)[..784]);
+        assert_ne!(pixels(&many.train)[..784], pixels(&strokes(6, 1, 0).train)[..784]);
+        let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one_thread.install(|| strokes(5, 300, 200)), many);
+    }
+
+    #[test]
+    fn the_drawing_is_pinned() {
+        // Changing it changes everybody's results: then this sum and the changelog change too.
+        let digits = strokes(7, 100, 0);
+        let sum = super::super::hex(&sha2::Sha256::digest(pixels(&digits.train)));
+        assert_eq!(sum, "7fbcc697a8e31a59a620dbc590e2bd0042f5b2269860ca1f7cd5906fb5ef31b2");
+    }
+
+    #[test]
+    fn classes_are_balanced_and_images_have_ink() {
+        let digits = strokes(1, 5000, 0);
+        for class in 0..10 {
+            let count = digits.train.labels.iter().filter(|&&label| label == class).count();
+            // Five standard deviations of a binomial count.
+            assert!(count.abs_diff(500) < 106, "{count} of class {class}");
+        }
+        for image in pixels(&digits.train).chunks(784) {
+            let dark = image.iter().filter(|&&pixel| pixel > 100).count();
+            assert!((10..400).contains(&dark), "{dark} pixels of ink");
+        }
+    }
+
+    /// Images at half resolution and a constant, `[len, 197]`.
+    fn halved(split: &Split) -> Mat<f64> {
+        let mut x = Mat::zeros(split.len(), 197);
+        for (i, image) in pixels(split).chunks(784).enumerate() {
+            for (at, &pixel) in image.iter().enumerate() {
+                x[(i, at / 56 * 14 + at % 28 / 2)] += f64::from(pixel) / 1020.0;
+            }
+            x[(i, 196)] = 1.0;
+        }
+        x
+    }
+
+    #[test]
+    fn a_linear_classifier_is_well_above_chance_and_well_below_perfect() {
+        let digits = strokes(0, 2000, 1000);
+        let (train, test) = (halved(&digits.train), halved(&digits.test));
+        let mut targets = Mat::<f64>::zeros(2000, 10);
+        digits.train.labels.iter().enumerate().for_each(|(i, &label)| targets[(i, usize::from(label))] = 1.0);
+        let mut gram = train.transpose() * &train;
+        (0..197).for_each(|i| gram[(i, i)] += 1.0);
+        let weights = gram.llt(Side::Lower).unwrap().solve(train.transpose() * &targets);
+        let scores = test * weights;
+        let right = digits.test.labels.iter().enumerate().filter(|&(i, &label)| {
+            (0..10).max_by(|&a, &b| scores[(i, a)].total_cmp(&scores[(i, b)])) == Some(usize::from(label))
+        });
+        let accuracy = right.count() as f64 / 1000.0;
+        assert!((0.70..0.88).contains(&accuracy), "{accuracy}");
     }
 }
