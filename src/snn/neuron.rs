@@ -52,7 +52,10 @@ impl Param {
             (min, max) if max == largest => format!("at least {min}{unit}"),
             (min, max) => format!("between {min} and {max}{unit}"),
         };
-        Err(Error::value(self.name, format!("{}{unit}", self.value), range))
+        // Most parameters are f32: 1.2 is to be shown as 1.2, not as the f64 next to it.
+        let short = self.value as f32;
+        let value = if f64::from(short) == self.value { short.to_string() } else { self.value.to_string() };
+        Err(Error::value(self.name, value + &unit, range))
     }
 }
 
@@ -114,5 +117,24 @@ pub trait Neuron: Debug + Send + Sync {
 impl<N: Neuron + 'static> From<N> for Box<dyn Neuron> {
     fn from(model: N) -> Self {
         Box::new(model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_said_in_words() {
+        let said = |p: Param| p.check().unwrap_err().to_string();
+        assert_eq!(
+            said(Param::ranged("decay", 1.2, 0.0, 1.0, "")),
+            "decay is 1.2; it must be between 0 and 1"
+        );
+        assert_eq!(said(Param::finite("gain", f32::NAN, "")), "gain is NaN; it must be a finite number");
+        assert_eq!(said(Param::positive("threshold", 0.0, "")), "threshold is 0; it must be above 0");
+        let tau = Param { unit: "ms", max: f32::MAX.into(), ..Param::ranged("tau", -1.0, 0.5, 0.0, "") };
+        assert_eq!(said(tau), "tau is -1 ms; it must be at least 0.5 ms");
+        assert!(Param::ranged("decay", 1.0, 0.0, 1.0, "").check().is_ok());
     }
 }

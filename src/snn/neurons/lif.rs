@@ -107,6 +107,7 @@ pub enum ResetActs {
 /// assert_eq!(spikes, [1]); // 0.6, then 0.9 · 0.6 + 0.6 = 1.14 > 1
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Lif {
     /// Factor on the membrane potential per step, β = exp(−dt / τ).
     pub decay: f32,
@@ -307,7 +308,7 @@ const LONGEST_REFRACTORY: f64 = 16_777_216.0;
 
 pub(super) fn refractory(steps: u32) -> Param {
     Param {
-        name: "refractory steps",
+        name: "refractory_steps",
         unit: "1",
         value: steps.into(),
         min: 0.0,
@@ -325,7 +326,7 @@ pub(super) fn check_reset(
 ) -> Result<()> {
     if refractory_steps > 0 && acts != ResetActs::SameStep {
         return Err(Error::value(
-            "refractory steps",
+            "refractory_steps",
             refractory_steps,
             "0 with a reset that acts a step late",
         ));
