@@ -259,3 +259,25 @@ fn impossible_parameters_are_refused() {
     assert!(Synaptic { reset: Reset::To(0.5), ..Synaptic::new(0.8, 0.7) }.validate().is_err());
     assert!(Alpha::new(0.7, 0.7).validate().is_err());
 }
+
+#[test]
+fn ties_go_as_the_dialect_says() {
+    // One input of exactly the threshold.
+    let at_threshold = |model: &dyn Neuron| fires(&run(model, 1, 2, |t, _| if t == 0 { 1.0 } else { 0.0 }));
+    let fire: [&dyn Neuron; 5] = [
+        &Lif::default(),
+        &Lif::spikingjelly_if(None),
+        &Lif::mlgenn(Ms(20.0), false, Ms(1.0)),
+        &Lif::sinabs(10.0, false),
+        &Lif::spikingjelly_cuba(0.5, 0.75, None),
+    ];
+    fire.iter().for_each(|model| assert_eq!(at_threshold(*model), [0], "{model:?}"));
+    let stay: [&dyn Neuron; 5] = [
+        &Lif::snntorch(1.0),
+        &Lif { gain: 1.0, ..Lif::norse_box(Ms(10.0), Ms(1.0)) },
+        &Lif { gain: 1.0, ..Lif::nir(Ms(20.0), 1.0, 0.0, 1.0, 0.0, Ms(1.0)) },
+        &Lif::spyx(1.0),
+        &Synaptic::new(0.0, 1.0),
+    ];
+    stay.iter().for_each(|model| assert_eq!(at_threshold(*model), [0usize; 0], "{model:?}"));
+}
