@@ -1,11 +1,12 @@
 //! Every neuron model against traces recorded from the library it claims to reproduce: spikes equal, membrane
 //! potential within the tolerance that stands in the fixture.
 //!
-//! The committed subset is always tested; the whole set where `RANSNN_FIXTURES` names the folder that has `lif/`.
+//! The committed subset is always tested; the whole set where `RANSNN_FIXTURES` names the folder that has `lif/` and
+//! `brian_single/`.
 #![allow(clippy::print_stderr)]
 
 use ransnn::snn::Neuron;
-use ransnn::snn::neurons::{Alpha, CurrentLif, Lif, MultiSpikeLif, Reset, ResetActs, Synaptic};
+use ransnn::snn::neurons::{Alpha, CurrentLif, Fires, Lif, MultiSpikeLif, Reset, ResetActs, Synaptic};
 use ransnn::units::Ms;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -24,6 +25,13 @@ const NOT_COVERED: [(&str, &str); 3] = [
 
 /// f64 libraries against our f32 arithmetic: the largest allowance of the same models recorded in f32.
 const F64_IN_F32: f64 = 4.5e-5;
+
+/// Brian2's single neurons that are not replayed here, and why.
+const BRIAN_NOT_COVERED: [(&str, &str); 3] = [
+    ("delta_spiking_norefr", "jumps of the membrane after the threshold: a matter of the engine's clock"),
+    ("delta_spiking_refr5", "jumps of the membrane after the threshold: a matter of the engine's clock"),
+    ("exp2_spiking", "two receptors; a model has one input"),
+];
 
 struct Tensors(BTreeMap<String, (Vec<usize>, Vec<f64>)>);
 
@@ -297,6 +305,17 @@ impl Case {
     }
 }
 
+/// Names of the fixtures of a folder, without the listed ones.
+fn names_in(dir: &Path, not_covered: &[(&str, &str)]) -> BTreeSet<String> {
+    let files = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let paths =
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let mut names: BTreeSet<_> =
+        paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.retain(|name| !not_covered.iter().any(|(listed, _)| listed == name));
+    names
+}
+
 fn replay_folder(dir: &Path) -> BTreeSet<String> {
     let files = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let paths =
@@ -343,4 +362,71 @@ fn every_trace_is_reproduced() {
         return eprintln!("skipped: RANSNN_FIXTURES does not name the folder with all traces");
     };
     assert!(replay_folder(&Path::new(&root).join("lif")).len() >= 50);
+}
+
+/// Brian2 in f64 against our f32 around −65 mV, where each step rounds by up to 4e-6 mV.
+const BRIAN_ALLOWANCE_MV: f64 = 2e-4;
+
+/// Replays a single neuron of Brian2; returns the number of spikes and the largest excursion from rest in mV.
+fn replay_brian(dir: &Path, name: &str) -> (usize, f64) {
+    let description: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join(format!("{name}.json"))).unwrap()).unwrap();
+    let tensors = Tensors::read(&dir.join(format!("{name}.safetensors")));
+    let number =
+        |key: &str| description["params"][key].as_f64().unwrap_or_else(|| panic!("{name}: no number {key}"));
+    let (rest, threshold, reset) =
+        (number("E_L") as f32, number("V_th") as f32, Reset::To(number("V_r") as f32));
+    let (tau, dt, steps) = (Ms(number("tau_m")), Ms(number("dt_ms")), number("steps") as usize);
+    // Brian2 counts the step of the spike as the first refractory one.
+    let refractory_steps = description["params"]["refr_steps"].as_u64().map_or(0, |steps| steps as u32 - 1);
+    let model: Box<dyn Neuron> = match description["params"]["model"].as_str().unwrap() {
+        "exp" => {
+            let base = Lif::nest(tau, Ms(number("tau_s")), tau.0, Ms(0.0), dt);
+            Box::new(CurrentLif { rest, threshold, reset, refractory_steps, fires: Fires::Above, ..base })
+        }
+        "delta" if number("n_external") == 0.0 => {
+            let base = Lif::physical(tau, 1.0, dt);
+            Box::new(Lif { rest, threshold, reset, refractory_steps, fires: Fires::Above, ..base })
+        }
+        other => panic!("{name}: {other} is neither tested nor listed in BRIAN_NOT_COVERED"),
+    };
+    model.validate().unwrap();
+    let mut input = vec![description["params"]["I"].as_f64().unwrap_or(0.0) as f32; steps];
+    for (&source, &k) in tensors.get("input_i").iter().zip(tensors.get("input_k")) {
+        for e in (0..tensors.get("ext_i").len()).filter(|&e| tensors.get("ext_i")[e] == source) {
+            if let Some(x) = input.get_mut((k + tensors.get("ext_delay_steps")[e]) as usize) {
+                *x += tensors.get("ext_w")[e] as f32;
+            }
+        }
+    }
+    let mut state: Vec<Vec<f32>> = model.state().iter().map(|s| vec![s.initial]).collect();
+    let (mut spikes, mut train, mut excursion) = ([0u8], Vec::new(), 0.0f64);
+    // The near-equal time constants cost Brian2's own closed form seven digits.
+    let want = tensors.get(if tensors.has("v_analytic") { "v_analytic" } else { "v" });
+    for (k, &x) in input.iter().enumerate() {
+        let v = f64::from(state[0][0]);
+        assert!((v - want[k]).abs() <= BRIAN_ALLOWANCE_MV, "v of {name} at step {k}: {v}, want {}", want[k]);
+        excursion = excursion.max((v - f64::from(rest)).abs());
+        let mut one: Vec<&mut [f32]> = state.iter_mut().map(|s| &mut s[..]).collect();
+        model.step(&[x], &mut one, &mut spikes);
+        train.extend((spikes[0] > 0).then_some(k as f64));
+    }
+    assert_eq!(train, tensors.get("spike_k"), "spikes of {name}");
+    (train.len(), excursion)
+}
+
+#[test]
+fn brian_with_exact_integration_is_reproduced() {
+    let committed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/snn/brian_single");
+    let dir =
+        std::env::var_os("RANSNN_FIXTURES").map_or(committed, |root| Path::new(&root).join("brian_single"));
+    let names = names_in(&dir, &BRIAN_NOT_COVERED);
+    assert!(names.contains("exp_spiking_refr5"));
+    for name in names {
+        let (spikes, excursion) = replay_brian(&dir, &name);
+        assert!(
+            excursion > 0.05 && (spikes > 5 || name.starts_with("psp")),
+            "{name}: {spikes} spikes, {excursion} mV"
+        );
+    }
 }

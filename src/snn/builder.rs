@@ -281,7 +281,10 @@ impl NetworkBuilder {
         }
         let sound = |p: &Population| {
             matches!(p.shape.len(), 1 | 3)
-                && p.shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side)).is_some_and(|n| n > 0)
+                && p.shape
+                    .iter()
+                    .try_fold(1usize, |n, &side| n.checked_mul(side))
+                    .is_some_and(|n| n > 0 && u32::try_from(n).is_ok())
         };
         if !(sound(pre) && sound(post)) {
             return 0.0; // said already

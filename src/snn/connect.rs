@@ -141,7 +141,7 @@ impl Rule {
             Self::OneToOne => 1.0,
             Self::FixedProbability { p } => p * sources,
             Self::FixedInDegree { k } => k as f64,
-            Self::Conv2d { kernel, .. } => (pre[0] * kernel * kernel) as f64,
+            Self::Conv2d { kernel, .. } => pre[0] as f64 * (kernel as f64).powi(2),
             Self::LocalFields { min, max } => {
                 let squares: f64 = (min..=max).map(|side| (side * side) as f64).sum();
                 pre[0] as f64 * squares / (max - min + 1) as f64

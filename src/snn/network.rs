@@ -303,6 +303,8 @@ pub(super) fn sort(nodes: usize, edges: &[(usize, usize)]) -> Result<Vec<usize>,
         if let Some(start) = path.iter().position(|&n| n == before) {
             let mut cycle = path.split_off(start);
             cycle.reverse();
+            let first = (0..cycle.len()).min_by_key(|&i| cycle[i]).unwrap_or(0);
+            cycle.rotate_left(first);
             return Err(cycle);
         }
         path.push(before);
@@ -386,7 +388,7 @@ mod tests {
     #[test]
     fn order_or_the_cycle() {
         assert_eq!(sort(4, &[(2, 1), (3, 2), (3, 0)]), Ok(vec![3, 0, 2, 1]));
-        assert_eq!(sort(5, &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]), Err(vec![2, 3, 1]));
+        assert_eq!(sort(5, &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]), Err(vec![1, 2, 3]));
         assert_eq!(sort(2, &[(1, 1)]), Err(vec![1]));
         assert_eq!(network(0).order().unwrap(), [Pop(0), Pop(1), Pop(2)]);
     }

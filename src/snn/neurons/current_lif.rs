@@ -148,7 +148,7 @@ impl Neuron for CurrentLif {
         let mut params = vec![
             Param::ranged("leak", self.leak, 0.0, 1.0, "share of the way to rest per step"),
             Param::ranged(
-                "current decay",
+                "current_decay",
                 self.current_decay,
                 0.0,
                 1.0,

@@ -62,7 +62,7 @@ impl Neuron for MultiSpikeLif {
             Param::ranged("decay", self.decay, 0.0, 1.0, "factor on the membrane potential per step"),
             Param::finite("gain", self.gain, "factor on the input"),
             Param::positive("threshold", self.threshold, "firing threshold, subtracted for each spike"),
-            Param::ranged("max spikes", self.max_spikes.into(), 1.0, 255.0, "most spikes in a step"),
+            Param::ranged("max_spikes", self.max_spikes.into(), 1.0, 255.0, "most spikes in a step"),
         ];
         params.extend(self.min.map(|min| Param::finite("min", min, "floor of the membrane potential")));
         params
