@@ -1,1 +1,3 @@
 //! Trainers.
+
+pub mod ridge;
