@@ -9,6 +9,7 @@ pub mod error;
 pub mod experiment;
 pub mod learn;
 pub mod progress;
+pub mod nn;
 pub mod report;
 pub mod rng;
 pub mod snn;
