@@ -31,7 +31,8 @@ impl Linear {
         let bound = 1.0 / (inputs as f64).sqrt();
         let draw = |index, shape: &[usize]| {
             let mut walk = stream.walk(index);
-            let values = (0..shape.iter().product()).map(|_| bound * (2.0 * walk.random::<f64>() - 1.0)).collect();
+            let values =
+                (0..shape.iter().product()).map(|_| bound * (2.0 * walk.random::<f64>() - 1.0)).collect();
             Tensor::from_f64(values, shape)?.to_dtype(dtype)
         };
         let bias = bias.then(|| draw(1, &[outputs])).transpose()?;

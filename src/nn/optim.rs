@@ -139,7 +139,8 @@ impl Optimizer for Adam {
             if let Some(path) = name.strip_suffix(FIRST).and_then(|path| path.strip_suffix('.')) {
                 let v = state.get(&format!("{path}.{SECOND}")).ok_or_else(|| unknown(name))?;
                 moments.insert(path.to_string(), [m.clone(), v.clone()]);
-            } else if name != STEP && !name.strip_suffix(SECOND).is_some_and(|p| state.contains_key(&format!("{p}{FIRST}")))
+            } else if name != STEP
+                && !name.strip_suffix(SECOND).is_some_and(|p| state.contains_key(&format!("{p}{FIRST}")))
             {
                 return Err(unknown(name));
             }
@@ -173,7 +174,14 @@ pub struct Sgd {
 impl Sgd {
     /// With a momentum, without decay.
     pub fn new(learning_rate: f64, momentum: f64) -> Self {
-        Self { learning_rate, momentum, weight_decay: 0.0, nesterov: false, step: 0, buffers: BTreeMap::new() }
+        Self {
+            learning_rate,
+            momentum,
+            weight_decay: 0.0,
+            nesterov: false,
+            step: 0,
+            buffers: BTreeMap::new(),
+        }
     }
 
     fn update<T: Float>(&self, theta: &mut [T], g: &[T], buffer: &mut [T], first: bool) {
@@ -197,7 +205,8 @@ impl Optimizer for Sgd {
             if first {
                 buffers.insert(path.to_string(), Tensor::zeros(theta.shape(), theta.dtype())?);
             }
-            let buffer = buffers.get_mut(path).ok_or_else(|| Error::Internal("state was just made".into()))?;
+            let buffer =
+                buffers.get_mut(path).ok_or_else(|| Error::Internal("state was just made".into()))?;
             fits(path, theta, buffer)?;
             each_float!("sgd", theta.dtype(), T => {
                 let g = slice::<T>(grad.buffer()?)?;
@@ -261,7 +270,11 @@ fn fits(path: &str, theta: &Tensor, other: &Tensor) -> Result<()> {
         true => Ok(()),
         false => {
             let show = |tensor: &Tensor| format!("{} {:?}", tensor.dtype(), tensor.shape());
-            Err(Error::value(format!("gradient or state of `{path}`"), show(other), format!("{}, as it is", show(theta))))
+            Err(Error::value(
+                format!("gradient or state of `{path}`"),
+                show(other),
+                format!("{}, as it is", show(theta)),
+            ))
         }
     }
 }
@@ -279,7 +292,8 @@ fn counter(step: u64) -> Result<Tensor> {
 }
 
 fn count(state: &BTreeMap<String, Tensor>) -> Result<u64> {
-    let step = state.get(STEP).ok_or_else(|| Error::value("optimiser state", "without `step`", "complete"))?;
+    let step =
+        state.get(STEP).ok_or_else(|| Error::value("optimiser state", "without `step`", "complete"))?;
     Ok(step.to_scalar()? as u64)
 }
 
@@ -360,7 +374,8 @@ mod tests {
 
     #[test]
     fn a_saved_state_goes_on_bit_for_bit() {
-        let make: [fn() -> Box<dyn Optimizer>; 2] = [|| Box::new(Adam::new(0.1)), || Box::new(Sgd::new(0.1, 0.9))];
+        let make: [fn() -> Box<dyn Optimizer>; 2] =
+            [|| Box::new(Adam::new(0.1)), || Box::new(Sgd::new(0.1, 0.9))];
         for make in make {
             let whole = run(&mut *make(), &mut start(), 7);
             let (mut first, mut params) = (make(), start());

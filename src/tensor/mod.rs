@@ -285,7 +285,11 @@ impl Tensor {
             (Buffer::Bf16(to), Buffer::Bf16(from)) => add_into(to, from, |a: bf16, b| a + b),
             (Buffer::F16(to), Buffer::F16(from)) => add_into(to, from, |a: f16, b| a + b),
             (a, b) => {
-                return Err(Error::Internal(format!("gradients of {} and {} do not add", a.dtype(), b.dtype())));
+                return Err(Error::Internal(format!(
+                    "gradients of {} and {} do not add",
+                    a.dtype(),
+                    b.dtype()
+                )));
             }
         }
         Ok(self)

@@ -166,7 +166,9 @@ impl Backward<'_> {
     pub fn grad_or_zeros(&self, i: usize) -> Result<Tensor> {
         match &self.grads[i] {
             Some(grad) => Ok(grad.clone()),
-            None => Tensor::zeros(&self.outputs[i].meta.shape, self.outputs[i].meta.dtype)?.to_device(self.device),
+            None => {
+                Tensor::zeros(&self.outputs[i].meta.shape, self.outputs[i].meta.dtype)?.to_device(self.device)
+            }
         }
     }
 
@@ -228,7 +230,8 @@ fn run(op: &dyn Op, inputs: &[&Tensor], inferred: Vec<Meta>, device: &Device) ->
         }
         Device::Cuda(gpu) => {
             let views = inputs.iter().map(|t| t.cuda_buffer()).collect::<Result<Vec<_>>>()?;
-            let mut buffers = inferred.iter().map(|m| gpu.zeros(m.dtype, m.len())).collect::<Result<Vec<_>>>()?;
+            let mut buffers =
+                inferred.iter().map(|m| gpu.zeros(m.dtype, m.len())).collect::<Result<Vec<_>>>()?;
             op.cuda(gpu, &views, &mut buffers)?;
             buffers.into_iter().map(Storage::Cuda).collect()
         }

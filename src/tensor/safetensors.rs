@@ -66,7 +66,8 @@ impl File {
     /// There is no tensor of that name, or its kind of number is not one of ours.
     pub fn meta(&self, name: &str) -> Result<Meta> {
         let info = self.header.info(name).ok_or_else(|| self.wrong(name, "is not in the file"))?;
-        let dtype = ours(info.dtype).ok_or_else(|| self.wrong(name, &format!("holds {:?} values", info.dtype)))?;
+        let dtype =
+            ours(info.dtype).ok_or_else(|| self.wrong(name, &format!("holds {:?} values", info.dtype)))?;
         Ok(Meta::new(info.shape.clone(), dtype))
     }
 
@@ -118,7 +119,11 @@ fn theirs(dtype: DType) -> &'static str {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<()> {
+pub fn write(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut header = serde_json::Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), serde_json::json!(metadata));
@@ -184,7 +189,10 @@ mod tests {
         assert_eq!(file.names().count(), kinds.len());
         for (name, tensor) in &tensors {
             let back = file.tensor(name).expect("reads");
-            assert_eq!((back.meta(), back.buffer().expect("cpu")), (tensor.meta(), tensor.buffer().expect("cpu")));
+            assert_eq!(
+                (back.meta(), back.buffer().expect("cpu")),
+                (tensor.meta(), tensor.buffer().expect("cpu"))
+            );
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file stays");
         let theirs = SafeTensors::deserialize(&file.map).expect("the reference reader agrees");

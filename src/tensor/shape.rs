@@ -36,7 +36,8 @@ impl Meta {
 
 /// Number of elements of a shape, refused where it cannot be addressed. For shapes that come from outside.
 pub(crate) fn checked_len(op: &'static str, shape: &[usize]) -> Result<usize> {
-    let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= isize::MAX as usize / 8);
+    let len =
+        shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= isize::MAX as usize / 8);
     len.ok_or_else(|| mismatch(op, shape, &[], "more elements than memory can address"))
 }
 
@@ -48,7 +49,8 @@ pub(crate) fn mismatch(op: &'static str, lhs: &[usize], rhs: &[usize], why: impl
 /// The shape that two shapes broadcast to, by NumPy's rule: aligned at the last axis, sizes equal or one of them 1.
 pub(crate) fn broadcast(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result<Vec<usize>> {
     let rank = lhs.len().max(rhs.len());
-    let at = |shape: &[usize], i: usize| if i + shape.len() < rank { 1 } else { shape[i + shape.len() - rank] };
+    let at =
+        |shape: &[usize], i: usize| if i + shape.len() < rank { 1 } else { shape[i + shape.len() - rank] };
     (0..rank)
         .map(|i| match (at(lhs, i), at(rhs, i)) {
             (a, b) if a == b => Ok(a),

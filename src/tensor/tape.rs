@@ -59,7 +59,8 @@ impl Grads {
 
     /// √Σ g² over all gradients.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.0.values().map(|g| g.mul(g)?.sum_all()?.to_scalar()).collect::<Result<Vec<f64>>>()?;
+        let squares =
+            self.0.values().map(|g| g.mul(g)?.sum_all()?.to_scalar()).collect::<Result<Vec<f64>>>()?;
         Ok(squares.into_iter().sum::<f64>().sqrt())
     }
 
@@ -224,7 +225,10 @@ pub fn recorded() -> Option<Recorded> {
 /// What `loss` returns; [`Error::Disconnected`] naming the first parameter that the loss does not reach;
 /// [`Error::NoGradient`] naming an operation on the way that has none; a loss that is not a single float; `grad` inside
 /// of `grad` (gradients of gradients are not offered).
-pub fn grad<P: Trainable + ?Sized>(params: &P, loss: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, Grads)> {
+pub fn grad<P: Trainable + ?Sized>(
+    params: &P,
+    loss: impl FnOnce() -> Result<Tensor>,
+) -> Result<(Tensor, Grads)> {
     grad_dyn(&|f| params.visit(f), Box::new(loss))
 }
 
@@ -236,7 +240,11 @@ fn grad_dyn(visit: &Visit<'_>, loss: Box<dyn FnOnce() -> Result<Tensor> + '_>) -
     let mut owners = BTreeMap::new();
     for (path, id) in &params {
         if let Some(first) = owners.insert(*id, path) {
-            return Err(Error::value(format!("parameter `{path}`"), format!("also `{first}`"), "visited once"));
+            return Err(Error::value(
+                format!("parameter `{path}`"),
+                format!("also `{first}`"),
+                "visited once",
+            ));
         }
     }
     if let Some(outer) = TAPE.take() {
@@ -288,7 +296,11 @@ fn reverse(tape: Tape, loss: &Tensor, params: &[(String, u64)]) -> Result<Grads>
         // What the results share with `arrived` must be theirs alone before they are added to in place.
         drop(arrived);
         if results.len() != node.inputs.len() {
-            return Err(Error::Internal(format!("{name}: {} gradients for {} inputs", results.len(), needs.len())));
+            return Err(Error::Internal(format!(
+                "{name}: {} gradients for {} inputs",
+                results.len(),
+                needs.len()
+            )));
         }
         for (input, result) in node.inputs.iter().zip(results) {
             let (Some(slot), Some(result)) = (input.slot, result) else { continue };
@@ -356,7 +368,8 @@ mod tests {
     #[test]
     fn a_missing_gradient_is_an_error_where_it_is_needed() {
         let p = params(&[("x", 2.0)]);
-        let hard = grad(&p, || p["x"].greater_equal(&p["x"].mul_scalar(0.5)?)?.to_dtype(DType::F64)?.sum_all());
+        let hard =
+            grad(&p, || p["x"].greater_equal(&p["x"].mul_scalar(0.5)?)?.to_dtype(DType::F64)?.sum_all());
         assert!(matches!(hard, Err(Error::NoGradient { op: "cast" })), "{hard:?}");
         // Off the way to the loss, the same operation is welcome.
         let beside = grad(&p, || {
@@ -409,6 +422,8 @@ mod tests {
         let p = params(&[("a", 3.0), ("b", 4.0)]);
         let (_, mut grads) = grad(&p, || p["a"].mul(&p["b"])?.sum_all()).expect("a gradient");
         assert_eq!(grads.clip_norm(1.0).expect("a norm"), 5.0);
-        assert!((grads.get("a").expect("there").to_scalar().expect("one") - 4.0 / (5.0 + 1e-6)).abs() < 1e-15);
+        assert!(
+            (grads.get("a").expect("there").to_scalar().expect("one") - 4.0 / (5.0 + 1e-6)).abs() < 1e-15
+        );
     }
 }

@@ -64,7 +64,8 @@ mod tests {
     #[test]
     fn every_thread_count_gives_the_same_bits() {
         // Around block edges, thin, and large enough for the threaded path.
-        for (m, k, n) in [(1, 2000, 10), (128, 2000, 10), (10, 128, 2000), (257, 513, 129), (300, 1100, 310)] {
+        for (m, k, n) in [(1, 2000, 10), (128, 2000, 10), (10, 128, 2000), (257, 513, 129), (300, 1100, 310)]
+        {
             for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
                 let a: Vec<f32> = (0..m * k).map(|i| ((i * 7919) % 1013) as f32 * 1e-3 - 0.5).collect();
                 let b: Vec<f32> = (0..k * n).map(|i| ((i * 104_729) % 997) as f32 * 1e-3 - 0.5).collect();

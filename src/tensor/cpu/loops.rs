@@ -125,7 +125,10 @@ pub(crate) fn zip<T: Element, U: Element>(
         chunks(out, 1, |start, piece| run([start * sa, start * sb], piece));
     } else {
         chunks(out, inner, |start, piece| {
-            piece.chunks_mut(inner).enumerate().for_each(|(i, row)| run(walk.offsets(start / inner + i), row));
+            piece
+                .chunks_mut(inner)
+                .enumerate()
+                .for_each(|(i, row)| run(walk.offsets(start / inner + i), row));
         });
     }
 }
@@ -297,7 +300,7 @@ mod tests {
 
     #[test]
     fn sums_do_not_depend_on_threads() {
-        let x: Vec<f32> = (0..300_000).map(|i| ((i * 7919) % 1013) as f32 * 1e-3 - 0.4).collect();
+        let x: Vec<f32> = (0..300_000u64).map(|i| ((i * 7919) % 1013) as f32 * 1e-3 - 0.4).collect();
         let with = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             pool.install(|| {

@@ -1,8 +1,8 @@
 //! Multiplication by a number and addition of a number.
 
 use crate::Result;
-use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::check::{Case, unary_cases};
+use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Element, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::{Meta, Tensor};

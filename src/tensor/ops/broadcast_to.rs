@@ -19,7 +19,12 @@ impl Op for BroadcastTo {
 
     fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
         if broadcast(self.name(), &inputs[0].shape, &self.shape)? != self.shape {
-            return Err(mismatch(self.name(), &inputs[0].shape, &self.shape, "only axes of size 1 are repeated"));
+            return Err(mismatch(
+                self.name(),
+                &inputs[0].shape,
+                &self.shape,
+                "only axes of size 1 are repeated",
+            ));
         }
         Ok(vec![Meta::new(self.shape.clone(), inputs[0].dtype)])
     }

@@ -69,15 +69,16 @@ pub(super) fn cases() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tensor::{DType, Tensor, grad};
     use crate::Error;
+    use crate::tensor::{DType, Tensor, grad};
     use std::collections::BTreeMap;
 
     #[test]
     fn round_trips_and_rounding() {
         let x = Tensor::from_f32(vec![1.0, -2.5, 300.25], &[3]).expect("fits");
         for dtype in [DType::F64, DType::F16, DType::Bf16, DType::F32] {
-            let back = x.to_dtype(dtype).expect("runs").to_dtype(DType::F32).expect("runs").to_f32().expect("f32");
+            let back =
+                x.to_dtype(dtype).expect("runs").to_dtype(DType::F32).expect("runs").to_f32().expect("f32");
             let last = if dtype == DType::Bf16 { 300.0 } else { 300.25 };
             assert_eq!(back, [1.0, -2.5, last], "{dtype}");
         }
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn half_precision_passes_gradients_and_integers_do_not() {
         let p = BTreeMap::from([("x".to_string(), Tensor::from_f32(vec![1.0, 2.0], &[2]).expect("fits"))]);
-        let through = |dtype| grad(&p, || p["x"].to_dtype(dtype)?.to_dtype(DType::F32)?.mul_scalar(3.0)?.sum_all());
+        let through =
+            |dtype| grad(&p, || p["x"].to_dtype(dtype)?.to_dtype(DType::F32)?.mul_scalar(3.0)?.sum_all());
         let (_, grads) = through(DType::Bf16).expect("a gradient");
         assert_eq!(grads.get("x").expect("there").to_f32().expect("f32"), [3.0, 3.0]);
         assert!(matches!(through(DType::U32), Err(Error::NoGradient { op: "cast" })));

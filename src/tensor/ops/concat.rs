@@ -22,7 +22,8 @@ impl Op for Concat {
         let mut shape = inputs[0].shape.clone();
         for input in &inputs[1..] {
             let same = |(i, (a, b)): (usize, (&usize, &usize))| i == self.axis || a == b;
-            let others = shape.len() == input.shape.len() && shape.iter().zip(&input.shape).enumerate().all(same);
+            let others =
+                shape.len() == input.shape.len() && shape.iter().zip(&input.shape).enumerate().all(same);
             if !others || input.dtype != inputs[0].dtype {
                 let why = format!("all must be alike but for the size of axis {}", self.axis);
                 return Err(mismatch(self.name(), &inputs[0].shape, &input.shape, why));
@@ -79,7 +80,8 @@ pub(super) fn cases() -> Vec<Case> {
         let run = move |x: &[Tensor]| Tensor::concat(&[&x[0], &x[1], &x[2], &x[0]], axis);
         Case::new(format!("concat {a:?} {b:?} {axis}"), inputs, run)
     };
-    let cases: [(&[usize], &[usize], isize); 3] = [(&[1], &[2], 0), (&[2, 3], &[2, 1], 1), (&[1, 2, 3], &[4, 2, 3], 0)];
+    let cases: [(&[usize], &[usize], isize); 3] =
+        [(&[1], &[2], 0), (&[2, 3], &[2, 1], 1), (&[1, 2, 3], &[4, 2, 3], 0)];
     cases.into_iter().map(case).collect()
 }
 

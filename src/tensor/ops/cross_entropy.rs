@@ -21,11 +21,18 @@ impl Op for CrossEntropy {
         let (logits, labels) = (inputs[0], inputs[1]);
         infer::computing(self.name(), logits)?;
         if labels.dtype != DType::U32 {
-            return Err(Error::Unsupported { op: self.name(), on: format!("with labels of {}, only u32", labels.dtype) });
+            return Err(Error::Unsupported {
+                op: self.name(),
+                on: format!("with labels of {}, only u32", labels.dtype),
+            });
         }
         match (&logits.shape[..], &labels.shape[..]) {
-            (&[b, c], &[n]) if b == n && b > 0 && c > 0 => Ok(vec![Meta::new([], logits.dtype), logits.clone()]),
-            (a, b) => Err(mismatch(self.name(), a, b, "logits are [B, C] and labels [B], none of them empty")),
+            (&[b, c], &[n]) if b == n && b > 0 && c > 0 => {
+                Ok(vec![Meta::new([], logits.dtype), logits.clone()])
+            }
+            (a, b) => {
+                Err(mismatch(self.name(), a, b, "logits are [B, C] and labels [B], none of them empty"))
+            }
         }
     }
 
@@ -138,7 +145,8 @@ mod tests {
     #[test]
     fn bad_labels_are_refused() {
         let logits = Tensor::zeros(&[2, 3], DType::F32).expect("fits");
-        let loss = |labels: Vec<u32>| logits.cross_entropy(&Tensor::from_u32(labels.clone(), &[labels.len()])?);
+        let loss =
+            |labels: Vec<u32>| logits.cross_entropy(&Tensor::from_u32(labels.clone(), &[labels.len()])?);
         assert!((loss(vec![0, 2]).expect("runs").to_scalar().expect("one") - 3f64.ln()).abs() < 1e-7);
         let message = loss(vec![0, 3]).expect_err("refused").to_string();
         assert_eq!(message, "label 1 is 3; it must be below 3, the number of classes");

@@ -1,7 +1,7 @@
 //! Dropout with counter-based random numbers: no mask is stored, and the same call gives the same mask anywhere.
 
 use crate::rng::Stream;
-use crate::tensor::check::{Case, unary_cases};
+use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
@@ -71,8 +71,12 @@ impl Tensor {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let stream = Stream::named(1, "dropout");
-    unary_cases("dropout", -2.0, 2.0, move |x| x.dropout(0.3, &stream, 5))
+    let case = |shape: &[usize]| {
+        let stream = Stream::named(1, "dropout");
+        let inputs = check::inputs("dropout", &[shape], -2.0, 2.0);
+        Case::new(format!("dropout {shape:?}"), inputs, move |x| x[0].dropout(0.3, &stream, 5))
+    };
+    [&[1][..], &[7], &[3, 17]].into_iter().map(case).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The exponential function.
 
 use crate::Result;
+use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
 use crate::tensor::unary::{From, Map, Unary};
-use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Exp;
@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn values() {
-        let of = |x: f64| Tensor::from_f64(vec![x], &[1]).expect("fits").exp().expect("runs").to_scalar().expect("one");
+        let of = |x: f64| {
+            Tensor::from_f64(vec![x], &[1]).expect("fits").exp().expect("runs").to_scalar().expect("one")
+        };
         assert!((of(1.0) - std::f64::consts::E).abs() < 1e-15);
     }
 }

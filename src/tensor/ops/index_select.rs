@@ -143,7 +143,8 @@ pub(super) fn cases() -> Vec<Case> {
             x[0].index_select(axis as isize, &check::indices(&[count], below)?)
         })
     };
-    let cases: [(&[usize], usize, usize); 4] = [(&[1], 0, 1), (&[5], 0, 9), (&[4, 3], 0, 6), (&[2, 3, 2], 1, 4)];
+    let cases: [(&[usize], usize, usize); 4] =
+        [(&[1], 0, 1), (&[5], 0, 9), (&[4, 3], 0, 6), (&[2, 3, 2], 1, 4)];
     cases.into_iter().map(case).collect()
 }
 

@@ -24,7 +24,12 @@ impl Op for LayerNorm {
         let x = &inputs[0].shape;
         for scale in &inputs[1..] {
             if x.last().is_none_or(|&n| n == 0 || scale.shape != [n]) {
-                return Err(mismatch(self.name(), x, &scale.shape, "x is [.., N] with N > 0, its scales are [N]"));
+                return Err(mismatch(
+                    self.name(),
+                    x,
+                    &scale.shape,
+                    "x is [.., N] with N > 0, its scales are [N]",
+                ));
             }
         }
         Ok(vec![inputs[0].clone()])
@@ -138,7 +143,10 @@ mod tests {
     #[test]
     fn values_and_refusals() {
         let x = Tensor::from_f64(vec![1.0, 3.0], &[1, 2]).expect("fits");
-        let (w, b) = (Tensor::full(&[2], 2.0, DType::F64).expect("fits"), Tensor::zeros(&[2], DType::F64).expect("fits"));
+        let (w, b) = (
+            Tensor::full(&[2], 2.0, DType::F64).expect("fits"),
+            Tensor::zeros(&[2], DType::F64).expect("fits"),
+        );
         assert_eq!(x.layer_norm(&w, &b, 0.0).expect("runs").to_f64().expect("f64"), [-2.0, 2.0]);
         assert!(x.layer_norm(&x, &b, 0.0).is_err());
     }

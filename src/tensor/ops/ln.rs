@@ -1,11 +1,11 @@
 //! The natural logarithm.
 
 use crate::Result;
+use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
 use crate::tensor::unary::{From, Map, Unary};
-use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Ln;
@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn values() {
-        let of = |x: f64| Tensor::from_f64(vec![x], &[1]).expect("fits").ln().expect("runs").to_scalar().expect("one");
+        let of = |x: f64| {
+            Tensor::from_f64(vec![x], &[1]).expect("fits").ln().expect("runs").to_scalar().expect("one")
+        };
         assert!((of(2.0) - std::f64::consts::LN_2).abs() < 1e-15);
         assert!(of(-1.0).is_nan());
     }

@@ -61,9 +61,11 @@ impl Op for Matmul {
         let strides = [a_shape, b_shape].map(|shape| broadcast_strides(leading(shape), &batch));
         // Number of the matrix that batch entry `at` reads.
         let which = |strides: &[usize], at: usize| {
-            let walk = batch.iter().zip(strides).rev().fold((at, 0), |(rest, sum), (&size, &stride)| {
-                (rest / size, sum + rest % size * stride)
-            });
+            let walk = batch
+                .iter()
+                .zip(strides)
+                .rev()
+                .fold((at, 0), |(rest, sum), (&size, &stride)| (rest / size, sum + rest % size * stride));
             walk.1
         };
         each_float!(self.name(), inputs[0].meta.dtype, T => {
@@ -188,7 +190,8 @@ mod tests {
     fn refusals_and_empty_sizes() {
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32).expect("fits");
         let message = zeros(&[2, 3]).matmul(&zeros(&[2, 3])).expect_err("refused").to_string();
-        let want = "matmul: shapes [2, 3] and [2, 3] do not match: the first has 3 columns, the second 2 rows";
+        let want =
+            "matmul: shapes [2, 3] and [2, 3] do not match: the first has 3 columns, the second 2 rows";
         assert_eq!(message, want);
         assert!(zeros(&[3]).matmul(&zeros(&[3, 1])).is_err());
         assert!(zeros(&[2, 2, 3]).matmul(&zeros(&[3, 3, 1])).is_err());

@@ -111,7 +111,9 @@ impl Tensor {
 pub(super) fn cases() -> Vec<Case> {
     let case = |(shape, axis, start, len): (&[usize], isize, usize, usize)| {
         let inputs = check::inputs("narrow", &[shape], -1.0, 1.0);
-        Case::new(format!("narrow {shape:?} {axis} {start} {len}"), inputs, move |x| x[0].narrow(axis, start, len))
+        Case::new(format!("narrow {shape:?} {axis} {start} {len}"), inputs, move |x| {
+            x[0].narrow(axis, start, len)
+        })
     };
     let cases: [(&[usize], isize, usize, usize); 4] =
         [(&[1], 0, 0, 1), (&[5], 0, 2, 2), (&[2, 3, 4], 1, 1, 2), (&[3, 4], -1, 3, 1)];

@@ -76,8 +76,13 @@ pub(super) fn cases() -> Vec<Case> {
         let inputs = check::inputs("permute", &[shape], -1.0, 1.0);
         Case::new(format!("permute {shape:?} {order:?}"), inputs, move |x| x[0].permute(order))
     };
-    let cases: [(&[usize], &[usize]); 5] =
-        [(&[], &[]), (&[1, 5], &[1, 0]), (&[2, 3], &[1, 0]), (&[2, 3, 4], &[2, 0, 1]), (&[2, 1, 3, 2], &[0, 2, 1, 3])];
+    let cases: [(&[usize], &[usize]); 5] = [
+        (&[], &[]),
+        (&[1, 5], &[1, 0]),
+        (&[2, 3], &[1, 0]),
+        (&[2, 3, 4], &[2, 0, 1]),
+        (&[2, 1, 3, 2], &[0, 2, 1, 3]),
+    ];
     cases.into_iter().map(case).collect()
 }
 

@@ -1,11 +1,11 @@
 //! The rectifier.
 
 use crate::Result;
+use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
 use crate::tensor::unary::{From, Map, Unary};
-use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Relu;
@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn values() {
-        let of = |x: f64| Tensor::from_f64(vec![x], &[1]).expect("fits").relu().expect("runs").to_scalar().expect("one");
+        let of = |x: f64| {
+            Tensor::from_f64(vec![x], &[1]).expect("fits").relu().expect("runs").to_scalar().expect("one")
+        };
         assert_eq!((of(-1.0), of(0.0), of(2.5)), (0.0, 0.0, 2.5));
     }
 }

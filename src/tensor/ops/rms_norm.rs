@@ -24,7 +24,12 @@ impl Op for RmsNorm {
         let x = &inputs[0].shape;
         for scale in &inputs[1..] {
             if x.last().is_none_or(|&n| n == 0 || scale.shape != [n]) {
-                return Err(mismatch(self.name(), x, &scale.shape, "x is [.., N] with N > 0, its scales are [N]"));
+                return Err(mismatch(
+                    self.name(),
+                    x,
+                    &scale.shape,
+                    "x is [.., N] with N > 0, its scales are [N]",
+                ));
             }
         }
         Ok(vec![inputs[0].clone()])

@@ -1,11 +1,11 @@
 //! The logistic function.
 
 use crate::Result;
+use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
 use crate::tensor::unary::{From, Map, Unary};
-use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Sigmoid;
@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn values() {
-        let of = |x: f64| Tensor::from_f64(vec![x], &[1]).expect("fits").sigmoid().expect("runs").to_scalar().expect("one");
+        let of = |x: f64| {
+            Tensor::from_f64(vec![x], &[1]).expect("fits").sigmoid().expect("runs").to_scalar().expect("one")
+        };
         assert!((of(2.0) - 0.880_797_077_977_882_3).abs() < 1e-15);
         assert_eq!((of(-800.0), of(800.0)), (0.0, 1.0));
     }

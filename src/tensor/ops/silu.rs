@@ -1,11 +1,11 @@
 //! The sigmoid-weighted linear unit (Elfwing et al. 2018), also called swish; the gate of Llama.
 
 use crate::Result;
+use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
 use crate::tensor::unary::{From, Map, Unary};
-use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Silu;
@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn values() {
-        let of = |x: f64| Tensor::from_f64(vec![x], &[1]).expect("fits").silu().expect("runs").to_scalar().expect("one");
+        let of = |x: f64| {
+            Tensor::from_f64(vec![x], &[1]).expect("fits").silu().expect("runs").to_scalar().expect("one")
+        };
         assert!((of(2.0) - 1.761_594_155_955_764_7).abs() < 1e-15);
     }
 }

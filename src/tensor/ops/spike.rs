@@ -73,7 +73,11 @@ impl Surrogate {
                 if y > T::ZERO { y } else { T::ZERO }
             }
             Self::Boxcar { width } => {
-                if x.abs() < c(width) { c(0.5 / width) } else { T::ZERO }
+                if x.abs() < c(width) {
+                    c(0.5 / width)
+                } else {
+                    T::ZERO
+                }
             }
             Self::Gaussian { alpha } => c(alpha / PI.sqrt()) * (-(c(alpha * alpha) * x * x)).exp(),
             Self::StraightThrough => T::ONE,
@@ -186,7 +190,8 @@ pub(super) fn cases() -> Vec<Case> {
         case
     };
     let mut cases: Vec<Case> = ALL.into_iter().flat_map(|s| [case(s, &[1]), case(s, &[3, 17])]).collect();
-    let above = ALL.into_iter().map(|s| Case { run: Box::new(move |x| x[0].spike_above(s)), ..case(s, &[7]) });
+    let above =
+        ALL.into_iter().map(|s| Case { run: Box::new(move |x| x[0].spike_above(s)), ..case(s, &[7]) });
     cases.extend(above);
     cases
 }

@@ -63,7 +63,8 @@ impl Tensor {
     /// # Errors
     /// An axis that does not exist or is named twice.
     pub fn sum(&self, axes: &[isize]) -> Result<Self> {
-        let mut found = axes.iter().map(|&a| shape::axis("sum", self.shape(), a)).collect::<Result<Vec<_>>>()?;
+        let mut found =
+            axes.iter().map(|&a| shape::axis("sum", self.shape(), a)).collect::<Result<Vec<_>>>()?;
         found.sort_unstable();
         if found.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(mismatch("sum", self.shape(), &found, "an axis is named twice"));
@@ -96,7 +97,12 @@ impl Tensor {
             return Ok(self.clone());
         }
         if shape::broadcast("sum_to", self.shape(), shape)? != self.shape() {
-            return Err(mismatch("sum_to", self.shape(), shape, "the second does not broadcast to the first"));
+            return Err(mismatch(
+                "sum_to",
+                self.shape(),
+                shape,
+                "the second does not broadcast to the first",
+            ));
         }
         let skip = self.rank() - shape.len();
         let repeated = |&i: &usize| i < skip || (shape[i - skip] == 1 && self.shape()[i] != 1);
@@ -120,7 +126,9 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     let mut all: Vec<Case> = cases.into_iter().map(case).collect();
     all.push(Case::new("sum (mean)", check::inputs("mean", &[&[3, 4]], -1.0, 1.0), |x| x[0].mean(&[0])));
-    all.push(Case::new("sum (sum_to)", check::inputs("sum_to", &[&[3, 4]], -1.0, 1.0), |x| x[0].sum_to(&[3, 1])));
+    all.push(Case::new("sum (sum_to)", check::inputs("sum_to", &[&[3, 4]], -1.0, 1.0), |x| {
+        x[0].sum_to(&[3, 1])
+    }));
     all
 }
 
