@@ -9,6 +9,7 @@ pub mod error;
 pub mod experiment;
 pub mod files;
 pub mod learn;
+pub mod nn;
 pub mod progress;
 pub mod report;
 pub mod rng;

@@ -1,0 +1,73 @@
+//! Addition with broadcasting.
+
+use crate::Result;
+use crate::tensor::check::{Case, binary_cases};
+use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::dtype::each_float;
+use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
+use crate::tensor::{Meta, Tensor, shape};
+
+#[derive(Debug)]
+struct Add;
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        infer::alike(self.name(), inputs)?;
+        let shape = shape::broadcast(self.name(), &inputs[0].shape, &inputs[1].shape)?;
+        Ok(vec![Meta::new(shape, inputs[0].dtype)])
+    }
+
+    fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        each_float!(self.name(), inputs[0].meta.dtype, T => {
+            let (a, b) = ((inputs[0].slice::<T>()?, inputs[0].shape()), (inputs[1].slice::<T>()?, inputs[1].shape()));
+            let shape = &outputs[0].meta.shape;
+            loops::zip(a, b, (outputs[0].data.slice_mut::<T>()?, shape), |a, b| a + b);
+            Ok(())
+        })
+    }
+
+    fn keep(&self, _needs: &[bool]) -> Keep {
+        Keep::NOTHING
+    }
+
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let to = |i: usize| at.needs(i).then(|| at.grad()?.sum_to(&at.input_meta(i).shape)).transpose();
+        Ok(vec![to(0)?, to(1)?])
+    }
+}
+
+impl Tensor {
+    /// `a + b`, broadcast. Gradients: `g` summed to each shape.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast (NumPy's rule) or different kinds of number.
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        apply1(Add, &[self, other])
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    binary_cases("add", -2.0, |a, b| a.add(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn values_and_refusals() {
+        let a = Tensor::from_f32(vec![6.0, 8.0], &[2, 1]).expect("fits");
+        let b = Tensor::from_f32(vec![2.0, 4.0], &[2]).expect("fits");
+        assert_eq!(a.add(&b).expect("runs").to_f32().expect("f32"), [8.0, 10.0, 10.0, 12.0]);
+        let other = Tensor::zeros(&[3], DType::F32).expect("fits");
+        assert_eq!(
+            b.add(&other).expect_err("refused").to_string(),
+            "add: shapes [2] and [3] do not match: sizes must be equal or 1, counted from the last axis"
+        );
+        assert!(b.add(&Tensor::zeros(&[2], DType::F64).expect("fits")).is_err(), "kinds are not mixed");
+    }
+}

@@ -1,0 +1,91 @@
+//! The operations: one file each, with docs, rule for shapes, definition, gradient and tests.
+//!
+//! | | methods of [`Tensor`](super::Tensor) |
+//! |---|---|
+//! | arithmetic, broadcast | `add` `sub` `mul` `div` `greater_equal` |
+//! | with numbers | `affine` `mul_scalar` `add_scalar` `neg` `powf` |
+//! | functions | `exp` `ln` `sqrt` `tanh` `sigmoid` `relu` `gelu` `gelu_tanh` `silu` `dropout` |
+//! | spikes | `spike` `spike_above` |
+//! | products | `matmul` `matmul_nt` `matmul_tn` |
+//! | reductions | `sum` `sum_all` `sum_to` `mean` `mean_all` `max` `argmax` |
+//! | normalisation, loss | `softmax` `log_softmax` `layer_norm` `rms_norm` `cross_entropy` |
+//! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `concat` |
+//! | choice | `index_select` `embedding` `select` |
+//! | other | `to_dtype` `detach` |
+//!
+//! To add one: a file here, and its line in the two lists below. A test fails until its gradient is checked.
+
+mod add;
+mod affine;
+mod broadcast_to;
+mod cast;
+mod concat;
+mod cross_entropy;
+mod detach;
+mod div;
+mod dropout;
+mod exp;
+mod gelu;
+mod greater_equal;
+mod index_select;
+mod layer_norm;
+mod ln;
+mod log_softmax;
+mod matmul;
+mod max;
+mod mul;
+mod narrow;
+mod permute;
+mod powf;
+mod relu;
+mod reshape;
+mod rms_norm;
+mod select;
+mod sigmoid;
+mod silu;
+mod softmax;
+pub(crate) mod spike;
+mod sqrt;
+mod sub;
+mod sum;
+mod tanh;
+
+use super::check::Entry;
+
+/// Every operation with the cases its gradient is checked on.
+pub(crate) const REGISTRY: &[Entry] = &[
+    Entry { name: "add", cases: add::cases, differentiable: true },
+    Entry { name: "affine", cases: affine::cases, differentiable: true },
+    Entry { name: "broadcast_to", cases: broadcast_to::cases, differentiable: true },
+    Entry { name: "cast", cases: cast::cases, differentiable: true },
+    Entry { name: "concat", cases: concat::cases, differentiable: true },
+    Entry { name: "cross_entropy", cases: cross_entropy::cases, differentiable: true },
+    Entry { name: "detach", cases: detach::cases, differentiable: true },
+    Entry { name: "div", cases: div::cases, differentiable: true },
+    Entry { name: "dropout", cases: dropout::cases, differentiable: true },
+    Entry { name: "exp", cases: exp::cases, differentiable: true },
+    Entry { name: "gelu", cases: gelu::cases, differentiable: true },
+    Entry { name: "greater_equal", cases: greater_equal::cases, differentiable: false },
+    Entry { name: "index_select", cases: index_select::cases, differentiable: true },
+    Entry { name: "layer_norm", cases: layer_norm::cases, differentiable: true },
+    Entry { name: "ln", cases: ln::cases, differentiable: true },
+    Entry { name: "log_softmax", cases: log_softmax::cases, differentiable: true },
+    Entry { name: "matmul", cases: matmul::cases, differentiable: true },
+    Entry { name: "max", cases: max::cases, differentiable: true },
+    Entry { name: "mul", cases: mul::cases, differentiable: true },
+    Entry { name: "narrow", cases: narrow::cases, differentiable: true },
+    Entry { name: "permute", cases: permute::cases, differentiable: true },
+    Entry { name: "powf", cases: powf::cases, differentiable: true },
+    Entry { name: "relu", cases: relu::cases, differentiable: true },
+    Entry { name: "reshape", cases: reshape::cases, differentiable: true },
+    Entry { name: "rms_norm", cases: rms_norm::cases, differentiable: true },
+    Entry { name: "select", cases: select::cases, differentiable: true },
+    Entry { name: "sigmoid", cases: sigmoid::cases, differentiable: true },
+    Entry { name: "silu", cases: silu::cases, differentiable: true },
+    Entry { name: "softmax", cases: softmax::cases, differentiable: true },
+    Entry { name: "spike", cases: spike::cases, differentiable: true },
+    Entry { name: "sqrt", cases: sqrt::cases, differentiable: true },
+    Entry { name: "sub", cases: sub::cases, differentiable: true },
+    Entry { name: "sum", cases: sum::cases, differentiable: true },
+    Entry { name: "tanh", cases: tanh::cases, differentiable: true },
+];

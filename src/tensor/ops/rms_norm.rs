@@ -1,0 +1,142 @@
+//! Root-mean-square normalisation (Zhang and Sennrich, arXiv:1910.07467).
+
+use crate::Result;
+use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
+use crate::tensor::shape::mismatch;
+use crate::tensor::{Meta, Tensor};
+
+/// Along the last axis.
+#[derive(Clone, Copy, Debug)]
+struct RmsNorm {
+    epsilon: f64,
+}
+
+impl Op for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        infer::alike(self.name(), inputs)?;
+        let x = &inputs[0].shape;
+        for scale in &inputs[1..] {
+            if x.last().is_none_or(|&n| n == 0 || scale.shape != [n]) {
+                return Err(mismatch(
+                    self.name(),
+                    x,
+                    &scale.shape,
+                    "x is [.., N] with N > 0, its scales are [N]",
+                ));
+            }
+        }
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let n = inputs[1].meta.len();
+        each_float!(self.name(), inputs[0].meta.dtype, T => {
+            let (x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
+            loops::chunks(outputs[0].slice::<T>()?, n, |start, piece| {
+                for (out, x) in piece.chunks_mut(n).zip(x[start..].chunks(n)) {
+                    let scale = inverse_rms(x, self.epsilon);
+                    out.iter_mut().zip(x.iter().zip(weight)).for_each(|(out, (&x, &w))| *out = x * scale * w);
+                }
+            });
+            Ok(())
+        })
+    }
+
+    fn keep(&self, _needs: &[bool]) -> Keep {
+        Keep::NOTHING.input(0, true).input(1, true)
+    }
+
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let grads = apply(Chain(*self), &[at.grad()?, at.input(0)?, at.input(1)?])?;
+        Ok(grads.into_iter().map(Some).collect())
+    }
+}
+
+/// 1 / √(mean x² + ε) of a row.
+fn inverse_rms<T: Float>(x: &[T], epsilon: f64) -> T {
+    let mean = loops::dot_by(x, x, |x, y| x * y) / T::of_f64(x.len() as f64);
+    T::ONE / (mean + T::of_f64(epsilon)).sqrt()
+}
+
+/// Gradients of all inputs.
+#[derive(Debug)]
+struct Chain(RmsNorm);
+
+impl Op for Chain {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![inputs[1].clone(), inputs[2].clone()])
+    }
+
+    fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let n = inputs[2].meta.len();
+        let [dx, dweight] = outputs else { return Ok(()) };
+        each_float!(self.name(), inputs[0].meta.dtype, T => {
+            let (grad, x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
+            // dx = scale (h − x̂ mean(h x̂)) with h = grad · weight.
+            loops::chunks(dx.slice::<T>()?, n, |start, piece| {
+                let rows = grad[start..].chunks(n).zip(x[start..].chunks(n));
+                for (out, (grad, x)) in piece.chunks_mut(n).zip(rows) {
+                    let scale = inverse_rms(x, self.0.epsilon);
+                    out.iter_mut().zip(grad.iter().zip(weight)).for_each(|(out, (&g, &w))| *out = g * w);
+                    let along = loops::dot_by(out, x, |h, x| h * (x * scale)) / T::of_f64(n as f64);
+                    out.iter_mut().zip(x).for_each(|(h, &x)| *h = scale * (*h - x * scale * along));
+                }
+            });
+            let dweight = dweight.slice::<T>()?;
+            for (grad, x) in grad.chunks(n).zip(x.chunks(n)) {
+                let scale = inverse_rms(x, self.0.epsilon);
+                for (out, (&g, &x)) in dweight.iter_mut().zip(grad.iter().zip(x)) {
+                    *out += g * (x * scale);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        at.none()
+    }
+}
+
+impl Tensor {
+    /// `x / √(mean x² + ε) · weight` along the last axis of `[.., N]`, with weight `[N]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit or an empty axis.
+    pub fn rms_norm(&self, weight: &Self, epsilon: f64) -> Result<Self> {
+        apply1(RmsNorm { epsilon }, &[self, weight])
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |shape: &[usize]| {
+        let inputs = check::inputs("rms_norm", &[shape, &[shape[shape.len() - 1]]], -1.0, 1.5);
+        Case::new(format!("rms_norm {shape:?}"), inputs, |x| x[0].rms_norm(&x[1], 1e-5))
+    };
+    [&[3][..], &[2, 5], &[2, 1, 17]].into_iter().map(case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn values_and_refusals() {
+        let x = Tensor::from_f64(vec![3.0, 4.0], &[2]).expect("fits");
+        let w = Tensor::full(&[2], 12.5f64.sqrt(), DType::F64).expect("fits");
+        let y = x.rms_norm(&w, 0.0).expect("runs").to_f64().expect("f64");
+        assert!((y[0] - 3.0).abs() < 1e-14 && (y[1] - 4.0).abs() < 1e-14, "{y:?}");
+        assert!(x.rms_norm(&Tensor::zeros(&[3], DType::F64).expect("fits"), 0.0).is_err());
+    }
+}
