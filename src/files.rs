@@ -37,6 +37,9 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     String::from_utf8(bytes).map_err(|e| {
-        Error::data(path, format!("byte {} is not UTF-8; the file must be text", e.utf8_error().valid_up_to()))
+        Error::data(
+            path,
+            format!("byte {} is not UTF-8; the file must be text", e.utf8_error().valid_up_to()),
+        )
     })
 }

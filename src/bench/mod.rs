@@ -20,7 +20,11 @@ pub fn run(_case: &Case, _threads: usize, _repeats: usize) -> Result<String> {
 #[derive(Serialize)]
 pub struct Devices {}
 impl std::fmt::Display for Devices {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "")
+    }
 }
 /// Devices.
-pub fn devices() -> Devices { Devices {} }
+pub fn devices() -> Devices {
+    Devices {}
+}

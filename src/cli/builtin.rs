@@ -7,9 +7,21 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
     ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
     ("paper/mnist", "experiments/paper/mnist.toml", include_str!("../../experiments/paper/mnist.toml")),
     ("paper/fashion", "experiments/paper/fashion.toml", include_str!("../../experiments/paper/fashion.toml")),
-    ("paper/sweep-beta", "experiments/paper/sweep-beta.toml", include_str!("../../experiments/paper/sweep-beta.toml")),
-    ("paper/sweep-width", "experiments/paper/sweep-width.toml", include_str!("../../experiments/paper/sweep-width.toml")),
-    ("paper/sweep-steps", "experiments/paper/sweep-steps.toml", include_str!("../../experiments/paper/sweep-steps.toml")),
+    (
+        "paper/sweep-beta",
+        "experiments/paper/sweep-beta.toml",
+        include_str!("../../experiments/paper/sweep-beta.toml"),
+    ),
+    (
+        "paper/sweep-width",
+        "experiments/paper/sweep-width.toml",
+        include_str!("../../experiments/paper/sweep-width.toml"),
+    ),
+    (
+        "paper/sweep-steps",
+        "experiments/paper/sweep-steps.toml",
+        include_str!("../../experiments/paper/sweep-steps.toml"),
+    ),
     (
         "paper/sweep-weights",
         "experiments/paper/sweep-weights.toml",

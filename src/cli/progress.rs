@@ -98,7 +98,11 @@ impl Progress for Console {
         let seconds = self.begun.elapsed().as_secs_f64();
         match self.done {
             0 => self.note(&format!("{:<18} {seconds:8.2} s", self.what)),
-            n => self.note(&format!("{:<18} {seconds:8.2} s  {:.0}/s", self.what, n as f64 / seconds.max(1e-9))),
+            n => self.note(&format!(
+                "{:<18} {seconds:8.2} s  {:.0}/s",
+                self.what,
+                n as f64 / seconds.max(1e-9)
+            )),
         }
     }
 

@@ -25,11 +25,14 @@ pub fn error(error: &Error, color: Color) {
 
 /// The text of [`error`].
 pub fn error_text(error: &Error, color: bool) -> String {
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Unicode);
+    let renderer =
+        if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Unicode);
     let mut text = String::new();
     if let Error::Config { file, text: source, problems } = error {
         for problem in problems {
-            let mut group = Level::ERROR.primary_title(problem.message.as_str()).elements(std::iter::empty::<Snippet<'_, annotate_snippets::Annotation<'_>>>());
+            let mut group = Level::ERROR
+                .primary_title(problem.message.as_str())
+                .elements(std::iter::empty::<Snippet<'_, annotate_snippets::Annotation<'_>>>());
             match &problem.span {
                 Some(span) => {
                     let snippet = Snippet::source(source.as_str()).path(file.as_str());

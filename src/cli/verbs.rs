@@ -4,7 +4,9 @@ use super::args::{self, Cli, Command, Global};
 use super::{builtin, print, progress, render};
 use crate::data::Store;
 use crate::error::{Error, Result};
-use crate::experiment::{annotate, check, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep};
+use crate::experiment::{
+    annotate, check, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep,
+};
 use crate::files::{read_text, write_atomic};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +57,9 @@ fn cache_dir() -> Result<PathBuf> {
         "windows" => set("LOCALAPPDATA"),
         _ => set("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
     };
-    dir.ok_or_else(|| Error::value("the data folder", "unknown", "given with --data, since there is no home folder"))
+    dir.ok_or_else(|| {
+        Error::value("the data folder", "unknown", "given with --data, since there is no home folder")
+    })
 }
 
 fn threads(global: &Global, config: usize) -> usize {
@@ -90,11 +94,13 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
             None => RunDir::create(&run.out, &config, &text, &overrides)?,
         };
         if points.len() > 1 {
-            let values: Vec<String> = point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            let values: Vec<String> =
+                point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             console.note(&values.join(", "));
         }
         let threads = threads(global, config.run.threads);
-        let mut context = execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
+        let mut context =
+            execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
         let summary = execute::run(&config, &mut context)?;
         if !global.json {
             print(&render::summary(&summary))?;
@@ -123,7 +129,13 @@ fn expectation(check: bool, expected: Option<f64>, summary: &Summary) -> Result<
     Ok(())
 }
 
-fn sweep_result(global: &Global, runs: &Path, name: &str, points: &[sweep::Point], all: &[Summary]) -> Result<()> {
+fn sweep_result(
+    global: &Global,
+    runs: &Path,
+    name: &str,
+    points: &[sweep::Point],
+    all: &[Summary],
+) -> Result<()> {
     let rows: Vec<serde_json::Value> = points
         .iter()
         .zip(all)
@@ -143,7 +155,8 @@ fn sweep_result(global: &Global, runs: &Path, name: &str, points: &[sweep::Point
     }
     let mut table = String::from("\n");
     for (point, summary) in points.iter().zip(all) {
-        let values: Vec<String> = point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let values: Vec<String> =
+            point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         table += &format!("  {:>6.2} %   {}\n", 100.0 * summary.test.accuracy.mean(), values.join(", "));
     }
     table += &format!("\n{}\n", folder.join("sweep.svg").display());
@@ -153,11 +166,15 @@ fn sweep_result(global: &Global, runs: &Path, name: &str, points: &[sweep::Point
 fn init(global: &Global, init: &args::Init) -> Result<()> {
     let Some(name) = &init.name else {
         if global.json {
-            let list: Vec<_> =
-                builtin::EXPERIMENTS.iter().map(|(name, _, text)| serde_json::json!({"name": name, "about": builtin::about(text)})).collect();
+            let list: Vec<_> = builtin::EXPERIMENTS
+                .iter()
+                .map(|(name, _, text)| serde_json::json!({"name": name, "about": builtin::about(text)}))
+                .collect();
             return json(&list);
         }
-        let list = builtin::EXPERIMENTS.iter().map(|(name, _, text)| format!("{name:<20} {}\n", builtin::about(text)));
+        let list = builtin::EXPERIMENTS
+            .iter()
+            .map(|(name, _, text)| format!("{name:<20} {}\n", builtin::about(text)));
         return print(&list.collect::<String>());
     };
     let known: Vec<&str> = builtin::EXPERIMENTS.iter().map(|(name, ..)| *name).collect();
@@ -167,7 +184,11 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
     };
     let target = init.to.join(Path::new(path).file_name().unwrap_or_default());
     if target.exists() {
-        return Err(Error::value(target.display().to_string(), "there already", "a new file: it is never overwritten"));
+        return Err(Error::value(
+            target.display().to_string(),
+            "there already",
+            "a new file: it is never overwritten",
+        ));
     }
     std::fs::create_dir_all(&init.to).map_err(Error::io("create", &init.to))?;
     write_atomic(&target, text.as_bytes())?;
@@ -177,7 +198,9 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
 fn check(check: &args::Check) -> Result<()> {
     let mut first = None;
     for file in &check.files {
-        let load = || -> Result<_> { check::load(&Source::new(&file.display().to_string(), &read_text(file)?, &[])?) };
+        let load = || -> Result<_> {
+            check::load(&Source::new(&file.display().to_string(), &read_text(file)?, &[])?)
+        };
         match load() {
             Ok(_) => print(&format!("{}: good\n", file.display()))?,
             // All files are looked at; the last error is left to `main`, which prints it.
@@ -224,7 +247,11 @@ fn show(global: &Global, show: &args::Show) -> Result<()> {
 fn report(global: &Global, report: &args::Report) -> Result<()> {
     let run = RunDir::open(&report.path)?;
     let path = execute::write_report(&run)?;
-    if global.json { json(&serde_json::json!({ "report": path })) } else { print(&format!("{}\n", path.display())) }
+    if global.json {
+        json(&serde_json::json!({ "report": path }))
+    } else {
+        print(&format!("{}\n", path.display()))
+    }
 }
 
 fn data(global: &Global, data: args::Data) -> Result<()> {
@@ -240,7 +267,8 @@ fn data(global: &Global, data: args::Data) -> Result<()> {
     if global.json {
         return json(&files);
     }
-    let lines = files.iter().map(|file| format!("{:<32} {:>12} bytes  {}\n", file.name, file.bytes, file.checked));
+    let lines =
+        files.iter().map(|file| format!("{:<32} {:>12} bytes  {}\n", file.name, file.bytes, file.checked));
     print(&lines.collect::<String>())
 }
 
@@ -250,7 +278,9 @@ fn data_list(global: &Global, store: &Store) -> Result<()> {
         return json(&entries);
     }
     let here = |present| if present { "here" } else { "-" };
-    let lines = entries.iter().map(|e| format!("{:<18} {:<5} {:>3} classes  {}\n", e.name, here(e.present), e.classes, e.title));
+    let lines = entries
+        .iter()
+        .map(|e| format!("{:<18} {:<5} {:>3} classes  {}\n", e.name, here(e.present), e.classes, e.title));
     print(&lines.collect::<String>())
 }
 

@@ -140,7 +140,9 @@ impl Constant {
                     }
                 }
                 self.multiply(simd, matrix, matches!(samples, Rows::U8(_)), rows, work);
-                for (out, currents) in out.chunks_mut(stride).zip(work.currents.chunks_exact(self.scale.len())) {
+                for (out, currents) in
+                    out.chunks_mut(stride).zip(work.currents.chunks_exact(self.scale.len()))
+                {
                     out.iter_mut().zip(currents).for_each(|(out, x)| *out += x);
                 }
             }
@@ -174,7 +176,10 @@ impl Constant {
                         let (sum, scale) = match (samples, weights) {
                             (Rows::U8(x), SparseWeights::Int8(w)) => {
                                 let w = w[range.clone()].iter();
-                                let sum = synapses().zip(w).map(|(s, &w)| i32::from(x[at + s]) * i32::from(w)).sum::<i32>();
+                                let sum = synapses()
+                                    .zip(w)
+                                    .map(|(s, &w)| i32::from(x[at + s]) * i32::from(w))
+                                    .sum::<i32>();
                                 (sum as f32, self.scale_u8[target])
                             }
                             (_, weights) => {
@@ -186,7 +191,8 @@ impl Constant {
                                     SparseWeights::Int8(w) => f32::from(w[i]),
                                     SparseWeights::F32(w) => w[i],
                                 };
-                                let sum = synapses().zip(range.clone()).fold(0.0, |sum, (s, i)| sum + x(s) * w(i));
+                                let sum =
+                                    synapses().zip(range.clone()).fold(0.0, |sum, (s, i)| sum + x(s) * w(i));
                                 (sum, self.scale[target])
                             }
                         };
@@ -318,7 +324,9 @@ impl Matrix {
     fn new(k: usize, columns: usize, values: &Values) -> Self {
         let padded = columns.next_multiple_of(BLOCK);
         match values {
-            Values::Int8 { quanta, .. } => Self { k, packed: pack(quanta, k, columns), floats: OnceLock::new() },
+            Values::Int8 { quanta, .. } => {
+                Self { k, packed: pack(quanta, k, columns), floats: OnceLock::new() }
+            }
             Values::F32(values) => {
                 let mut floats = Vec::with_capacity(k * padded);
                 for row in values.chunks_exact(columns.max(1)) {
@@ -332,8 +340,12 @@ impl Matrix {
 
     fn floats(&self, padded: usize) -> &[f32] {
         self.floats.get_or_init(|| {
-            let weight = |k: usize, column: usize| self.packed.iter().map(|p| f32::from(p.weight(k, column))).sum();
-            (0..self.k).flat_map(|k| (0..padded).map(move |column| (k, column))).map(|(k, c)| weight(k, c)).collect()
+            let weight =
+                |k: usize, column: usize| self.packed.iter().map(|p| f32::from(p.weight(k, column))).sum();
+            (0..self.k)
+                .flat_map(|k| (0..padded).map(move |column| (k, column)))
+                .map(|(k, c)| weight(k, c))
+                .collect()
         })
     }
 }

@@ -89,7 +89,9 @@ pub fn documentation(path: &str) -> Option<&'static str> {
     let matches = |pattern: &str| {
         let pattern: Vec<&str> = pattern.split('.').collect();
         let sweep = pattern[0] == "sweep" && parts[0] == "sweep";
-        sweep || pattern.len() == parts.len() && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p == part)
+        sweep
+            || pattern.len() == parts.len()
+                && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p == part)
     };
     KEYS.iter().find(|(pattern, _)| matches(pattern)).map(|(_, text)| *text)
 }
@@ -104,7 +106,8 @@ pub fn annotated(config: &Config) -> String {
             table = head.trim_end_matches(']').replace('"', "");
             None
         } else {
-            line.split_once(" = ").map(|(key, _)| if table.is_empty() { key.into() } else { format!("{table}.{key}") })
+            line.split_once(" = ")
+                .map(|(key, _)| if table.is_empty() { key.into() } else { format!("{table}.{key}") })
         };
         match path.and_then(|path: String| documentation(&path)) {
             Some(text) => out.push_str(&format!("{line}  # {text}\n")),

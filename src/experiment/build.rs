@@ -27,7 +27,11 @@ pub fn network(config: &Config, seed: u64) -> Result<Network> {
         pops.insert(name, pop);
     }
     for (name, projection) in &config.projection {
-        let edge = builder.connect(pops[projection.from.as_str()], pops[projection.to.as_str()], rule(&projection.connect));
+        let edge = builder.connect(
+            pops[projection.from.as_str()],
+            pops[projection.to.as_str()],
+            rule(&projection.connect),
+        );
         let mut edge = edge.name(name).weights(init(projection));
         if let Some(bias) = &projection.bias {
             edge = edge.bias(distribution(bias));

@@ -73,7 +73,12 @@ impl Check<'_> {
         self.train(config);
         self.positive("eval.repeat", config.eval.repeat);
         if let Some(accuracy) = config.eval.expect_accuracy {
-            self.range("eval.expect_accuracy", accuracy, (0.0..=1.0).contains(&accuracy), "a fraction from 0 to 1");
+            self.range(
+                "eval.expect_accuracy",
+                accuracy,
+                (0.0..=1.0).contains(&accuracy),
+                "a fraction from 0 to 1",
+            );
         }
         for (key, values) in &config.sweep {
             if values.is_empty() {
@@ -126,7 +131,11 @@ impl Check<'_> {
 
     fn population(&mut self, name: &str, population: &super::config::Population, config: &Config) {
         if population.shape.dims().contains(&0) {
-            self.wrong(&format!("population.{name}.shape"), format!("population `{name}` has no neurons"), None);
+            self.wrong(
+                &format!("population.{name}.shape"),
+                format!("population `{name}` has no neurons"),
+                None,
+            );
         }
         let Neuron::Lif(lif) = &population.neuron else { return };
         let path = format!("population.{name}.neuron.lif");
@@ -158,7 +167,12 @@ impl Check<'_> {
         match projection.connect {
             Connect::FixedProbability { p } => {
                 let ok = (0.0..=1.0).contains(&p);
-                self.range(&format!("{path}.connect.fixed-probability.p"), p, ok, "a probability from 0 to 1");
+                self.range(
+                    &format!("{path}.connect.fixed-probability.p"),
+                    p,
+                    ok,
+                    "a probability from 0 to 1",
+                );
             }
             Connect::FixedInDegree { k } => self.positive(&format!("{path}.connect.fixed-in-degree.k"), k),
             Connect::Conv2d { kernel, stride, .. } => {
@@ -168,7 +182,11 @@ impl Check<'_> {
             Connect::LocalFields { min, max } => {
                 self.positive(&format!("{path}.connect.local-fields.min"), min);
                 if max < min {
-                    self.wrong(&format!("{path}.connect.local-fields.max"), format!("`max` {max} is below `min` {min}"), None);
+                    self.wrong(
+                        &format!("{path}.connect.local-fields.max"),
+                        format!("`max` {max} is below `min` {min}"),
+                        None,
+                    );
                 }
             }
             Connect::Dense | Connect::OneToOne => {}
@@ -178,18 +196,34 @@ impl Check<'_> {
             self.weights(&format!("{path}.bias"), bias);
         }
         if let Some(share) = projection.excitatory_share {
-            self.range(&format!("{path}.excitatory_share"), share, share > 0.0 && share < 1.0, "between 0 and 1");
+            self.range(
+                &format!("{path}.excitatory_share"),
+                share,
+                share > 0.0 && share < 1.0,
+                "between 0 and 1",
+            );
         }
         match projection.gain {
             Gain::Fixed(gain) => self.range(&format!("{path}.gain"), gain, true, "a number"),
-            Gain::RmsDrive(rms) => self.range(&format!("{path}.gain.rms-drive"), rms, rms > 0.0, "more than 0"),
+            Gain::RmsDrive(rms) => {
+                self.range(&format!("{path}.gain.rms-drive"), rms, rms > 0.0, "more than 0")
+            }
             Gain::FiringRate(rate) => {
-                self.range(&format!("{path}.gain.firing-rate"), rate, rate > 0.0 && rate < 1.0, "between 0 and 1");
+                self.range(
+                    &format!("{path}.gain.firing-rate"),
+                    rate,
+                    rate > 0.0 && rate < 1.0,
+                    "between 0 and 1",
+                );
             }
         }
         if !projection.frozen {
             let help = "`train.ransnn` trains the readout only: write `frozen = true`";
-            self.wrong(&format!("{path}.frozen"), format!("nothing trains the weights of `{name}`"), Some(help.into()));
+            self.wrong(
+                &format!("{path}.frozen"),
+                format!("nothing trains the weights of `{name}`"),
+                Some(help.into()),
+            );
         }
     }
 
@@ -216,7 +250,11 @@ impl Check<'_> {
             self.known("features.from", name, names);
             let Some(population) = config.population.get(name) else { continue };
             if population.neuron == Neuron::Input {
-                self.wrong("features.from", format!("`{name}` is an input, it has no spikes of its own"), None);
+                self.wrong(
+                    "features.from",
+                    format!("`{name}` is an input, it has no spikes of its own"),
+                    None,
+                );
             }
             let Shape::Image([_, height, width]) = population.shape else {
                 if features.pool.window > 0 {
@@ -231,7 +269,12 @@ impl Check<'_> {
         }
         match features.record {
             Record::Trace { decay } => {
-                self.range("features.record.trace.decay", decay, (0.0..1.0).contains(&decay), "from 0 to below 1");
+                self.range(
+                    "features.record.trace.decay",
+                    decay,
+                    (0.0..1.0).contains(&decay),
+                    "from 0 to below 1",
+                );
             }
             Record::Bins(n) => {
                 self.positive("features.record.bins", n);
@@ -242,7 +285,11 @@ impl Check<'_> {
             Record::Counts | Record::Membrane => {}
         }
         if features.levels == 1 || features.levels > 256 {
-            self.wrong("features.levels", format!("{} levels", features.levels), Some("from 2 to 256, or 0 to keep counts".into()));
+            self.wrong(
+                "features.levels",
+                format!("{} levels", features.levels),
+                Some("from 2 to 256, or 0 to keep counts".into()),
+            );
         }
     }
 

@@ -200,7 +200,13 @@ pub struct Lif {
 
 impl Default for Lif {
     fn default() -> Self {
-        Self { beta: None, tau_mem_ms: None, threshold: 1.0, reset: Reset::Subtract, dialect: Dialect::Ransnn }
+        Self {
+            beta: None,
+            tau_mem_ms: None,
+            threshold: 1.0,
+            reset: Reset::Subtract,
+            dialect: Dialect::Ransnn,
+        }
     }
 }
 

@@ -72,7 +72,9 @@ impl Source {
                     let entry = problem.span.as_ref().and_then(|span| remove(document.get_mut(), span));
                     // An absence around something taken out is our own doing, not a mistake of the user's.
                     let consequence = match &entry {
-                        Some(entry) => removed.iter().any(|old| entry.start <= old.start && old.end <= entry.end),
+                        Some(entry) => {
+                            removed.iter().any(|old| entry.start <= old.start && old.end <= entry.end)
+                        }
                         None => !removed.is_empty(),
                     };
                     if entry.is_none() && problem.message.starts_with("missing field") {
@@ -155,7 +157,8 @@ fn merge<'t>(into: &mut DeTable<'t>, from: DeTable<'t>) {
 
 /// Takes the innermost entry at `span` out of the table; returns the range it covered, with all that is in it.
 fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Range<usize>> {
-    let inside = |outer: &Range<usize>| outer.start <= span.start && span.end <= outer.end && !span.is_empty();
+    let inside =
+        |outer: &Range<usize>| outer.start <= span.start && span.end <= outer.end && !span.is_empty();
     for (key, value) in table.iter_mut() {
         if let DeValue::Table(inner) = value.get_mut()
             && !inside(&key.span())
@@ -214,7 +217,10 @@ pub fn suggestion(got: &str, expected: &[&str]) -> Option<String> {
         .filter(|(score, _)| *score > 0.8);
     Some(match nearest {
         Some((_, name)) => format!("did you mean `{name}`?"),
-        None => format!("expected one of {}", expected.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "expected one of {}",
+            expected.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        ),
     })
 }
 
@@ -236,7 +242,10 @@ mod tests {
     #[test]
     fn all_mistakes_are_found_at_once() {
         assert_eq!(problems(GOOD, &[]), []);
-        let text = GOOD.replace("fallback", "falback").replace("steps = ", "steps = 1.5 # ").replace("to             = ", "too = ");
+        let text = GOOD
+            .replace("fallback", "falback")
+            .replace("steps = ", "steps = 1.5 # ")
+            .replace("to             = ", "too = ");
         let found = problems(&text, &[]);
         let all = found.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("\n");
         assert!(all.contains("unknown key `falback`"), "{all}");
@@ -248,7 +257,8 @@ mod tests {
 
     #[test]
     fn overrides_are_merged_and_diagnosed() {
-        let source = Source::new("x", GOOD, &["eval.repeat=3".into(), "data.fallback=none".into()]).expect("parses");
+        let source =
+            Source::new("x", GOOD, &["eval.repeat=3".into(), "data.fallback=none".into()]).expect("parses");
         let (config, places) = source.parse().expect("is right");
         assert_eq!(config.eval.repeat, 3);
         assert_eq!(places.of("eval.repeat").map(|span| &source.text[span]), Some("3"));
@@ -259,6 +269,9 @@ mod tests {
 
     #[test]
     fn a_unit_left_out_is_suggested() {
-        assert_eq!(suggestion("tau_mem", &["beta", "tau_mem_ms"]).as_deref(), Some("did you mean `tau_mem_ms`?"));
+        assert_eq!(
+            suggestion("tau_mem", &["beta", "tau_mem_ms"]).as_deref(),
+            Some("did you mean `tau_mem_ms`?")
+        );
     }
 }

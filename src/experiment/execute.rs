@@ -1,8 +1,8 @@
 //! Runs an experiment: data, frozen layers, readout, test, run directory.
 
 use super::config::{Config, Fallback, On, Solver, Train};
-use super::{build, render_report, run_dir::RunDir, run_dir::environment};
 use super::summary::{self, Accuracy, Memory, Parameters, PerSample, Seconds, Seed, Stat, Status, Summary};
+use super::{build, render_report, run_dir::RunDir, run_dir::environment};
 use crate::data::{Dataset, Holdout, OriginKind, OwnData, Samples, Split, Store};
 use crate::engine::{Activity, Input, Recording};
 use crate::error::{Error, Result};
@@ -62,7 +62,8 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
     context.run_dir.write_json("env.json", &env)?;
     let result = pool.install(|| all_seeds(config, context, started));
     if let Err(error) = &result {
-        let status = if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
+        let status =
+            if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
         let value = serde_json::json!({
             "schema": summary::SCHEMA, "name": config.name, "status": status, "error": error.to_string()
         });
@@ -93,7 +94,8 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
     }
     let judged_on = if config.eval.on == On::Test { "test" } else { "validation" };
     let seeds: Vec<Seed> = outcomes.iter().map(|outcome| outcome.result.clone()).collect();
-    let mean = |f: fn(&Seed) -> f64| PerSample { per_sample: seeds.iter().map(f).sum::<f64>() / seeds.len() as f64 };
+    let mean =
+        |f: fn(&Seed) -> f64| PerSample { per_sample: seeds.iter().map(f).sum::<f64>() / seeds.len() as f64 };
     let total = |f: fn(&Seconds) -> f64| seeds.iter().map(|seed| f(&seed.seconds)).sum::<f64>();
     let mut summary = Summary {
         schema: summary::SCHEMA,
@@ -138,7 +140,9 @@ fn device(name: &str) -> Result<()> {
     if name.starts_with("cuda") {
         return Err(Error::Unsupported {
             op: "an experiment",
-            on: format!("on `{name}` yet: only the reservoir pass has a kernel; use device = \"cpu\" or \"auto\""),
+            on: format!(
+                "on `{name}` yet: only the reservoir pass has a kernel; use device = \"cpu\" or \"auto\""
+            ),
         });
     }
     Ok(())
@@ -149,7 +153,9 @@ fn finished(path: &Path) -> Result<Option<Outcome>> {
         return Ok(None);
     }
     let text = crate::files::read_text(path)?;
-    serde_json::from_str(&text).map(Some).map_err(|e| Error::data(path, format!("this checkpoint is damaged: {e}")))
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| Error::data(path, format!("this checkpoint is damaged: {e}")))
 }
 
 /// Reads the data, with the fallback that the configuration asks for.
@@ -165,7 +171,12 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
         },
         (None, Some(path)) => {
             let label = Some(config.data.label_column.clone()).filter(|label| !label.is_empty());
-            let options = OwnData { label, test_fraction: config.data.test_share, seed: config.seed, ..OwnData::default() };
+            let options = OwnData {
+                label,
+                test_fraction: config.data.test_share,
+                seed: config.seed,
+                ..OwnData::default()
+            };
             crate::data::open_path(Path::new(path), &options)?
         }
         (None, None) => return Err(Error::value("data", "missing", "a data set or a path")),
@@ -181,7 +192,11 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
         && population.shape.dims().iter().product::<usize>() != data.features()
     {
         let got = format!("{} values", population.shape.dims().iter().product::<usize>());
-        return Err(Error::value(format!("the size of `population.{name}`"), got, format!("the {} of {}", data.features(), data.name)));
+        return Err(Error::value(
+            format!("the size of `population.{name}`"),
+            got,
+            format!("the {} of {}", data.features(), data.name),
+        ));
     }
     Ok(data)
 }
@@ -244,8 +259,7 @@ impl One<'_> {
         let probes = build::probes(config, &net);
         let samples = CALIBRATION.min(data.train.len());
         let batch = input(&data.train, data.features(), 0..samples);
-        let reservoir =
-            Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
+        let reservoir = Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
         let Train::Ransnn { solver } = &config.train;
         let mut fitted = match solver {
             Solver::Ridge { lambda, select_rows, hinge, hinge_lambda } => {
@@ -258,7 +272,8 @@ impl One<'_> {
         };
         let testing = Instant::now();
         self.progress.start("test", Some(data.test.len() as u64), Unit::Samples);
-        let (predicted, activity) = self.predict(&reservoir, &fitted.readout, &data.test, "test", data.test.len())?;
+        let (predicted, activity) =
+            self.predict(&reservoir, &fitted.readout, &data.test, "test", data.test.len())?;
         self.progress.finish();
         let classes = data.classes;
         let mut confusion = vec![0u64; classes * classes];
@@ -335,7 +350,14 @@ impl One<'_> {
         Ok(activity)
     }
 
-    fn predict(&mut self, reservoir: &Reservoir<'_>, readout: &Readout, split: &Split, name: &str, samples: usize) -> Result<(Vec<u16>, Activity)> {
+    fn predict(
+        &mut self,
+        reservoir: &Reservoir<'_>,
+        readout: &Readout,
+        split: &Split,
+        name: &str,
+        samples: usize,
+    ) -> Result<(Vec<u16>, Activity)> {
         let mut predicted = Vec::with_capacity(samples);
         let activity = self.each_batch(reservoir, split, name, samples, |features, _| {
             predicted.extend(readout.classify(features)?);
@@ -344,7 +366,14 @@ impl One<'_> {
         Ok((predicted, activity))
     }
 
-    fn ridge(&mut self, reservoir: &Reservoir<'_>, lambdas: &[f64], select_rows: usize, hinge: (usize, f64), begun: Instant) -> Result<Fitted> {
+    fn ridge(
+        &mut self,
+        reservoir: &Reservoir<'_>,
+        lambdas: &[f64],
+        select_rows: usize,
+        hinge: (usize, f64),
+        begun: Instant,
+    ) -> Result<Fitted> {
         let data = self.data;
         let (width, samples) = (reservoir.width(), data.train.len());
         let mut equations = match reservoir.code_max() {
@@ -448,7 +477,13 @@ impl One<'_> {
             adam::Rows::F32(rows) => readout.classify(rows)?,
         };
         let train_accuracy = share(&predicted, &data.train.labels);
-        Ok(Fitted { readout, seconds: Seconds { features, fit, ..Seconds::default() }, train_accuracy, selection: vec![], curve })
+        Ok(Fitted {
+            readout,
+            seconds: Seconds { features, fit, ..Seconds::default() },
+            train_accuracy,
+            selection: vec![],
+            curve,
+        })
     }
 }
 
@@ -456,9 +491,10 @@ impl Readout {
     /// Weights `[classes, features]` and bias `[classes]`.
     fn tensors(&self) -> (Vec<f32>, Vec<f32>) {
         match self {
-            Self::Ridge(ridge) => {
-                (ridge.weights.iter().map(|&w| w as f32).collect(), ridge.bias.iter().map(|&b| b as f32).collect())
-            }
+            Self::Ridge(ridge) => (
+                ridge.weights.iter().map(|&w| w as f32).collect(),
+                ridge.bias.iter().map(|&b| b as f32).collect(),
+            ),
             Self::Softmax(softmax) => softmax.tensors(),
         }
     }

@@ -10,21 +10,38 @@ use safetensors::tensor::{Dtype, TensorView};
 ///
 /// # Errors
 /// Unwritable, disk full.
-pub fn write(run: &RunDir, seed: u64, net: &Network, reservoir: &Reservoir<'_>, readout: &(Vec<f32>, Vec<f32>)) -> Result<()> {
+pub fn write(
+    run: &RunDir,
+    seed: u64,
+    net: &Network,
+    reservoir: &Reservoir<'_>,
+    readout: &(Vec<f32>, Vec<f32>),
+) -> Result<()> {
     let (weights, bias) = readout;
     let mut tensors: Vec<(String, Dtype, Vec<usize>, &[u8])> = vec![
-        ("readout.weight".into(), Dtype::F32, vec![bias.len(), weights.len() / bias.len().max(1)], bytemuck::cast_slice(weights)),
+        (
+            "readout.weight".into(),
+            Dtype::F32,
+            vec![bias.len(), weights.len() / bias.len().max(1)],
+            bytemuck::cast_slice(weights),
+        ),
         ("readout.bias".into(), Dtype::F32, vec![bias.len()], bytemuck::cast_slice(bias)),
     ];
     for projection in &net.projections {
         let gain = &projection.gain;
-        tensors.push((format!("projection.{}.gain", projection.name), Dtype::F32, vec![gain.len()], bytemuck::cast_slice(gain)));
+        tensors.push((
+            format!("projection.{}.gain", projection.name),
+            Dtype::F32,
+            vec![gain.len()],
+            bytemuck::cast_slice(gain),
+        ));
     }
     for (i, table) in reservoir.code_tables().iter().enumerate() {
         tensors.push((format!("features.{i}.codes"), Dtype::U8, vec![table.len()], table));
     }
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::Internal(e.to_string()))?;
+        let view =
+            TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::Internal(e.to_string()))?;
         Ok((name.as_str(), view))
     });
     let views: Vec<_> = views.collect::<Result<_>>()?;

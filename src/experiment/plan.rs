@@ -29,7 +29,13 @@ pub fn of(config: &Config) -> Result<Plan> {
     let engine = Feedforward::compile(&net, &build::encoding(config), &build::probes(config, &net))?;
     let features: usize = engine.widths().iter().sum();
     let square = features as u64 * features as u64;
-    Ok(Plan { schema: 1, name: config.name.clone(), network: engine.plan(), features, normal_equations_bytes: 4 * square })
+    Ok(Plan {
+        schema: 1,
+        name: config.name.clone(),
+        network: engine.plan(),
+        features,
+        normal_equations_bytes: 4 * square,
+    })
 }
 
 impl std::fmt::Display for Plan {
@@ -45,6 +51,10 @@ impl std::fmt::Display for Plan {
         writeln!(f, "  per sample: {} steps, {} neuron updates,", plan.steps, plan.neuron_updates)?;
         writeln!(f, "    {} multiply-accumulates of constant currents,", plan.analogue_operations)?;
         writeln!(f, "    at most {} synaptic operations", plan.most_synaptic_operations)?;
-        writeln!(f, "  {} features; normal equations and factor {} bytes", self.features, self.normal_equations_bytes)
+        writeln!(
+            f,
+            "  {} features; normal equations and factor {} bytes",
+            self.features, self.normal_equations_bytes
+        )
     }
 }

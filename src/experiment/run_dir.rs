@@ -30,7 +30,8 @@ impl RunDir {
     pub fn create(runs: &Path, config: &Config, source: &str, overrides: &[String]) -> Result<Self> {
         let home = runs.join(&config.name);
         std::fs::create_dir_all(&home).map_err(Error::io("create", &home))?;
-        let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
+        let time =
+            humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
         let stem = format!("{time}-{}", &config_hash(config)[..4]);
         // Two runs in one second get a number.
         let path = (1..10_000)
@@ -159,7 +160,10 @@ fn flatten(prefix: &str, value: &toml::Value, lines: &mut Vec<String>) {
 /// Facts about the machine and the program, for `env.json`.
 pub fn environment(threads: usize, device: &str) -> serde_json::Value {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = info.lines().find_map(|line| line.strip_prefix("model name")).map(|rest| rest.trim_matches([' ', '\t', ':']));
+    let cpu = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map(|rest| rest.trim_matches([' ', '\t', ':']));
     serde_json::json!({
         "ransnn": env!("CARGO_PKG_VERSION"),
         "os": std::env::consts::OS,

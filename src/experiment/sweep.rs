@@ -73,7 +73,11 @@ mod tests {
 
     #[test]
     fn a_grid_of_overrides() -> Result<()> {
-        let set = ["seed=1,2".to_string(), "features.levels=16,32".into(), "train.ransnn.solver.ridge.lambda=[1.0,2.0]".into()];
+        let set = [
+            "seed=1,2".to_string(),
+            "features.levels=16,32".into(),
+            "train.ransnn.solver.ridge.lambda=[1.0,2.0]".into(),
+        ];
         let (plain, swept) = split(&set)?;
         assert_eq!(plain, ["train.ransnn.solver.ridge.lambda=[1.0,2.0]"]);
         let text = include_str!("../../experiments/strokes.toml");
@@ -89,14 +93,19 @@ mod tests {
     #[test]
     fn keys_that_move_together() {
         let text = include_str!("../../experiments/paper/sweep-beta.toml");
-        let config = super::super::check::load(&Source::new("x", text, &[]).expect("parses")).expect("is right");
+        let config =
+            super::super::check::load(&Source::new("x", text, &[]).expect("parses")).expect("is right");
         let points = points(&config, vec![]);
         assert_eq!(points[0].overrides.len(), 2);
         let (config, _) = at("x", text, &[], &points[0]).expect("is right");
-        let betas: Vec<f64> = config.population.values().filter_map(|p| match &p.neuron {
-            super::super::config::Neuron::Lif(lif) => lif.beta,
-            super::super::config::Neuron::Input => None,
-        }).collect();
+        let betas: Vec<f64> = config
+            .population
+            .values()
+            .filter_map(|p| match &p.neuron {
+                super::super::config::Neuron::Lif(lif) => lif.beta,
+                super::super::config::Neuron::Input => None,
+            })
+            .collect();
         assert_eq!(betas, [0.8, 0.8]);
     }
 }

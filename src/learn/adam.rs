@@ -76,13 +76,23 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Fewer samples than one mini-batch.
-    pub fn new(rows: &'a Rows, labels: &'a [u16], classes: usize, options: Options, stream: Stream) -> Result<Self> {
+    pub fn new(
+        rows: &'a Rows,
+        labels: &'a [u16],
+        classes: usize,
+        options: Options,
+        stream: Stream,
+    ) -> Result<Self> {
         let values = match rows {
             Rows::U8(rows) => rows.len(),
             Rows::F32(rows) => rows.len(),
         };
         if labels.len() < options.batch || options.batch == 0 {
-            return Err(Error::value("mini-batch", options.batch, format!("1 to the {} training samples", labels.len())));
+            return Err(Error::value(
+                "mini-batch",
+                options.batch,
+                format!("1 to the {} training samples", labels.len()),
+            ));
         }
         let width = values / labels.len();
         let bound = 1.0 / (width as f64).sqrt();
@@ -146,7 +156,10 @@ impl<'a> Trainer<'a> {
         loss /= batch as f64;
         self.iteration += 1;
         if !loss.is_finite() {
-            let text = format!("the loss is {loss} at mini-batch {}; a smaller learning rate than {} may help", self.iteration, self.options.lr);
+            let text = format!(
+                "the loss is {loss} at mini-batch {}; a smaller learning rate than {} may help",
+                self.iteration, self.options.lr
+            );
             return Err(Error::Diverged(text));
         }
         self.collect_gradient(&logits);
@@ -207,19 +220,32 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Unwritable, disk full.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let curve: Vec<f64> = self.curve.iter().flat_map(|&(i, loss, accuracy)| [i as f64, loss, accuracy]).collect();
+        let curve: Vec<f64> =
+            self.curve.iter().flat_map(|&(i, loss, accuracy)| [i as f64, loss, accuracy]).collect();
         let iteration = [self.iteration as u64];
         let tensors: [(&str, Dtype, usize, &[u8]); 5] = [
-            ("parameters", Dtype::F32, self.readout.parameters.len(), bytemuck::cast_slice(&self.readout.parameters)),
+            (
+                "parameters",
+                Dtype::F32,
+                self.readout.parameters.len(),
+                bytemuck::cast_slice(&self.readout.parameters),
+            ),
             ("first_moment", Dtype::F32, self.first_moment.len(), bytemuck::cast_slice(&self.first_moment)),
-            ("second_moment", Dtype::F32, self.second_moment.len(), bytemuck::cast_slice(&self.second_moment)),
+            (
+                "second_moment",
+                Dtype::F32,
+                self.second_moment.len(),
+                bytemuck::cast_slice(&self.second_moment),
+            ),
             ("curve", Dtype::F64, curve.len(), bytemuck::cast_slice(&curve)),
             ("iteration", Dtype::U64, 1, bytemuck::cast_slice(&iteration)),
         ];
         let views: Result<Vec<_>> = tensors
             .iter()
             .map(|&(name, dtype, len, bytes)| {
-                TensorView::new(dtype, vec![len], bytes).map(|view| (name, view)).map_err(|e| Error::Internal(e.to_string()))
+                TensorView::new(dtype, vec![len], bytes)
+                    .map(|view| (name, view))
+                    .map_err(|e| Error::Internal(e.to_string()))
             })
             .collect();
         let bytes = safetensors::serialize(views?, None).map_err(|e| Error::Internal(e.to_string()))?;
@@ -236,7 +262,11 @@ impl<'a> Trainer<'a> {
         let read = |name: &str, width: usize| {
             let tensor = file.tensor(name).map_err(|e| Error::data(path, e.to_string()))?;
             let whole = tensor.data().len().is_multiple_of(width);
-            if whole { Ok(tensor.data().to_vec()) } else { Err(Error::data(path, format!("`{name}` is cut off"))) }
+            if whole {
+                Ok(tensor.data().to_vec())
+            } else {
+                Err(Error::data(path, format!("`{name}` is cut off")))
+            }
         };
         let floats = |name: &str| -> Result<Vec<f32>> { Ok(bytemuck::pod_collect_to_vec(&read(name, 4)?)) };
         let curve: Vec<f64> = bytemuck::pod_collect_to_vec(&read("curve", 8)?);
@@ -244,7 +274,10 @@ impl<'a> Trainer<'a> {
         let state = [floats("parameters")?, floats("first_moment")?, floats("second_moment")?];
         let size = self.readout.parameters.len();
         if state.iter().any(|values| values.len() != size) || iteration.len() != 1 || curve.len() % 3 != 0 {
-            return Err(Error::data(path, format!("it belongs to another readout: this one has {size} parameters")));
+            return Err(Error::data(
+                path,
+                format!("it belongs to another readout: this one has {size} parameters"),
+            ));
         }
         let [parameters, first, second] = state;
         (self.readout.parameters, self.first_moment, self.second_moment) = (parameters, first, second);
@@ -277,9 +310,9 @@ impl Softmax {
     fn logits(&self, rows: &[f32]) -> Vec<f32> {
         let width = self.width();
         let (weights, biases) = self.parameters.split_at(self.classes * width);
-        let outputs = rows.chunks(width).flat_map(|row| {
-            weights.chunks(width).zip(biases).map(move |(w, b)| dot(w, row) + b)
-        });
+        let outputs = rows
+            .chunks(width)
+            .flat_map(|row| weights.chunks(width).zip(biases).map(move |(w, b)| dot(w, row) + b));
         outputs.collect()
     }
 
@@ -295,7 +328,12 @@ impl Softmax {
             Features::F64(values) => values.iter().map(|&x| x as f32).collect(),
         };
         if !rows.len().is_multiple_of(width) {
-            return Err(Error::Shape { op: "softmax readout", lhs: vec![rows.len()], rhs: vec![width], why: "whole rows are needed".into() });
+            return Err(Error::Shape {
+                op: "softmax readout",
+                lhs: vec![rows.len()],
+                rhs: vec![width],
+                why: "whole rows are needed".into(),
+            });
         }
         Ok(self.logits(&rows).chunks(self.classes).map(|row| largest(row) as u16).collect())
     }
@@ -369,7 +407,10 @@ mod tests {
         let picked = trainer.order[..30].to_vec();
         let loss = |readout: &Softmax| {
             let mut logits = readout.logits(&trainer.batch);
-            let each = logits.chunks_mut(3).zip(&picked).map(|(row, &s)| softmax_error(row, labels[s as usize].into()));
+            let each = logits
+                .chunks_mut(3)
+                .zip(&picked)
+                .map(|(row, &s)| softmax_error(row, labels[s as usize].into()));
             each.sum::<f64>() / 30.0
         };
         for i in 0..12 {

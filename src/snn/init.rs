@@ -72,7 +72,13 @@ impl Init {
 
     /// What there is to draw, flattened, or every mistake in it.
     pub(super) fn recipe(&self) -> Result<Recipe<'_>, Vec<String>> {
-        let mut recipe = Recipe { base: Base::Constant(0.0), zero_mean: false, mirrored: false, scaled: false, dale: None };
+        let mut recipe = Recipe {
+            base: Base::Constant(0.0),
+            zero_mean: false,
+            mirrored: false,
+            scaled: false,
+            dale: None,
+        };
         let mut problems = Vec::new();
         let mut at = self;
         let fits = |value: f64| (value as f32).is_finite();

@@ -22,7 +22,13 @@ pub enum Tune {
 ///
 /// # Errors
 /// Unknown projection, a target that cannot be reached, a drive that is asked for where there is none.
-pub fn calibrate(net: &mut Network, encoding: &Encoding, rules: &[(String, Tune)], batch: Input<'_>, samples: usize) -> Result<()> {
+pub fn calibrate(
+    net: &mut Network,
+    encoding: &Encoding,
+    rules: &[(String, Tune)],
+    batch: Input<'_>,
+    samples: usize,
+) -> Result<()> {
     let order = net.order()?;
     let place = |net: &Network, name: &str| {
         let post = net.projection(name).map(|projection| projection.post);
@@ -31,7 +37,8 @@ pub fn calibrate(net: &mut Network, encoding: &Encoding, rules: &[(String, Tune)
     let mut rules = rules.to_vec();
     rules.sort_by_key(|(name, _)| place(net, name));
     for (name, tune) in &rules {
-        let projection = net.projection(name).ok_or_else(|| Error::value("projection to tune", name, "in the network"))?;
+        let projection =
+            net.projection(name).ok_or_else(|| Error::value("projection to tune", name, "in the network"))?;
         let post = projection.post;
         match *tune {
             Tune::RmsDrive(target) => {
@@ -60,13 +67,21 @@ fn rate(net: &Network, encoding: &Encoding, of: Pop, batch: Input<'_>, samples: 
 }
 
 /// Gains per target or channel. The drive is read as the membrane of neurons that only add up, after one step.
-fn rms_gains(net: &mut Network, encoding: &Encoding, name: &str, batch: Input<'_>, samples: usize, target: f64) -> Result<Vec<f32>> {
+fn rms_gains(
+    net: &mut Network,
+    encoding: &Encoding,
+    name: &str,
+    batch: Input<'_>,
+    samples: usize,
+    target: f64,
+) -> Result<Vec<f32>> {
     let Some(index) = net.projections.iter().position(|projection| projection.name == name) else {
         return Err(Error::value("projection to tune", name, "in the network"));
     };
     let (pre, post) = (net.projections[index].pre, net.projections[index].post);
     if !encoding.is_constant() || net.populations[pre.0].model.is_some() {
-        let expected = "tuned by firing rate: only a constant input current has a drive that is the same in each step";
+        let expected =
+            "tuned by firing rate: only a constant input current has a drive that is the same in each step";
         return Err(Error::value(format!("gain of projection `{name}`"), "tuned by drive", expected));
     }
     let groups = match &net.projections[index].weights {
@@ -90,7 +105,13 @@ fn rms_gains(net: &mut Network, encoding: &Encoding, name: &str, batch: Input<'_
     rms_gain(&squares?, places as u64, target)
 }
 
-fn squared_drive(net: &Network, post: Pop, groups: usize, batch: Input<'_>, samples: usize) -> Result<Vec<f64>> {
+fn squared_drive(
+    net: &Network,
+    post: Pop,
+    groups: usize,
+    batch: Input<'_>,
+    samples: usize,
+) -> Result<Vec<f64>> {
     let probe = Probe { population: post, what: What::Membrane };
     let engine = Feedforward::compile(net, &Encoding::Constant { steps: 1 }, &[probe])?;
     let ids: Vec<u64> = (0..samples as u64).collect();

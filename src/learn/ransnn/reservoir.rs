@@ -45,7 +45,14 @@ impl<'n> Reservoir<'n> {
     ///
     /// # Errors
     /// Whatever [`Feedforward::compile`] refuses; counts above 255 kept without levels.
-    pub fn new(net: &'n Network, encoding: &Encoding, probes: &[Probe], coding: Coding, batch: Input<'_>, samples: usize) -> Result<Self> {
+    pub fn new(
+        net: &'n Network,
+        encoding: &Encoding,
+        probes: &[Probe],
+        coding: Coding,
+        batch: Input<'_>,
+        samples: usize,
+    ) -> Result<Self> {
         let engine = Feedforward::compile(net, encoding, probes)?;
         let ids: Vec<u64> = (0..samples as u64).collect();
         let mut recording = Recording::default();
@@ -61,7 +68,12 @@ impl<'n> Reservoir<'n> {
 
     /// The largest code, where features are codes.
     pub fn code_max(&self) -> Option<u8> {
-        self.tables.iter().map(|table| table.iter().max().copied()).collect::<Option<Vec<u8>>>()?.into_iter().max()
+        self.tables
+            .iter()
+            .map(|table| table.iter().max().copied())
+            .collect::<Option<Vec<u8>>>()?
+            .into_iter()
+            .max()
     }
 
     /// Code of each count, per probe.
@@ -78,12 +90,22 @@ impl<'n> Reservoir<'n> {
     ///
     /// # Errors
     /// Input that does not fit; features that are not counts.
-    pub fn codes(&self, batch: Input<'_>, ids: &[u64], stream: &Stream, recording: &mut Recording, out: &mut [u8]) -> Result<Activity> {
+    pub fn codes(
+        &self,
+        batch: Input<'_>,
+        ids: &[u64],
+        stream: &Stream,
+        recording: &mut Recording,
+        out: &mut [u8],
+    ) -> Result<Activity> {
         let activity = self.engine.run(batch, ids, stream, recording)?;
         let (width, tables, widths) = (self.width(), &self.tables, &self.widths);
         let recorded = &recording.tables;
         if self.code_max().is_none() {
-            return Err(Error::Unsupported { op: "coding features", on: "with membranes or traces: they are no counts".into() });
+            return Err(Error::Unsupported {
+                op: "coding features",
+                on: "with membranes or traces: they are no counts".into(),
+            });
         }
         out.par_chunks_mut(width).enumerate().for_each(|(sample, row)| {
             let mut left = row;
@@ -93,10 +115,14 @@ impl<'n> Reservoir<'n> {
                 let last = codes.len() - 1;
                 match table {
                     Table::U8(counts) => {
-                        part.iter_mut().zip(&counts[range]).for_each(|(code, &count)| *code = codes[last.min(count.into())]);
+                        part.iter_mut()
+                            .zip(&counts[range])
+                            .for_each(|(code, &count)| *code = codes[last.min(count.into())]);
                     }
                     Table::U16(counts) => {
-                        part.iter_mut().zip(&counts[range]).for_each(|(code, &count)| *code = codes[last.min(count.into())]);
+                        part.iter_mut()
+                            .zip(&counts[range])
+                            .for_each(|(code, &count)| *code = codes[last.min(count.into())]);
                     }
                     Table::F32(_) => {}
                 }
@@ -110,7 +136,13 @@ impl<'n> Reservoir<'n> {
     ///
     /// # Errors
     /// Input that does not fit.
-    pub fn numbers(&self, batch: Input<'_>, ids: &[u64], stream: &Stream, recording: &mut Recording) -> Result<(Vec<f32>, Activity)> {
+    pub fn numbers(
+        &self,
+        batch: Input<'_>,
+        ids: &[u64],
+        stream: &Stream,
+        recording: &mut Recording,
+    ) -> Result<(Vec<f32>, Activity)> {
         let activity = self.engine.run(batch, ids, stream, recording)?;
         let width = self.width();
         let mut out = vec![0.0; ids.len() * width];
@@ -119,8 +151,12 @@ impl<'n> Reservoir<'n> {
             for (table, &width) in recording.tables.iter().zip(&self.widths) {
                 let (part, range) = (&mut row[at..at + width], sample * width..(sample + 1) * width);
                 match table {
-                    Table::U8(counts) => part.iter_mut().zip(&counts[range]).for_each(|(x, &c)| *x = c.into()),
-                    Table::U16(counts) => part.iter_mut().zip(&counts[range]).for_each(|(x, &c)| *x = c.into()),
+                    Table::U8(counts) => {
+                        part.iter_mut().zip(&counts[range]).for_each(|(x, &c)| *x = c.into())
+                    }
+                    Table::U16(counts) => {
+                        part.iter_mut().zip(&counts[range]).for_each(|(x, &c)| *x = c.into())
+                    }
                     Table::F32(values) => part.copy_from_slice(&values[range]),
                 }
                 at += width;

@@ -88,7 +88,14 @@ impl Simd {
     ///
     /// `rows` and `columns` are equally many lines, a multiple of [`LINES`], of at most 2¹⁴ samples in all.
     /// `self` must be one of [`Simd::available`].
-    pub fn accumulate(self, packing: Packing, rows: &[Line], columns: &[Line], sums: &mut [u32], stride: usize) {
+    pub fn accumulate(
+        self,
+        packing: Packing,
+        rows: &[Line],
+        columns: &[Line],
+        sums: &mut [u32],
+        stride: usize,
+    ) {
         assert!(rows.len() == columns.len() && rows.len().is_multiple_of(LINES));
         assert!(stride >= LANES && sums.len() >= (LANES - 1) * stride + LANES);
         match (self, packing) {
@@ -120,8 +127,12 @@ impl Simd {
 }
 
 /// The specification: `GROUP` samples of each feature lie side by side, `CODES` codes fill a line.
-fn portable<const GROUP: usize, const CODES: usize, C>(rows: &[Line], columns: &[Line], sums: &mut [u32], stride: usize)
-where
+fn portable<const GROUP: usize, const CODES: usize, C>(
+    rows: &[Line],
+    columns: &[Line],
+    sums: &mut [u32],
+    stride: usize,
+) where
     C: Copy + Into<u32>,
     [C; CODES]: bytemuck::AnyBitPattern,
 {
