@@ -72,7 +72,9 @@ impl Encoder {
                     simd.bernoulli(&self.draw, stream.key(), step as u32, id, &mut self.bytes);
                     self.words.clear();
                     let eight = self.bytes.chunks_exact(8);
-                    self.words.extend(eight.map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])));
+                    self.words.extend(
+                        eight.map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])),
+                    );
                     out.push_mask(&self.words);
                 }
             }

@@ -129,9 +129,11 @@ impl<'n> Feedforward<'n> {
         if encoding.steps() > usize::from(u16::MAX) {
             return Err(Error::value("steps", encoding.steps(), format!("at most {}", u16::MAX)));
         }
-        let inputs: Vec<usize> = (0..net.populations.len()).filter(|&i| net.populations[i].model.is_none()).collect();
+        let inputs: Vec<usize> =
+            (0..net.populations.len()).filter(|&i| net.populations[i].model.is_none()).collect();
         let &[input] = inputs.as_slice() else {
-            let what = format!("it has {} input populations, where the feed-forward engine takes one", inputs.len());
+            let what =
+                format!("it has {} input populations, where the feed-forward engine takes one", inputs.len());
             return Err(Error::Network(vec![what]));
         };
         if let Encoding::Delta { off: true, .. } = encoding
@@ -226,7 +228,8 @@ impl<'n> Feedforward<'n> {
                     return Err(Error::value(format!("input of `{name}`"), "spike lists", expected));
                 }
                 let (size, steps) = (self.net.populations[self.input].size(), self.encoding.steps());
-                if let Some(list) = lists.iter().find(|list| (list.sources(), list.steps()) != (size, steps)) {
+                if let Some(list) = lists.iter().find(|list| (list.sources(), list.steps()) != (size, steps))
+                {
                     let got = format!("{} neurons over {} steps", list.sources(), list.steps());
                     return Err(Error::value(
                         format!("spike list for `{name}`"),
@@ -287,7 +290,9 @@ impl<'n> Feedforward<'n> {
                         events.clear();
                         events.push_steps(&lists[range.start + row], steps.clone());
                     }
-                    (_, Some(encoder)) => encoder.encode(self.simd, stream, rows, row, id, steps.clone(), events),
+                    (_, Some(encoder)) => {
+                        encoder.encode(self.simd, stream, rows, row, id, steps.clone(), events)
+                    }
                     _ => {}
                 }
                 activity.spikes[self.input] += events.len() as u64;
@@ -346,7 +351,14 @@ impl<'n> Feedforward<'n> {
     }
 
     /// One layer, one stretch of steps, all samples of the chunk.
-    fn advance(&self, index: usize, layer: &Layer, steps: Range<usize>, samples: usize, scratch: &mut Scratch) {
+    fn advance(
+        &self,
+        index: usize,
+        layer: &Layer,
+        steps: Range<usize>,
+        samples: usize,
+        scratch: &mut Scratch,
+    ) {
         let Scratch { events, layers, current, words, spikes, extra, sums, .. } = scratch;
         let own = &mut layers[index];
         let (padded, total) = (layer.padded, self.encoding.steps());
@@ -371,7 +383,10 @@ impl<'n> Feedforward<'n> {
                     let mut add = false;
                     if !layer.constant.is_empty() {
                         let drive = &own.drive[row * padded + block * block_len..][..block_len];
-                        current.chunks_exact_mut(block_len).take(piece).for_each(|x| x.copy_from_slice(drive));
+                        current
+                            .chunks_exact_mut(block_len)
+                            .take(piece)
+                            .for_each(|x| x.copy_from_slice(drive));
                         add = true;
                     }
                     for synapses in &layer.synapses {
@@ -387,9 +402,14 @@ impl<'n> Feedforward<'n> {
                     if !add {
                         current.fill(0.0);
                     }
-                    let first = if keep { (row * STRETCH + local.start) * stride + block * block_len / TILE } else { 0 };
+                    let first = if keep {
+                        (row * STRETCH + local.start) * stride + block * block_len / TILE
+                    } else {
+                        0
+                    };
                     let word_stride = if keep { stride } else { block_len / TILE };
-                    let counts = &mut own.counts[(row * layer.bins + bin) * padded + block * block_len..][..block_len];
+                    let counts =
+                        &mut own.counts[(row * layer.bins + bin) * padded + block * block_len..][..block_len];
                     let at = row * padded + block * block_len;
                     match &layer.model {
                         Model::Lif(lif) => self.simd.lif(
@@ -408,8 +428,11 @@ impl<'n> Feedforward<'n> {
                             for step in 0..piece {
                                 let words = &mut words[first + step * word_stride..][..per_step];
                                 words.fill(0);
-                                let mut state: Vec<&mut [f32]> =
-                                    own.state.iter_mut().map(|state| &mut state[at..at + layer.neurons]).collect();
+                                let mut state: Vec<&mut [f32]> = own
+                                    .state
+                                    .iter_mut()
+                                    .map(|state| &mut state[at..at + layer.neurons])
+                                    .collect();
                                 model.step(&current[step * block_len..][..layer.neurons], &mut state, spikes);
                                 for (i, &n) in spikes.iter().enumerate().filter(|(_, n)| **n > 0) {
                                     counts[i] += u32::from(n);

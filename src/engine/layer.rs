@@ -65,12 +65,17 @@ impl<'n> Layer<'n> {
                 synapses.push(Synapses::compile(net, projection)?);
             }
         }
-        let mine = || features.iter().filter(|feature| feature.population == population).map(|feature| feature.what);
-        let bins: Vec<usize> = mine().filter_map(|what| if let What::Bins(n) = what { Some(n) } else { None }).collect();
+        let mine =
+            || features.iter().filter(|feature| feature.population == population).map(|feature| feature.what);
+        let bins: Vec<usize> =
+            mine().filter_map(|what| if let What::Bins(n) = what { Some(n) } else { None }).collect();
         if bins.windows(2).any(|pair| pair[0] != pair[1]) {
-            return Err(Error::Network(vec![format!("`{name}` is recorded in time bins of different number: {bins:?}")]));
+            return Err(Error::Network(vec![format!(
+                "`{name}` is recorded in time bins of different number: {bins:?}"
+            )]));
         }
-        let traces = mine().filter_map(|what| if let What::Trace { decay } = what { Some(decay) } else { None });
+        let traces =
+            mine().filter_map(|what| if let What::Trace { decay } = what { Some(decay) } else { None });
         let traces: Vec<f32> = traces.collect();
         let neurons = net.populations[population].size();
         let lif = plain_lif(model);
@@ -83,8 +88,13 @@ impl<'n> Layer<'n> {
         // A convolution goes from pixels to features in one pass only when nothing else drives its targets.
         let alone = constant.len() == 1 || constant.iter().all(|c| c.geometry().is_none());
         let steps = encoding.steps();
-        let counts_only =
-            lif.is_some() && !sends && plain && synapses.is_empty() && !constant.is_empty() && alone && steps <= 255;
+        let counts_only = lif.is_some()
+            && !sends
+            && plain
+            && synapses.is_empty()
+            && !constant.is_empty()
+            && alone
+            && steps <= 255;
         let mut blank = Vec::new();
         if let (true, Some(lif)) = (counts_only, lif) {
             blank = vec![0; constant[0].bias().len()];
@@ -153,7 +163,9 @@ pub(crate) fn order(net: &Network) -> Result<Vec<usize>> {
                 at = projection.pre.0;
             }
             let name = waits(at).map_or("", |p| p.name.as_str());
-            return Err(Error::Network(vec![format!("`{name}` is part of a loop and needs the clock engine")]));
+            return Err(Error::Network(vec![format!(
+                "`{name}` is part of a loop and needs the clock engine"
+            )]));
         }
         order.extend(ready);
         left = wait;

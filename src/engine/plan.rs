@@ -40,7 +40,8 @@ impl Feedforward<'_> {
         let mut bytes = vec![0; self.net.projections.len()];
         for layer in &self.layers {
             let incoming = |constant: bool| {
-                let all = self.net.projections.iter().enumerate().filter(|(_, p)| p.post.0 == layer.population);
+                let all =
+                    self.net.projections.iter().enumerate().filter(|(_, p)| p.post.0 == layer.population);
                 let kind = move |pre: usize| self.encoding.is_constant() && pre == self.input;
                 all.filter(move |(_, p)| kind(p.pre.0) == constant).map(|(i, _)| i)
             };
@@ -52,9 +53,13 @@ impl Feedforward<'_> {
                 let once = synapses.operations(layer.neurons, &everyone);
                 plan.most_synaptic_operations += once * plan.steps as u64;
             }
-            plan.analogue_operations += layer.constant.iter().map(|constant| constant.operations).sum::<u64>();
+            plan.analogue_operations +=
+                layer.constant.iter().map(|constant| constant.operations).sum::<u64>();
             plan.neuron_updates += (layer.neurons * plan.steps) as u64;
-            let states = layer.initial().len() + layer.traces.len() + layer.bins + usize::from(!layer.constant.is_empty());
+            let states = layer.initial().len()
+                + layer.traces.len()
+                + layer.bins
+                + usize::from(!layer.constant.is_empty());
             plan.scratch_bytes += CHUNK * layer.padded * 4 * states;
             if layer.sends || !layer.traces.is_empty() {
                 plan.scratch_bytes += CHUNK * STRETCH * layer.padded / 8;

@@ -139,7 +139,10 @@ impl Feature {
             return Err(Error::value("population of a probe", probe.population.0, "in the network"));
         };
         if population.model.is_none() {
-            return Err(Error::Network(vec![format!("`{}` is an input and cannot be recorded", population.name)]));
+            return Err(Error::Network(vec![format!(
+                "`{}` is an input and cannot be recorded",
+                population.name
+            )]));
         }
         let neurons = population.size();
         let mut feature = Self {
@@ -155,7 +158,11 @@ impl Feature {
             What::Counts => {}
             What::Bins(n) => {
                 if n == 0 || n > steps.max(1) {
-                    return Err(Error::value("number of time bins", n, format!("between 1 and {}", steps.max(1))));
+                    return Err(Error::value(
+                        "number of time bins",
+                        n,
+                        format!("between 1 and {}", steps.max(1)),
+                    ));
                 }
                 feature.width = n * neurons;
                 feature.largest = steps.div_ceil(n) * most;
@@ -239,9 +246,15 @@ impl Slice<'_> {
     /// Writes counts from position `at` on, `step` apart. They fit: the type was chosen for the largest one.
     pub fn counts(&mut self, at: usize, step: usize, counts: impl Iterator<Item = u32>) {
         match self {
-            Self::U8(out) => out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as u8),
-            Self::U16(out) => out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as u16),
-            Self::F32(out) => out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as f32),
+            Self::U8(out) => {
+                out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as u8)
+            }
+            Self::U16(out) => {
+                out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as u16)
+            }
+            Self::F32(out) => {
+                out[at..].iter_mut().step_by(step).zip(counts).for_each(|(out, n)| *out = n as f32)
+            }
         }
     }
 

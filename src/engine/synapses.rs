@@ -24,14 +24,34 @@ pub(crate) struct Synapses {
 #[derive(Debug)]
 enum Table {
     /// `[tiles, sources, TILE]` in the byte order of [`Tile`].
-    DenseI8 { sources: usize, tiles: Vec<u8> },
+    DenseI8 {
+        sources: usize,
+        tiles: Vec<u8>,
+    },
     /// `[tiles, sources, TILE]`
-    DenseF32 { sources: usize, tiles: Vec<f32> },
-    SparseI8 { offsets: Vec<usize>, targets: Vec<u32>, quanta: Vec<i8> },
-    SparseF32 { offsets: Vec<usize>, targets: Vec<u32>, values: Vec<f32> },
+    DenseF32 {
+        sources: usize,
+        tiles: Vec<f32>,
+    },
+    SparseI8 {
+        offsets: Vec<usize>,
+        targets: Vec<u32>,
+        quanta: Vec<i8>,
+    },
+    SparseF32 {
+        offsets: Vec<usize>,
+        targets: Vec<u32>,
+        values: Vec<f32>,
+    },
     /// `[channels in, kernel, kernel, channels out]`
-    ConvI8 { geometry: Conv2d, quanta: Vec<i8> },
-    ConvF32 { geometry: Conv2d, values: Vec<f32> },
+    ConvI8 {
+        geometry: Conv2d,
+        quanta: Vec<i8>,
+    },
+    ConvF32 {
+        geometry: Conv2d,
+        values: Vec<f32>,
+    },
 }
 
 /// Accumulators of the projections that are not dense.
@@ -74,7 +94,9 @@ pub(crate) fn scale_and_bias(net: &Network, projection: &Projection) -> Result<(
 /// The table of numbers of a projection.
 pub(crate) fn values_of(weights: &Weights) -> &Values {
     match weights {
-        Weights::Dense { values, .. } | Weights::Sparse { values, .. } | Weights::Conv2d { values, .. } => values,
+        Weights::Dense { values, .. } | Weights::Sparse { values, .. } | Weights::Conv2d { values, .. } => {
+            values
+        }
     }
 }
 
@@ -92,7 +114,10 @@ pub(crate) fn check(net: &Network, projection: &Projection) -> Result<()> {
         Weights::Sparse { offsets, targets, .. } => {
             let ascending = offsets.first() == Some(&0) && offsets.windows(2).all(|pair| pair[0] <= pair[1]);
             if offsets.len() != pre + 1 || !ascending || offsets.last() != Some(&targets.len()) {
-                return fail(format!("the row offsets do not describe {pre} rows of {} synapses", targets.len()));
+                return fail(format!(
+                    "the row offsets do not describe {pre} rows of {} synapses",
+                    targets.len()
+                ));
             }
             if let Some(target) = targets.iter().find(|&&target| target as usize >= post) {
                 return fail(format!("target {target} of {post}"));
@@ -136,17 +161,23 @@ impl Synapses {
                 Values::Int8 { quanta, .. } => {
                     Table::DenseI8 { sources, tiles: interleave(quanta, sources, targets) }
                 }
-                Values::F32(values) => Table::DenseF32 { sources, tiles: tile(values, sources, targets, 0.0) },
+                Values::F32(values) => {
+                    Table::DenseF32 { sources, tiles: tile(values, sources, targets, 0.0) }
+                }
             },
             Weights::Sparse { offsets, targets, values } => {
                 let (offsets, targets) = (offsets.clone(), targets.clone());
                 match values {
-                    Values::Int8 { quanta, .. } => Table::SparseI8 { offsets, targets, quanta: quanta.clone() },
+                    Values::Int8 { quanta, .. } => {
+                        Table::SparseI8 { offsets, targets, quanta: quanta.clone() }
+                    }
                     Values::F32(values) => Table::SparseF32 { offsets, targets, values: values.clone() },
                 }
             }
             &Weights::Conv2d { geometry, ref values } => match values {
-                Values::Int8 { quanta, .. } => Table::ConvI8 { geometry, quanta: channels_last(geometry, quanta) },
+                Values::Int8 { quanta, .. } => {
+                    Table::ConvI8 { geometry, quanta: channels_last(geometry, quanta) }
+                }
                 Values::F32(values) => Table::ConvF32 { geometry, values: channels_last(geometry, values) },
             },
         };
@@ -164,8 +195,12 @@ impl Synapses {
             + match &self.table {
                 Table::DenseI8 { tiles, .. } => tiles.len(),
                 Table::DenseF32 { tiles, .. } => 4 * tiles.len(),
-                Table::SparseI8 { offsets, targets, quanta } => 8 * offsets.len() + 4 * targets.len() + quanta.len(),
-                Table::SparseF32 { offsets, targets, values } => 8 * offsets.len() + 4 * (targets.len() + values.len()),
+                Table::SparseI8 { offsets, targets, quanta } => {
+                    8 * offsets.len() + 4 * targets.len() + quanta.len()
+                }
+                Table::SparseF32 { offsets, targets, values } => {
+                    8 * offsets.len() + 4 * (targets.len() + values.len())
+                }
                 Table::ConvI8 { quanta, .. } => quanta.len(),
                 Table::ConvF32 { values, .. } => 4 * values.len(),
             }
@@ -191,7 +226,14 @@ impl Synapses {
     }
 
     /// Input currents of one tile of a dense projection.
-    pub fn deliver_tile(&self, simd: Simd, index: usize, events: &Events, steps: Range<usize>, out: Currents) {
+    pub fn deliver_tile(
+        &self,
+        simd: Simd,
+        index: usize,
+        events: &Events,
+        steps: Range<usize>,
+        out: Currents,
+    ) {
         let range = index * TILE..(index + 1) * TILE;
         let (scale, bias) = (&self.scale[range.clone()], &self.bias[range]);
         match &self.table {
@@ -242,7 +284,9 @@ impl Synapses {
                 }
                 Table::ConvI8 { geometry, quanta } => {
                     let sums = cleared(&mut sums.integers, geometry.output.iter().product());
-                    scatter(geometry, quanta, events.step(step), sums, |sum, quantum| *sum += i32::from(quantum));
+                    scatter(geometry, quanta, events.step(step), sums, |sum, quantum| {
+                        *sum += i32::from(quantum)
+                    });
                     self.finish_conv(geometry, |i| sums[i] as f32, add, current);
                 }
                 Table::ConvF32 { geometry, values } => {

@@ -7,7 +7,8 @@ use ransnn::{
     engine::{Events, Feedforward, Input, Pool, Probe, Recording, Simd, Table, What},
     rng::{Stream, Walk},
     snn::{
-        Conv2d, Encoding, Init, Network, Neuron, Param, Pop, Population, Projection, Rule, StateSpec, Values, Weights,
+        Conv2d, Encoding, Init, Network, Neuron, Param, Pop, Population, Projection, Rule, StateSpec, Values,
+        Weights,
         neurons::{Fires, Lif, Reset, ResetActs},
     },
     units::Ms,
@@ -73,7 +74,10 @@ impl Draw {
         let mut quanta = self.quanta(n, most);
         quanta.iter_mut().filter(|q| **q < 0).for_each(|q| *q = *q * 3 / 4);
         let entries = if self.below(2) == 0 { 1 } else { targets };
-        Values::Int8 { quanta, scale: self.floats(entries, 0.8, 1.2).iter().map(|s| s * size / most as f32).collect() }
+        Values::Int8 {
+            quanta,
+            scale: self.floats(entries, 0.8, 1.2).iter().map(|s| s * size / most as f32).collect(),
+        }
     }
 
     fn dense(&mut self, sources: usize, targets: usize, plain: bool) -> Weights {
@@ -121,7 +125,9 @@ impl Draw {
 
     fn pixels(&mut self, n: usize) -> Vec<u8> {
         // A third dark, a few saturated.
-        (0..n).map(|_| [0, 0, self.below(256), self.below(256), self.below(256), 255][self.below(6)] as u8).collect()
+        (0..n)
+            .map(|_| [0, 0, self.below(256), self.below(256), self.below(256), 255][self.below(6)] as u8)
+            .collect()
     }
 }
 
@@ -131,7 +137,8 @@ fn compare(net: &Network, encoding: &Encoding, probes: &[Probe], input: Input, s
     let mut spikes = 0;
     let engine = Feedforward::compile(net, encoding, probes).unwrap();
     let stream = engine.stream("train", 2);
-    let naive: Vec<_> = ids.iter().enumerate().map(|(row, &id)| naive::run(net, encoding, input, row, id, &stream)).collect();
+    let naive: Vec<_> =
+        ids.iter().enumerate().map(|(row, &id)| naive::run(net, encoding, input, row, id, &stream)).collect();
     for simd in Simd::available() {
         let engine = Feedforward::compile(net, encoding, probes).unwrap().with_simd(simd);
         let mut recording = Recording::default();
@@ -145,10 +152,17 @@ fn compare(net: &Network, encoding: &Encoding, probes: &[Probe], input: Input, s
             let shape = &net.populations[probe.population.0].shape;
             for (row, run) in naive.iter().enumerate() {
                 let want = naive::feature(run, probe.population.0, shape, probe.what);
-                assert_eq!(got[row * width..(row + 1) * width], want, "{} {probe:?} sample {row}", simd.name());
+                assert_eq!(
+                    got[row * width..(row + 1) * width],
+                    want,
+                    "{} {probe:?} sample {row}",
+                    simd.name()
+                );
             }
         }
-        let total = |p: usize| naive.iter().flat_map(|run| run.spikes[p].iter().flatten()).map(|&s| u64::from(s)).sum();
+        let total = |p: usize| {
+            naive.iter().flat_map(|run| run.spikes[p].iter().flatten()).map(|&s| u64::from(s)).sum()
+        };
         let want: Vec<u64> = (0..net.populations.len()).map(total).collect();
         assert_eq!(activity.spikes, want, "{}", simd.name());
         assert_eq!(activity.synaptic_operations, naive.iter().map(|run| run.operations).sum::<u64>());
@@ -170,11 +184,15 @@ fn counts(population: usize) -> Probe {
 #[test]
 fn every_dialect_on_random_dense_networks() {
     let mut spikes = 0;
-    for case in 0..60 {
+    for case in 0..40 {
         let mut draw = Draw::new(case);
         let sizes: Vec<usize> = (0..3).map(|_| [1, 7, 63, 64, 65, 100][draw.below(6)]).collect();
         let net = network(
-            vec![population("in", &[sizes[0]], None), lif("a", &[sizes[1]], draw.dialect()), lif("b", &[sizes[2]], draw.dialect())],
+            vec![
+                population("in", &[sizes[0]], None),
+                lif("a", &[sizes[1]], draw.dialect()),
+                lif("b", &[sizes[2]], draw.dialect()),
+            ],
             vec![
                 projection("in-a", 0, 1, draw.dense(sizes[0], sizes[1], false)),
                 Projection {
@@ -232,8 +250,11 @@ fn sparse_and_convolutional_networks() {
             ],
         );
         let steps = 2 + draw.below(20);
-        let encoding =
-            if case % 2 == 0 { Encoding::Constant { steps } } else { Encoding::Bernoulli { steps, gain: 1.0 } };
+        let encoding = if case % 2 == 0 {
+            Encoding::Constant { steps }
+        } else {
+            Encoding::Bernoulli { steps, gain: 1.0 }
+        };
         let pool = match draw.below(2) {
             0 => Pool::Grid { cells: 2 },
             _ => Pool::Windows { side: 3, stride: 2, offset: (-1, 0) },
@@ -250,7 +271,7 @@ fn sparse_and_convolutional_networks() {
 #[test]
 fn constant_current_layers() {
     let mut spikes = 0;
-    for case in 0..60 {
+    for case in 0..28 {
         let mut draw = Draw::new(2000 + case);
         let input = [1 + draw.below(2), 6 + draw.below(15), 6 + draw.below(15)];
         let inputs = input.iter().product();
@@ -271,7 +292,7 @@ fn constant_current_layers() {
                 projection("s", 0, 3, draw.sparse(inputs, 70, plain)),
             ],
         );
-        let steps = [0, 1, 2, 4, 9, 255, 256][draw.below(7)];
+        let steps = [0, 1, 2, 4, 9, 30, 255, 256][if case < 2 { 6 + case as usize } else { draw.below(6) }];
         let pools = [Pool::Grid { cells: 3 }, Pool::Windows { side: 4, stride: 3, offset: (1, -2) }];
         let mut probes = vec![counts(1), counts(2), counts(3)];
         probes.extend(pools.map(|pool| Probe { population: Pop(1), what: What::Pool(pool) }));
@@ -312,8 +333,15 @@ fn saturated_input_does_not_overflow() {
 fn wide_layers_and_no_steps() {
     let mut draw = Draw::new(4);
     let net = network(
-        vec![population("in", &[30], None), lif("wide", &[2000], draw.dialect()), lif("out", &[3], Lif::default())],
-        vec![projection("a", 0, 1, draw.dense(30, 2000, false)), projection("b", 1, 2, draw.dense(2000, 3, false))],
+        vec![
+            population("in", &[30], None),
+            lif("wide", &[2000], draw.dialect()),
+            lif("out", &[3], Lif::default()),
+        ],
+        vec![
+            projection("a", 0, 1, draw.dense(30, 2000, false)),
+            projection("b", 1, 2, draw.dense(2000, 3, false)),
+        ],
     );
     let x = draw.pixels(60);
     for steps in [0, 1, 2] {
@@ -394,7 +422,8 @@ fn delta_encoding_and_given_events() {
         let x = draw.floats(2 * encoding.sample_len(10), 0.0, 1.0);
         assert!(compare(&net, &encoding, &all(1), Input::F32(&x), 2) > 100);
     }
-    let lists = |draw: &mut Draw| Events::new(10, (0..80).map(|_| (0..10).filter(|_| draw.below(3) == 0).collect()));
+    let lists =
+        |draw: &mut Draw| Events::new(10, (0..80).map(|_| (0..10).filter(|_| draw.below(3) == 0).collect()));
     let events = [lists(&mut draw).unwrap(), lists(&mut draw).unwrap()];
     let encoding = Encoding::Bernoulli { steps: 80, gain: 1.0 };
     assert!(compare(&net, &encoding, &all(1), Input::Events(&events), 2) > 100);
@@ -405,7 +434,11 @@ fn threads_and_batches_do_not_matter() {
     let mut draw = Draw::new(7);
     let (weights, shape) = draw.conv([1, 12, 12], 6, false, 63);
     let net = network(
-        vec![population("in", &[1, 12, 12], None), lif("conv", &shape, Lif::default()), lif("h", &[130], Lif::snntorch(0.9))],
+        vec![
+            population("in", &[1, 12, 12], None),
+            lif("conv", &shape, Lif::default()),
+            lif("h", &[130], Lif::snntorch(0.9)),
+        ],
         vec![projection("k", 0, 1, weights), projection("w", 0, 2, draw.dense(144, 130, false))],
     );
     let x = draw.pixels(50 * 144);
@@ -415,8 +448,9 @@ fn threads_and_batches_do_not_matter() {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut recording = Recording::default();
-            let activity =
-                pool.install(|| engine.run(Input::U8(&x), &ids, &engine.stream("test", 1), &mut recording)).unwrap();
+            let activity = pool
+                .install(|| engine.run(Input::U8(&x), &ids, &engine.stream("test", 1), &mut recording))
+                .unwrap();
             (activity, recording)
         };
         let (activity, whole) = run(1);
@@ -425,7 +459,9 @@ fn threads_and_batches_do_not_matter() {
         // Sample 33 alone gives its row of the batch.
         let mut alone = Recording::default();
         engine.run(Input::U8(&x[33 * 144..34 * 144]), &[133], &engine.stream("test", 1), &mut alone).unwrap();
-        let (Table::U8(all), Table::U8(one)) = (&whole.tables[1], &alone.tables[1]) else { panic!("counts are u8") };
+        let (Table::U8(all), Table::U8(one)) = (&whole.tables[1], &alone.tables[1]) else {
+            panic!("counts are u8")
+        };
         assert_eq!(all[33 * 130..34 * 130], one[..]);
         let other = run_stream(&engine, &x, &ids);
         assert_eq!(other == whole, encoding.is_constant(), "another epoch draws other numbers");
@@ -443,17 +479,29 @@ fn mistakes_are_named() {
     let mut draw = Draw::new(8);
     let good = |draw: &mut Draw| {
         network(
-            vec![population("in", &[4], None), lif("a", &[5], Lif::default()), lif("b", &[5], Lif::default())],
-            vec![projection("in-a", 0, 1, draw.dense(4, 5, false)), projection("a-b", 1, 2, draw.dense(5, 5, false))],
+            vec![
+                population("in", &[4], None),
+                lif("a", &[5], Lif::default()),
+                lif("b", &[5], Lif::default()),
+            ],
+            vec![
+                projection("in-a", 0, 1, draw.dense(4, 5, false)),
+                projection("a-b", 1, 2, draw.dense(5, 5, false)),
+            ],
         )
     };
     let encoding = Encoding::Bernoulli { steps: 5, gain: 1.0 };
-    let error = |net: &Network, probes: &[Probe]| Feedforward::compile(net, &encoding, probes).unwrap_err().to_string();
+    let error = |net: &Network, probes: &[Probe]| {
+        Feedforward::compile(net, &encoding, probes).unwrap_err().to_string()
+    };
 
     let mut net = good(&mut draw);
     net.projections.push(projection("back", 2, 1, draw.dense(5, 5, false)));
     let message = error(&net, &[]);
-    assert!(message.contains("loop") && (message.contains("`back`") || message.contains("`a-b`")), "{message}");
+    assert!(
+        message.contains("loop") && (message.contains("`back`") || message.contains("`a-b`")),
+        "{message}"
+    );
     net.projections[2].delay = Some(Ms(2.0));
     assert!(error(&net, &[]).contains("`back` has a delay of 2 ms and needs the clock engine"));
 
@@ -496,10 +544,15 @@ fn the_plan_adds_up() {
     };
     let neurons: usize = shape.iter().product();
     let net = network(
-        vec![population("in", &[1, 8, 8], None), lif("conv", &shape, Lif::default()), lif("out", &[10], Lif::default())],
+        vec![
+            population("in", &[1, 8, 8], None),
+            lif("conv", &shape, Lif::default()),
+            lif("out", &[10], Lif::default()),
+        ],
         vec![projection("k", 0, 1, weights), projection("w", 1, 2, draw.dense(neurons, 10, false))],
     );
-    let plan = Feedforward::compile(&net, &Encoding::Constant { steps: 6 }, &[counts(1), all(2)[1]]).unwrap().plan();
+    let plan =
+        Feedforward::compile(&net, &Encoding::Constant { steps: 6 }, &[counts(1), all(2)[1]]).unwrap().plan();
     assert_eq!(plan.analogue_operations as usize, neurons * taps);
     assert_eq!(plan.most_synaptic_operations as usize, neurons * 10 * 6);
     assert_eq!(plan.neuron_updates as usize, (neurons + 10) * 6);

@@ -54,7 +54,11 @@ fn synapses(projection: &Projection, targets: usize) -> Vec<Vec<(usize, Weight)>
                     let inside = |at: usize, size: usize| (g.padding..size + g.padding).contains(&at);
                     if inside(iy, g.input[1]) && inside(ix, g.input[2]) {
                         let source = (input * g.input[1] + iy - g.padding) * g.input[2] + ix - g.padding;
-                        all.push((source, target, weight(values, c * g.input[0] * g.kernel * g.kernel + tap)));
+                        all.push((
+                            source,
+                            target,
+                            weight(values, c * g.input[0] * g.kernel * g.kernel + tap),
+                        ));
                     }
                 }
             }
@@ -90,7 +94,9 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
         .populations
         .iter()
         .zip(&models)
-        .map(|(p, model)| model.map_or(vec![], |m| m.state().iter().map(|s| vec![s.initial; p.size()]).collect()))
+        .map(|(p, model)| {
+            model.map_or(vec![], |m| m.state().iter().map(|s| vec![s.initial; p.size()]).collect())
+        })
         .collect();
     let mut result = Run { spikes: vec![Vec::new(); net.populations.len()], membrane: vec![], operations: 0 };
     for step in 0..encoding.steps() {
@@ -98,7 +104,11 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
         for (index, population) in net.populations.iter().enumerate() {
             let neurons = population.size();
             let Some(model) = models[index] else {
-                fired.push((0..neurons).map(|j| u32::from(fires(encoding, &input, &value, row, id, step, j, inputs, stream))).collect());
+                fired.push(
+                    (0..neurons)
+                        .map(|j| u32::from(fires(encoding, &input, &value, row, id, step, j, inputs, stream)))
+                        .collect(),
+                );
                 continue;
             };
             let mut current = vec![0f32; neurons];
@@ -112,7 +122,9 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                         let (mut integer, mut plain) = (0i64, 0f32);
                         for &(source, weight) in &table[target] {
                             match (pass, weight, input) {
-                                (true, Weight::Quantum(q), Input::U8(x)) => integer += q * i64::from(x[row * len + source]),
+                                (true, Weight::Quantum(q), Input::U8(x)) => {
+                                    integer += q * i64::from(x[row * len + source])
+                                }
                                 (true, Weight::Quantum(q), _) => plain += value(source) * q as f32,
                                 (true, Weight::Plain(w), _) => plain += value(source) * w,
                                 (false, weight, _) => {
@@ -133,7 +145,9 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                             Values::F32(_) => gain,
                         };
                         *current += match (values(projection), pass, input) {
-                            (Values::Int8 { .. }, true, Input::U8(_)) => integer as f32 * (scale / 255.0) + bias,
+                            (Values::Int8 { .. }, true, Input::U8(_)) => {
+                                integer as f32 * (scale / 255.0) + bias
+                            }
                             (Values::Int8 { .. }, false, _) => integer as f32 * scale + bias,
                             _ => plain * scale + bias,
                         };
@@ -149,13 +163,16 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
             all.push(fired);
         }
     }
-    result.membrane = state.into_iter().map(|mut s| if s.is_empty() { vec![] } else { s.swap_remove(0) }).collect();
+    result.membrane =
+        state.into_iter().map(|mut s| if s.is_empty() { vec![] } else { s.swap_remove(0) }).collect();
     result
 }
 
 fn values(projection: &Projection) -> &Values {
     match &projection.weights {
-        Weights::Dense { values, .. } | Weights::Sparse { values, .. } | Weights::Conv2d { values, .. } => values,
+        Weights::Dense { values, .. } | Weights::Sparse { values, .. } | Weights::Conv2d { values, .. } => {
+            values
+        }
     }
 }
 

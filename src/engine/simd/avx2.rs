@@ -2,7 +2,9 @@
 #![allow(unsafe_code)] // Intrinsics read and write through pointers; lengths are checked by `Simd`'s methods.
 #![cfg(target_arch = "x86_64")]
 
-use super::{BLOCK, Block, Currents, Dialect, Draw, Packed, RUN, TILE, Tile, portable, reset_value, with_dialect};
+use super::{
+    BLOCK, Block, Currents, Dialect, Draw, Packed, RUN, TILE, Tile, portable, reset_value, with_dialect,
+};
 use crate::{engine::events::Events, snn::neurons::Lif};
 use std::{arch::x86_64::*, ops::Range};
 
@@ -19,7 +21,13 @@ pub(crate) fn dense_i8(tile: Tile, events: &Events, steps: Range<usize>, out: Cu
                 for (half, sums) in [even, odd].into_iter().enumerate() {
                     let at = 32 * v + 16 * half;
                     finish(tile, at, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums)), add, current);
-                    finish(tile, at + 8, _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums)), add, current);
+                    finish(
+                        tile,
+                        at + 8,
+                        _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums)),
+                        add,
+                        current,
+                    );
                 }
             }
         } else {
@@ -117,7 +125,11 @@ fn constants(lif: &Lif) -> Constants {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn fires<D: Dialect>(c: &Constants, u: __m256) -> __m256 {
-    if D::ABOVE { _mm256_cmp_ps::<_CMP_GT_OQ>(u, c.threshold) } else { _mm256_cmp_ps::<_CMP_GE_OQ>(u, c.threshold) }
+    if D::ABOVE {
+        _mm256_cmp_ps::<_CMP_GT_OQ>(u, c.threshold)
+    } else {
+        _mm256_cmp_ps::<_CMP_GE_OQ>(u, c.threshold)
+    }
 }
 
 #[inline]
@@ -183,8 +195,14 @@ fn lif_as<D: Dialect>(lif: &Lif, block: Block) {
 
 /// See [`super::Simd::lif_constant`].
 #[target_feature(enable = "avx2")]
-pub(crate) fn lif_constant(lif: &Lif, steps: usize, current: &[f32], counts: &mut [u8], membrane: &mut [f32]) {
-    if lif.rest == 0.0 {
+pub(crate) fn lif_constant(
+    lif: &Lif,
+    steps: usize,
+    current: &[f32],
+    counts: &mut [u8],
+    membrane: &mut [f32],
+) {
+    if lif.rest == 0.0 && lif.threshold > 0.0 {
         with_dialect!(lif, constant_at_zero(lif, steps, current, counts, membrane))
     } else {
         with_dialect!(lif, constant_at_rest(lif, steps, current, counts, membrane))
@@ -240,11 +258,22 @@ fn constant_lanes<D: Dialect, const AT_ZERO: bool, const V: usize>(
     }
     let mut u = [c.rest; V];
     let mut sum = [_mm256_setzero_si256(); V];
-    for _ in 0..steps {
+    let mut count = |v: usize, fired| sum[v] = _mm256_sub_epi32(sum[v], _mm256_castps_si256(fired));
+    let mut left = steps;
+    if AT_ZERO && left > 0 {
+        // From zero, the first step leaves the drive alone.
+        left -= 1;
+        for v in 0..V {
+            let fired = fires::<D>(&c, drive[v]);
+            u[v] = if D::LATE { drive[v] } else { after::<D>(&c, drive[v], fired) };
+            count(v, fired);
+        }
+    }
+    for _ in 0..left {
         for v in 0..V {
             let (next, fired) = lif_step::<D, AT_ZERO>(&c, u[v], drive[v]);
             u[v] = next;
-            sum[v] = _mm256_sub_epi32(sum[v], _mm256_castps_si256(fired));
+            count(v, fired);
         }
     }
     for v in 0..V {
@@ -309,7 +338,9 @@ fn product_rows<const RUN: usize, const R: usize>(
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
     let (x, w) = (x.as_ptr(), weights.as_ptr());
     // SAFETY: `g` below stays under `groups`, `r` under `R`: inside `x` and `weights`.
-    let four = |r: usize, g: usize| unsafe { _mm256_set1_epi32(x.add(r * k + 4 * g).cast::<i32>().read_unaligned()) };
+    let four = |r: usize, g: usize| unsafe {
+        _mm256_set1_epi32(x.add(r * k + 4 * g).cast::<i32>().read_unaligned())
+    };
     // SAFETY: as above.
     let weight = |g: usize, half: usize| unsafe { _mm256_loadu_si256(w.add(g * 64 + half * 32).cast()) };
     let whole = groups / RUN * RUN;
@@ -383,7 +414,8 @@ pub(crate) fn bernoulli(draw: &Draw, key: [u32; 2], step: u32, sample: u64, byte
             _mm256_unpacklo_epi64(c, d),
             _mm256_unpackhi_epi64(c, d),
         ];
-        let (at_most, can_fire) = (&draw.at_most[at * 64..at * 64 + 64], &draw.can_fire[at * 64..at * 64 + 64]);
+        let (at_most, can_fire) =
+            (&draw.at_most[at * 64..at * 64 + 64], &draw.can_fire[at * 64..at * 64 + 64]);
         let mut fired = [_mm256_setzero_si256(); 4];
         for i in 0..4 {
             // SAFETY: both slices have 64 elements.

@@ -19,7 +19,8 @@ pub(crate) fn dense_i8(tile: Tile, events: &Events, steps: Range<usize>, out: Cu
             let (mut all, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
             for &source in run {
                 // SAFETY: `Events` holds no source beyond its number of sources, for which there are rows.
-                let row = unsafe { _mm512_loadu_si512(tile.rows.as_ptr().add(source as usize * TILE).cast()) };
+                let row =
+                    unsafe { _mm512_loadu_si512(tile.rows.as_ptr().add(source as usize * TILE).cast()) };
                 all = _mm512_add_epi16(all, row);
                 odd = _mm512_add_epi16(odd, _mm512_srai_epi16::<8>(row));
             }

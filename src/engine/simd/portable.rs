@@ -105,7 +105,13 @@ fn lif_step<D: Dialect>(lif: &Lif, u: &mut f32, drive: f32) -> bool {
 }
 
 /// See [`super::Simd::lif_constant`].
-pub(crate) fn lif_constant(lif: &Lif, steps: usize, current: &[f32], counts: &mut [u8], membrane: &mut [f32]) {
+pub(crate) fn lif_constant(
+    lif: &Lif,
+    steps: usize,
+    current: &[f32],
+    counts: &mut [u8],
+    membrane: &mut [f32],
+) {
     with_dialect!(lif, lif_constant_as(lif, steps, current, counts, membrane))
 }
 
@@ -173,7 +179,9 @@ pub(crate) fn affine_i32(sums: &[i32], scale: &[f32], bias: &[f32], out: &mut [f
 /// See [`super::Simd::bernoulli`].
 pub(crate) fn bernoulli(draw: &Draw, key: [u32; 2], step: u32, sample: u64, bytes: &mut [u8]) {
     let used = draw.blocks[..draw.used].iter();
-    for ((&block, at_most), can_fire) in used.zip(draw.at_most.chunks_exact(8)).zip(draw.can_fire.chunks_exact(8)) {
+    for ((&block, at_most), can_fire) in
+        used.zip(draw.at_most.chunks_exact(8)).zip(draw.can_fire.chunks_exact(8))
+    {
         let words = philox([block, step, sample as u32, (sample >> 32) as u32], key);
         bytes[block as usize] = (0..8).fold(0, |byte, k| {
             let word = (words[k / 2] >> (16 * (k % 2))) as u16;
