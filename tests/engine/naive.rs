@@ -38,8 +38,9 @@ fn synapses(projection: &Projection, targets: usize) -> Vec<Vec<(usize, Weight)>
         }
         Weights::Sparse { offsets, targets, values } => {
             for source in 0..offsets.len() - 1 {
-                for i in offsets[source]..offsets[source + 1] {
-                    all.push((source, targets[i] as usize, weight(values, i)));
+                for (i, &target) in targets.iter().enumerate().take(offsets[source + 1]).skip(offsets[source])
+                {
+                    all.push((source, target as usize, weight(values, i)));
                 }
             }
         }

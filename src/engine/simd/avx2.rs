@@ -1,6 +1,7 @@
 //! The inner loops with AVX2.
 #![allow(unsafe_code)] // Intrinsics read and write through pointers; lengths are checked by `Simd`'s methods.
 #![cfg(target_arch = "x86_64")]
+#![allow(clippy::needless_range_loop)] // Indices name registers here.
 
 use super::{
     BLOCK, Block, Currents, Dialect, Draw, Packed, RUN, TILE, Tile, portable, reset_value, with_dialect,
