@@ -69,6 +69,7 @@ pub(crate) struct Work {
     patches: Vec<u8>,
     patches_f32: Vec<f32>,
     positions: Vec<usize>,
+    lit: Vec<u32>,
     sums: Vec<i32>,
     more_sums: Vec<i32>,
     currents: Vec<f32>,
@@ -229,6 +230,12 @@ impl Constant {
         if matches!(samples, Rows::U8(_)) && !bytes {
             work.image_f32 = work.image.iter().map(|&x| f32::from(x) / 255.0).collect();
         }
+        if bytes {
+            lit(g, &work.image, &mut work.lit);
+        } else {
+            lit(g, &work.image_f32, &mut work.lit);
+        }
+        let lit_width = g.input[2] + 2 * g.padding + 1;
         let k = matrix.k.next_multiple_of(4);
         work.patches.clear();
         work.patches.resize(BATCH * k + 16, 0);
@@ -237,16 +244,15 @@ impl Constant {
         let [_, height, width] = g.output;
         for position in 0..height * width {
             let (y, x) = (position / width * g.stride, position % width * g.stride);
-            let blank = if bytes {
-                let patch = &mut work.patches[work.positions.len() * k..][..k + 16];
-                copy_bytes(g, &work.image, y, x, patch)
-            } else {
-                work.patches_f32.truncate(work.positions.len() * matrix.k);
-                copy_floats(g, &work.image_f32, y, x, &mut work.patches_f32)
-            };
-            if blank {
+            let corner = |dy: usize, dx: usize| work.lit[(y + dy) * lit_width + x + dx];
+            if corner(g.kernel, g.kernel) + corner(0, 0) == corner(0, g.kernel) + corner(g.kernel, 0) {
                 visit(Place::Blank(position), &[]);
                 continue;
+            }
+            if bytes {
+                copy_bytes(g, &work.image, y, x, &mut work.patches[work.positions.len() * k..][..k + 16]);
+            } else {
+                copy_floats(g, &work.image_f32, y, x, &mut work.patches_f32);
             }
             work.positions.push(position);
             if work.positions.len() == BATCH {
@@ -425,35 +431,42 @@ fn pad<T: Copy + Default>(g: &Conv2d, image: &[T], out: &mut Vec<T>) {
     }
 }
 
-/// Starts of the rows of a patch in the padded image.
-fn patch_rows(g: &Conv2d, y: usize, x: usize) -> impl Iterator<Item = usize> {
+/// Calls `row(i, start)` for each row of a patch: its number, and where it starts in the padded image.
+fn patch_rows(g: &Conv2d, y: usize, x: usize, mut row: impl FnMut(usize, usize)) {
     let (height, width) = (g.input[1] + 2 * g.padding, g.input[2] + 2 * g.padding);
-    let kernel = g.kernel;
-    (0..g.input[0]).flat_map(move |c| (0..kernel).map(move |ky| (c * height + y + ky) * width + x))
-}
-
-/// Copies a patch; says whether it is all zeros. `image` and `patch` have 16 bytes to spare.
-fn copy_bytes(g: &Conv2d, image: &[u8], y: usize, x: usize, patch: &mut [u8]) -> bool {
-    if g.kernel > 16 {
-        for (at, out) in patch_rows(g, y, x).zip(patch.chunks_exact_mut(g.kernel)) {
-            out.copy_from_slice(&image[at..at + g.kernel]);
+    for channel in 0..g.input[0] {
+        for ky in 0..g.kernel {
+            row(channel * g.kernel + ky, (channel * height + y + ky) * width + x);
         }
-        return patch[..g.input[0] * g.kernel * g.kernel].iter().all(|&x| x == 0);
     }
-    let keep = u128::MAX >> (128 - 8 * g.kernel);
-    let mut any = 0;
-    for (i, at) in patch_rows(g, y, x).enumerate() {
-        let Some(&bytes) = image[at..].first_chunk::<16>() else { continue };
-        let row = u128::from_le_bytes(bytes) & keep;
-        any |= row;
-        // Sixteen bytes at once; what is beyond the row is zero, and the next row overwrites it.
-        patch[i * g.kernel..][..16].copy_from_slice(&row.to_le_bytes());
-    }
-    any == 0
 }
 
-fn copy_floats(g: &Conv2d, image: &[f32], y: usize, x: usize, patches: &mut Vec<f32>) -> bool {
-    let start = patches.len();
-    patch_rows(g, y, x).for_each(|at| patches.extend(&image[at..at + g.kernel]));
-    patches[start..].iter().all(|&x| x == 0.0)
+/// Copies a patch. `image` and `patch` have 16 bytes to spare.
+fn copy_bytes(g: &Conv2d, image: &[u8], y: usize, x: usize, patch: &mut [u8]) {
+    if g.kernel > 16 {
+        return patch_rows(g, y, x, |i, at| {
+            patch[i * g.kernel..][..g.kernel].copy_from_slice(&image[at..at + g.kernel]);
+        });
+    }
+    // Sixteen bytes at once: the next row overwrites what is too much, and behind the last one all weights are zero.
+    patch_rows(g, y, x, |i, at| patch[i * g.kernel..][..16].copy_from_slice(&image[at..at + 16]));
+}
+
+fn copy_floats(g: &Conv2d, image: &[f32], y: usize, x: usize, patches: &mut Vec<f32>) {
+    patch_rows(g, y, x, |_, at| patches.extend_from_slice(&image[at..at + g.kernel]));
+}
+
+/// Summed-area table of the pixels that are not zero, over all channels: `[height + 1, width + 1]`.
+fn lit<T: Copy + Default + PartialEq>(g: &Conv2d, image: &[T], table: &mut Vec<u32>) {
+    let (height, width) = (g.input[1] + 2 * g.padding, g.input[2] + 2 * g.padding);
+    table.clear();
+    table.resize((height + 1) * (width + 1), 0);
+    for y in 0..height {
+        let mut row = 0;
+        for x in 0..width {
+            let at = y * width + x;
+            row += (0..g.input[0]).filter(|c| image[c * height * width + at] != T::default()).count() as u32;
+            table[(y + 1) * (width + 1) + x + 1] = table[y * (width + 1) + x + 1] + row;
+        }
+    }
 }

@@ -11,6 +11,17 @@ use crate::{
 };
 use std::ops::Range;
 
+/// One sample of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample<'a> {
+    /// The batch.
+    pub samples: Rows<'a>,
+    /// Its place there.
+    pub row: usize,
+    /// Key of its random numbers.
+    pub id: u64,
+}
+
 /// An encoding for `inputs` neurons, with buffers.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -36,17 +47,16 @@ impl Encoder {
         Self { encoding, inputs, thresholds, draw, bytes, words, lists }
     }
 
-    /// The spikes of one sample during `steps`. `row` is its place among `samples`.
+    /// The spikes of one sample during `steps`.
     pub fn encode(
         &mut self,
         simd: Simd,
         stream: &Stream,
-        samples: Rows,
-        row: usize,
-        id: u64,
+        sample: Sample,
         steps: Range<usize>,
         out: &mut Events,
     ) {
+        let Sample { samples, row, id } = sample;
         out.clear();
         let len = self.encoding.sample_len(self.inputs);
         let at = |i: usize| match samples {

@@ -10,7 +10,7 @@
 
 use super::{
     constant::{Place, Rows, Work},
-    encoder::Encoder,
+    encoder::{Encoder, Sample},
     events::Events,
     layer::{Layer, Model, order, plain_lif},
     record::{Activity, Feature, Probe, Recording, Slice, What},
@@ -137,7 +137,7 @@ impl<'n> Feedforward<'n> {
             return Err(Error::Network(vec![what]));
         };
         if let Encoding::Delta { off: true, .. } = encoding
-            && net.populations[input].size() % 2 != 0
+            && !net.populations[input].size().is_multiple_of(2)
         {
             let what = format!("`{}` needs an even size: rises and falls", net.populations[input].name);
             return Err(Error::Network(vec![what]));
@@ -291,7 +291,8 @@ impl<'n> Feedforward<'n> {
                         events.push_steps(&lists[range.start + row], steps.clone());
                     }
                     (_, Some(encoder)) => {
-                        encoder.encode(self.simd, stream, rows, row, id, steps.clone(), events)
+                        let sample = Sample { samples: rows, row, id };
+                        encoder.encode(self.simd, stream, sample, steps.clone(), events);
                     }
                     _ => {}
                 }

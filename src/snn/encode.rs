@@ -119,10 +119,7 @@ pub fn bernoulli(stream: &Stream, threshold: u32, sample: u64, step: u32, input:
 
 /// The step in which an input of intensity `x` fires, if it does.
 pub fn latency(x: f32, steps: usize) -> Option<usize> {
-    if !(x > 0.0) || steps == 0 {
-        return None;
-    }
-    Some(((1.0 - x.min(1.0)) * (steps - 1) as f32).round_ties_even() as usize)
+    (x > 0.0 && steps > 0).then(|| ((1.0 - x.min(1.0)) * (steps - 1) as f32).round_ties_even() as usize)
 }
 
 /// The change of a signal: 1 for a rise of at least `threshold`, −1 for such a fall, else 0.

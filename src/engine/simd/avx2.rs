@@ -1,6 +1,7 @@
 //! The inner loops with AVX2.
 #![allow(unsafe_code)] // Intrinsics read and write through pointers; lengths are checked by `Simd`'s methods.
 #![cfg(target_arch = "x86_64")]
+#![allow(clippy::needless_range_loop)] // Indices name registers here.
 
 use super::{
     BLOCK, Block, Currents, Dialect, Draw, Packed, RUN, TILE, Tile, portable, reset_value, with_dialect,
@@ -202,7 +203,7 @@ pub(crate) fn lif_constant(
     counts: &mut [u8],
     membrane: &mut [f32],
 ) {
-    if lif.rest == 0.0 {
+    if lif.rest == 0.0 && lif.threshold > 0.0 {
         with_dialect!(lif, constant_at_zero(lif, steps, current, counts, membrane))
     } else {
         with_dialect!(lif, constant_at_rest(lif, steps, current, counts, membrane))
@@ -258,11 +259,22 @@ fn constant_lanes<D: Dialect, const AT_ZERO: bool, const V: usize>(
     }
     let mut u = [c.rest; V];
     let mut sum = [_mm256_setzero_si256(); V];
-    for _ in 0..steps {
+    let mut count = |v: usize, fired| sum[v] = _mm256_sub_epi32(sum[v], _mm256_castps_si256(fired));
+    let mut left = steps;
+    if AT_ZERO && left > 0 {
+        // From zero, the first step leaves the drive alone.
+        left -= 1;
+        for v in 0..V {
+            let fired = fires::<D>(&c, drive[v]);
+            u[v] = if D::LATE { drive[v] } else { after::<D>(&c, drive[v], fired) };
+            count(v, fired);
+        }
+    }
+    for _ in 0..left {
         for v in 0..V {
             let (next, fired) = lif_step::<D, AT_ZERO>(&c, u[v], drive[v]);
             u[v] = next;
-            sum[v] = _mm256_sub_epi32(sum[v], _mm256_castps_si256(fired));
+            count(v, fired);
         }
     }
     for v in 0..V {

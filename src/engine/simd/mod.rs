@@ -184,7 +184,7 @@ impl Simd {
     /// Leaky integrate-and-fire over some steps. Only for neurons without a refractory period.
     pub(crate) fn lif(self, lif: &Lif, block: Block) {
         let n = block.membrane.len();
-        assert!(n % TILE == 0 && block.counts.len() == n && block.current.len() >= block.steps * n);
+        assert!(n.is_multiple_of(TILE) && block.counts.len() == n && block.current.len() >= block.steps * n);
         assert!(block.steps == 0 || block.words.len() >= (block.steps - 1) * block.stride + n / TILE);
         assert!(block.steps < 2 || block.stride >= n / TILE);
         dispatch!(self, lif(lif, block))
@@ -200,7 +200,7 @@ impl Simd {
         counts: &mut [u8],
         membrane: &mut [f32],
     ) {
-        assert!(steps <= 255 && current.len() == counts.len() && current.len() % 8 == 0);
+        assert!(steps <= 255 && current.len() == counts.len() && current.len().is_multiple_of(8));
         assert!(membrane.is_empty() || membrane.len() == current.len());
         dispatch!(self, lif_constant(lif, steps, current, counts, membrane))
     }
@@ -228,7 +228,9 @@ impl Simd {
     /// cannot fire are not touched.
     pub(crate) fn bernoulli(self, draw: &Draw, key: [u32; 2], step: u32, sample: u64, bytes: &mut [u8]) {
         let padded = draw.blocks.len();
-        assert!(padded % 8 == 0 && draw.at_most.len() == padded * 8 && draw.can_fire.len() == padded * 8);
+        assert!(
+            padded.is_multiple_of(8) && draw.at_most.len() == padded * 8 && draw.can_fire.len() == padded * 8
+        );
         dispatch!(self, bernoulli(draw, key, step, sample, bytes))
     }
 }
