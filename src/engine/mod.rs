@@ -1,1 +1,3 @@
 //! How a network runs: spikes are events.
+
+pub mod cuda;
