@@ -1,5 +1,6 @@
 //! The kernels on a real GPU, where there is one.
 #![cfg(feature = "cuda")]
+#![allow(clippy::print_stderr)] // says what is skipped
 
 mod reservoir;
 
@@ -13,7 +14,7 @@ fn reservoir_equals_the_reference() {
     }
     let folder = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(0, Some(folder.path())).unwrap();
-    eprintln!("{gpu:?}");
+    eprintln!("{gpu:?}, compute capability {}", gpu.compute_capability());
     let mut cases = reservoir::sizes();
     cases.extend(reservoir::dialects());
     cases.extend(reservoir::extremes());
@@ -21,4 +22,5 @@ fn reservoir_equals_the_reference() {
     cases.push(large);
     let spikes: u64 = cases.iter().map(|case| reservoir::compare(&gpu, case)).sum();
     assert!(spikes > 100_000, "{spikes}");
+    reservoir::rounding(&gpu);
 }

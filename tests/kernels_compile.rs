@@ -4,6 +4,7 @@
 //! `--nocapture` to see registers and spills.
 #![cfg(all(feature = "cuda", target_os = "linux"))]
 #![allow(unsafe_code)] // loads NVRTC from a folder where the program would not look for it
+#![allow(clippy::print_stdout, clippy::print_stderr)] // reports, and says what is skipped
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use ransnn::tensor::cuda::{Version, compile};
@@ -16,10 +17,15 @@ const ARCHITECTURES: [(u32, u32); 7] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), 
 fn preload(folder: &Path) {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> =
-        names.filter(|name| name.starts_with("libnvrtc") && name.contains(".so") && !name.contains(".alt.")).collect();
+    let mut names: Vec<String> = names
+        .filter(|name| name.starts_with("libnvrtc") && name.contains(".so") && !name.contains(".alt."))
+        .collect();
     names.sort(); // "libnvrtc-builtins…" before "libnvrtc.so…"
-    assert!(names.iter().any(|name| name.starts_with("libnvrtc.so")), "no libnvrtc.so in {}", folder.display());
+    assert!(
+        names.iter().any(|name| name.starts_with("libnvrtc.so")),
+        "no libnvrtc.so in {}",
+        folder.display()
+    );
     for name in names {
         // SAFETY: NVRTC's initialisers have no requirements.
         let library = unsafe { Library::open(Some(folder.join(&name)), RTLD_NOW | RTLD_GLOBAL) };
@@ -49,7 +55,8 @@ fn every_kernel_for_every_architecture() {
             assert!(compiled.image.starts_with(b"\x7fELF"), "not machine code: {}", source.file);
             for kernel in source.kernels {
                 let resources = resources(&compiled.log, kernel.name);
-                let resources = resources.unwrap_or_else(|| panic!("no report of {}:\n{}", kernel.name, compiled.log));
+                let resources =
+                    resources.unwrap_or_else(|| panic!("no report of {}:\n{}", kernel.name, compiled.log));
                 println!("sm_{major}{minor:<2} {:30} {resources}", kernel.name);
             }
         }

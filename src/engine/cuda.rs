@@ -88,7 +88,8 @@ impl Reservoir {
                 return Err(shapes(256, thresholds.len(), "there is one threshold per value of a pixel"));
             }
         };
-        let factor: Vec<f32> = scale.iter().map(|&scale| if constant { scale / 255.0 } else { scale }).collect();
+        let factor: Vec<f32> =
+            scale.iter().map(|&scale| if constant { scale / 255.0 } else { scale }).collect();
         Ok(Self {
             rows,
             factor: gpu.upload(&factor)?,
@@ -110,7 +111,11 @@ impl Reservoir {
     pub fn counts(&self, pixels: &[u8], sample_ids: &[u64], stream: &Stream) -> Result<Vec<u16>> {
         let samples = sample_ids.len();
         if samples.checked_mul(self.sources) != Some(pixels.len()) {
-            return Err(shapes(pixels.len(), samples.saturating_mul(self.sources), "pixels are [samples, sources]"));
+            return Err(shapes(
+                pixels.len(),
+                samples.saturating_mul(self.sources),
+                "pixels are [samples, sources]",
+            ));
         }
         if samples == 0 || self.targets == 0 {
             return Ok(Vec::new());
@@ -174,7 +179,8 @@ fn upload_rows(gpu: &Gpu, weights: &Weights, targets: usize) -> Result<(usize, R
         }
         Weights::Sparse { offsets, targets: list, values } => {
             let quanta = quanta(values)?;
-            let ascending = offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&list.len());
+            let ascending =
+                offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&list.len());
             if !ascending || quanta.len() != list.len() {
                 return Err(shapes(offsets.len(), list.len(), "offsets end with the number of synapses"));
             }
@@ -212,7 +218,12 @@ fn padded_rows(quanta: &[i8], sources: usize, targets: usize) -> Vec<u8> {
 type TiledOffsets = (Vec<u32>, usize);
 
 /// Rows cut into tiles of targets; an entry is the target within the tile (low byte) and the weight (high byte).
-fn tiled_rows(offsets: &[usize], targets: &[u32], quanta: &[i8], count: usize) -> Result<(TiledOffsets, Vec<u16>)> {
+fn tiled_rows(
+    offsets: &[usize],
+    targets: &[u32],
+    quanta: &[i8],
+    count: usize,
+) -> Result<(TiledOffsets, Vec<u16>)> {
     if u32::try_from(targets.len()).is_err() {
         return Err(Error::value("number of synapses", targets.len(), "below 2³² on a GPU"));
     }
@@ -222,7 +233,9 @@ fn tiled_rows(offsets: &[usize], targets: &[u32], quanta: &[i8], count: usize) -
     for tile in 0..count.div_ceil(TILE) {
         for row in offsets.windows(2) {
             let synapses = (row[0]..row[1]).filter(|&i| targets[i] as usize / TILE == tile);
-            entries.extend(synapses.map(|i| (targets[i] as usize % TILE) as u16 | u16::from(quanta[i] as u8) << 8));
+            entries.extend(
+                synapses.map(|i| (targets[i] as usize % TILE) as u16 | u16::from(quanta[i] as u8) << 8),
+            );
             tiled.push(entries.len() as u32);
         }
     }
@@ -269,7 +282,10 @@ mod tests {
     #[test]
     fn dense_rows_are_padded_with_zero_weights() {
         let rows = padded_rows(&[-128, 127, 0, 1], 2, 2);
-        assert_eq!((rows.len(), &rows[..3], &rows[TILE..TILE + 3]), (2 * TILE, &[0, 255, 128][..], &[128, 129, 128][..]));
+        assert_eq!(
+            (rows.len(), &rows[..3], &rows[TILE..TILE + 3]),
+            (2 * TILE, &[0, 255, 128][..], &[128, 129, 128][..])
+        );
         assert!(padded_rows(&[], 0, 5).is_empty());
         assert!(padded_rows(&[], 5, 0).is_empty());
     }
@@ -277,7 +293,8 @@ mod tests {
     #[test]
     fn sparse_rows_are_cut_into_tiles() {
         // Source 0 reaches 1 and 300, source 1 nothing, source 2 reaches 299.
-        let ((offsets, sources), entries) = tiled_rows(&[0, 2, 2, 3], &[1, 300, 299], &[-1, 2, 3], 301).unwrap();
+        let ((offsets, sources), entries) =
+            tiled_rows(&[0, 2, 2, 3], &[1, 300, 299], &[-1, 2, 3], 301).unwrap();
         assert_eq!(sources, 3);
         assert_eq!(offsets, [0, 1, 1, 1, 2, 2, 3]);
         assert_eq!(entries, [1 | 0xff00, 44 | 0x0200, 43 | 0x0300]);
@@ -287,7 +304,10 @@ mod tests {
     fn dialects_have_their_bits() {
         assert_eq!(dialect(&Lif::default()).unwrap(), 1 | 2);
         assert_eq!(dialect(&Lif::snntorch(0.9)).unwrap(), 2 | 8);
-        assert_eq!(dialect(&Lif { reset: Reset::To(0.5), fires: Fires::Above, ..Lif::default() }).unwrap(), 4);
+        assert_eq!(
+            dialect(&Lif { reset: Reset::To(0.5), fires: Fires::Above, ..Lif::default() }).unwrap(),
+            4
+        );
         assert!(dialect(&Lif { refractory_steps: 1, ..Lif::snntorch(0.9) }).is_err());
     }
 }

@@ -201,7 +201,8 @@ mod tests {
 
     /// The entry points of a source: name and one normalised string per argument.
     fn entry_points(text: &str) -> BTreeMap<String, Vec<String>> {
-        let code: String = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join(" ");
+        let code: String =
+            text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join(" ");
         let mut found = BTreeMap::new();
         for part in code.split("extern \"C\" __global__").skip(1) {
             let part = part.split('{').next().unwrap().trim().strip_prefix("void").unwrap().trim();
@@ -240,8 +241,10 @@ mod tests {
     #[test]
     fn table_equals_the_sources() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let mut files: Vec<String> =
-            std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         files.sort();
         let mut listed: Vec<&str> =
             SOURCES.iter().map(|s| s.file).chain(HEADERS.iter().map(|(name, _)| *name)).collect();

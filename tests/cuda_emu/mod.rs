@@ -16,7 +16,8 @@ const RUNTIME: &str = include_str!("runtime.cpp");
 const DRIVER: &str = include_str!("driver.cpp");
 const NVRTC: &str = include_str!("nvrtc.cpp");
 /// One rounding per operation, as in the kernels; `-O1` because compiling takes longer than running.
-const FLAGS: &str = "-std=c++20 -O1 -ffp-contract=off -fPIC -shared -pthread -Wall -Wextra -Werror -Wno-unknown-pragmas";
+const FLAGS: &str =
+    "-std=c++20 -O1 -ffp-contract=off -fPIC -shared -pthread -Wall -Wextra -Werror -Wno-unknown-pragmas";
 
 /// The stand-in, loaded.
 pub struct Emulator {
@@ -46,7 +47,10 @@ pub fn load() -> Option<&'static Emulator> {
 
 fn build_and_open() -> Option<Emulator> {
     let Some(compiler) = compiler() else {
-        assert!(std::env::var_os("CI").is_none(), "CI needs a C++ compiler for the kernels' tests on the CPU");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI needs a C++ compiler for the kernels' tests on the CPU"
+        );
         eprintln!("skipped: no C++ compiler, so the kernels cannot run on the CPU");
         return None;
     };
@@ -68,7 +72,9 @@ fn build_and_open() -> Option<Emulator> {
 fn compiler() -> Option<String> {
     let named = std::env::var("CXX").ok();
     let candidates = named.into_iter().chain(["c++", "g++", "clang++"].map(String::from));
-    candidates.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success()))
+    candidates
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success()))
 }
 
 /// The folder of the two libraries, named by a hash of what they are made of.

@@ -72,9 +72,20 @@ pub fn dialects() -> Vec<Case> {
     let mut cases = Vec::new();
     for fires in [Fires::Above, Fires::AtOrAbove] {
         for reset in [Reset::Subtract, Reset::To(-0.25), Reset::None] {
-            for (acts, refractory_steps) in [(ResetActs::SameStep, 0), (ResetActs::SameStep, 2), (ResetActs::NextStep, 0)] {
+            for (acts, refractory_steps) in
+                [(ResetActs::SameStep, 0), (ResetActs::SameStep, 2), (ResetActs::NextStep, 0)]
+            {
                 for rest in [0.0, 0.125] {
-                    let lif = Lif { fires, reset, acts, refractory_steps, rest, gain: 1.5, threshold: 0.75, decay: 0.9 };
+                    let lif = Lif {
+                        fires,
+                        reset,
+                        acts,
+                        refractory_steps,
+                        rest,
+                        gain: 1.5,
+                        threshold: 0.75,
+                        decay: 0.9,
+                    };
                     cases.push(Case { lif, bernoulli: cases.len() % 2 == 0, ..Case::default() });
                 }
             }
@@ -104,7 +115,10 @@ pub fn compare(gpu: &Gpu, case: &Case) -> u64 {
     let draw = Draw(Stream::named(1, "test/reservoir"));
     let weights = draw.weights(case);
     let scale: Vec<f32> = (0..case.targets)
-        .map(|k| (1.0 + draw.unit(3, k)) / (40.0 * (case.sources as f32 * case.density.unwrap_or(1.0) as f32).max(1.0).sqrt()))
+        .map(|k| {
+            (1.0 + draw.unit(3, k))
+                / (40.0 * (case.sources as f32 * case.density.unwrap_or(1.0) as f32).max(1.0).sqrt())
+        })
         .collect();
     let bias: Vec<f32> = (0..case.targets).map(|k| 0.4 * draw.unit(4, k) - 0.1).collect();
     let pixels: Vec<u8> = (0..case.samples * case.sources)
@@ -117,12 +131,21 @@ pub fn compare(gpu: &Gpu, case: &Case) -> u64 {
     let stream = Stream::named(7, "encode/pixels/train/0");
     let thresholds: Vec<u32> = (0..256).map(|x| (f64::from(x) / 255.0 * 65536.0).round() as u32).collect();
 
-    let encoder =
-        if case.bernoulli { Encoder::Bernoulli { thresholds: thresholds.clone() } } else { Encoder::Constant };
+    let encoder = if case.bernoulli {
+        Encoder::Bernoulli { thresholds: thresholds.clone() }
+    } else {
+        Encoder::Constant
+    };
     let reservoir = Reservoir::new(gpu, &weights, &scale, &bias, &case.lif, &encoder, case.steps).unwrap();
     let counts = reservoir.counts(&pixels, &ids, &stream).unwrap();
 
-    let reference = Reference { case, weights: dense(&weights, case), scale: &scale, bias: &bias, thresholds: &thresholds };
+    let reference = Reference {
+        case,
+        weights: dense(&weights, case),
+        scale: &scale,
+        bias: &bias,
+        thresholds: &thresholds,
+    };
     assert_eq!(counts.len(), case.samples * case.targets);
     for (s, &id) in ids.iter().enumerate() {
         let expected = reference.counts(&pixels[s * case.sources..][..case.sources], id, &stream);
@@ -132,6 +155,43 @@ pub fn compare(gpu: &Gpu, case: &Case) -> u64 {
         }
     }
     counts.iter().map(|&count| u64::from(count)).sum()
+}
+
+/// Neurons whose membrane reaches the threshold exactly, in the second step, and only if every product and sum is rounded
+/// on its own: with a fused multiply-add anywhere, the last bit is missing and the spike with it.
+pub fn rounding(gpu: &Gpu) {
+    let draw = Draw(Stream::named(1, "test/rounding"));
+    let mut fused_would_miss = [0; 2];
+    for i in 0..1000 {
+        let [scale, bias, decay, rest] = [0, 1, 2, 3].map(|what| draw.unit(what, i) + 0.01);
+        let (sum, factor) = (255.0 * 101.0f32, scale / 255.0);
+        let current = sum * factor + bias;
+        let step = |u: f32| (rest + decay * (u - rest)) + current;
+        let threshold = step(step(rest));
+        let fused = [
+            {
+                let current = sum.mul_add(factor, bias);
+                let step = |u: f32| (rest + decay * (u - rest)) + current;
+                step(step(rest))
+            },
+            {
+                let step = |u: f32| decay.mul_add(u - rest, rest) + current;
+                step(step(rest))
+            },
+        ];
+        if fused.iter().all(|&u| u >= threshold) || step(rest) >= threshold {
+            continue;
+        }
+        fused_would_miss.iter_mut().zip(fused).for_each(|(n, u)| *n += u32::from(u < threshold));
+        let lif = Lif { decay, rest, threshold, reset: Reset::None, ..Lif::default() };
+        let values = Values::Int8 { quanta: vec![101], scale: vec![1.0] };
+        let weights = Weights::Dense { sources: 1, targets: 1, values };
+        let reservoir =
+            Reservoir::new(gpu, &weights, &[scale], &[bias], &lif, &Encoder::Constant, 2).unwrap();
+        let counts = reservoir.counts(&[255], &[0], &Stream::named(0, "unused")).unwrap();
+        assert_eq!(counts, [1], "scale {scale}, bias {bias}, decay {decay}, rest {rest}");
+    }
+    assert!(fused_would_miss.iter().all(|&n| n > 20), "{fused_would_miss:?}");
 }
 
 struct Draw(Stream);
@@ -150,7 +210,11 @@ impl Draw {
         };
         let int8 = |quanta| Values::Int8 { quanta, scale: vec![1.0] };
         let Some(density) = case.density else {
-            return Weights::Dense { sources, targets, values: int8((0..sources * targets).map(quantum).collect()) };
+            return Weights::Dense {
+                sources,
+                targets,
+                values: int8((0..sources * targets).map(quantum).collect()),
+            };
         };
         let (mut offsets, mut list, mut quanta) = (vec![0], Vec::new(), Vec::new());
         for source in 0..sources {

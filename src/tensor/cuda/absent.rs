@@ -1,6 +1,6 @@
 //! The CUDA backend of a build without the feature `cuda`: the same names on types without values.
 
-use super::{Arg, Geometry, Unusable};
+use super::{Arg, Geometry, Unusable, Version};
 use crate::error::{Error, Result};
 use crate::tensor::kernels::{Element, ElementType, Kernel, Source};
 use std::path::Path;
@@ -29,7 +29,7 @@ impl Gpu {
         match *self {}
     }
 
-    pub fn compute_capability(&self) -> (u32, u32) {
+    pub fn compute_capability(&self) -> Version {
         match *self {}
     }
 
@@ -45,7 +45,13 @@ impl Gpu {
         match *self {}
     }
 
-    pub fn launch(&self, _: &'static Source, _: &'static Kernel, _: Geometry, _: &mut [Arg<'_>]) -> Result<()> {
+    pub fn launch(
+        &self,
+        _: &'static Source,
+        _: &'static Kernel,
+        _: Geometry,
+        _: &mut [Arg<'_>],
+    ) -> Result<()> {
         match *self {}
     }
 

@@ -25,7 +25,8 @@ pub struct Compiled {
 /// # Errors
 /// [`Error::Cuda`] with the compiler's log; also where NVRTC is missing or knows no architecture for the GPU.
 pub fn compile(source: &Source, capability: Version, extra: &[&str]) -> Result<Compiled> {
-    nvrtc_version().ok_or_else(|| Error::Cuda { call: "loading NVRTC".into(), message: "it was not found".into() })?;
+    nvrtc_version()
+        .ok_or_else(|| Error::Cuda { call: "loading NVRTC".into(), message: "it was not found".into() })?;
     let target = Target::choose(capability, &supported()?)?;
     let options = options(source, target, extra);
     let program = Program::new(source)?;
@@ -156,9 +157,8 @@ impl Program {
     fn compile(&self, source: &Source, options: &[String]) -> Result<()> {
         let strings = options.iter().map(|option| c_string(option)).collect::<Result<Vec<_>>>()?;
         // SAFETY: the program is alive; the options end with zero and live until the call returns.
-        let status = unsafe {
-            sys::nvrtcCompileProgram(self.0, strings.len() as c_int, pointers(&strings).as_ptr())
-        };
+        let status =
+            unsafe { sys::nvrtcCompileProgram(self.0, strings.len() as c_int, pointers(&strings).as_ptr()) };
         status.result().map_err(|error| Error::Cuda {
             call: format!("compiling {} ({})", source.file, options.join(" ")),
             message: format!("{}\n{}", describe(error), self.log()),

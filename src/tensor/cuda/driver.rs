@@ -66,9 +66,8 @@ impl Gpu {
     }
 
     /// Compute capability.
-    pub fn compute_capability(&self) -> (u32, u32) {
-        let Version { major, minor } = self.0.info.compute_capability;
-        (major, minor)
+    pub fn compute_capability(&self) -> Version {
+        self.0.info.compute_capability
     }
 
     /// Bytes of memory: free, total.
@@ -76,7 +75,8 @@ impl Gpu {
     /// # Errors
     /// What the driver says.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        let (free, total) = self.0.context.mem_get_info().map_err(|e| self.error("asking for free memory", e))?;
+        let (free, total) =
+            self.0.context.mem_get_info().map_err(|e| self.error("asking for free memory", e))?;
         Ok((free as u64, total as u64))
     }
 
@@ -170,8 +170,12 @@ impl Gpu {
                 return wrong(format!("argument `{name}` is {arg:?}, expected {expected:?}"));
             }
             match arg {
-                Arg::In(buffer) if buffer.gpu != *self => return wrong(format!("`{name}` is on another GPU")),
-                Arg::Out(buffer) if buffer.gpu != *self => return wrong(format!("`{name}` is on another GPU")),
+                Arg::In(buffer) if buffer.gpu != *self => {
+                    return wrong(format!("`{name}` is on another GPU"));
+                }
+                Arg::Out(buffer) if buffer.gpu != *self => {
+                    return wrong(format!("`{name}` is on another GPU"));
+                }
                 Arg::Out(buffer) if Arc::strong_count(&buffer.memory) > 1 => {
                     return wrong(format!("`{name}` would be written while others hold it"));
                 }
@@ -275,7 +279,9 @@ impl Buffer {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
         if !bytes.is_empty() {
             let stream = &self.gpu.0.stream;
-            stream.memcpy_dtoh(&*self.memory, bytes).map_err(|e| self.gpu.error("copying from the GPU", e))?;
+            stream
+                .memcpy_dtoh(&*self.memory, bytes)
+                .map_err(|e| self.gpu.error("copying from the GPU", e))?;
             self.gpu.synchronize()?;
         }
         Ok(values)

@@ -77,7 +77,9 @@ pub enum Unusable {
     #[error("the driver sees no GPU")]
     NoDevice,
     /// No compiler.
-    #[error("NVRTC ({0}), which compiles the kernels, was not found; it comes with the CUDA toolkit and with the Python package nvidia-cuda-nvrtc")]
+    #[error(
+        "NVRTC ({0}), which compiles the kernels, was not found; it comes with the CUDA toolkit and with the Python package nvidia-cuda-nvrtc"
+    )]
     NoNvrtc(&'static str),
     /// An old compiler.
     #[error("NVRTC is version {found}; {needed} or newer is needed")]
@@ -164,7 +166,8 @@ mod found {
                 minor: attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
             },
             // SAFETY: `handle` was just returned by the driver.
-            memory_bytes: unsafe { result::device::total_mem(handle) }.map_err(failed("cuDeviceTotalMem"))? as u64,
+            memory_bytes: unsafe { result::device::total_mem(handle) }.map_err(failed("cuDeviceTotalMem"))?
+                as u64,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         })
     }
@@ -205,8 +208,14 @@ mod found {
             let version = |major, minor| Version { major, minor };
             assert_eq!(compiler(Some(version(12, 4)), version(13, 0)), Ok(()));
             assert_eq!(compiler(Some(version(12, 9)), version(12, 2)), Ok(()));
-            assert!(matches!(compiler(Some(version(13, 0)), version(12, 9)), Err(Unusable::NvrtcTooNew { .. })));
-            assert!(matches!(compiler(Some(version(11, 8)), version(12, 9)), Err(Unusable::NvrtcTooOld { .. })));
+            assert!(matches!(
+                compiler(Some(version(13, 0)), version(12, 9)),
+                Err(Unusable::NvrtcTooNew { .. })
+            ));
+            assert!(matches!(
+                compiler(Some(version(11, 8)), version(12, 9)),
+                Err(Unusable::NvrtcTooOld { .. })
+            ));
             assert!(matches!(compiler(None, version(12, 9)), Err(Unusable::NoNvrtc(_))));
         }
 
