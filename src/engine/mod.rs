@@ -15,9 +15,11 @@
 //! | `constant` | projections from an input that is a constant current |
 //! | `record` | features and activity |
 //! | `plan` | sizes and operations before anything runs |
+//! | `cuda` | the reservoir pass on a GPU |
 //! | `simd` | the inner loops, once per instruction set |
 
 mod constant;
+pub mod cuda;
 mod encoder;
 pub mod events;
 pub mod feedforward;

@@ -1,0 +1,313 @@
+//! The reservoir pass on a GPU: encoder, frozen int8 weights, LIF over all time steps, spike counts, in one launch.
+//!
+//! Counts equal those of the CPU spike for spike: sums are integers, random numbers are a pure function of (stream,
+//! sample, step, pixel), and every float operation is rounded on its own. `kernels/reservoir.cu` has the formulas.
+
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+use crate::snn::neurons::lif::{Fires, Lif, Reset, ResetActs};
+use crate::snn::{Values, Weights};
+use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
+use crate::tensor::kernels::{self, ElementType};
+
+/// Targets of a tile: what one warp computes.
+const TILE: usize = 256;
+/// Samples of a block, one a warp.
+const WARPS: usize = 8;
+/// Sources up to which `sum of pixel · quantum` fits 32 bits: `255 · 128 · n < 2³¹`.
+const MOST_CONSTANT_SOURCES: usize = 65_793;
+
+/// How 8-bit pixels become input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoder {
+    /// A pixel of value `x` fires in a step where its 16-bit random word is below `thresholds[x]`.
+    Bernoulli {
+        /// 256 entries; 65536 always fires.
+        thresholds: Vec<u32>,
+    },
+    /// Every step's input is `pixel / 255`.
+    Constant,
+}
+
+/// A reservoir whose weights are on a GPU.
+#[derive(Clone, Debug)]
+pub struct Reservoir {
+    rows: Rows,
+    factor: Buffer,
+    bias: Buffer,
+    /// Bernoulli only.
+    thresholds: Option<Buffer>,
+    lif: Lif,
+    dialect: u32,
+    sources: usize,
+    targets: usize,
+    steps: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    Dense(Buffer),
+    Sparse { offsets: Buffer, entries: Buffer },
+}
+
+impl Reservoir {
+    /// Uploads a reservoir of `scale.len()` neurons.
+    ///
+    /// `weights` are dense or sparse int8; `scale` (the weight of one quantum) and `bias` have one entry per target:
+    /// current = sum of quanta · scale + bias.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; weights that are not int8, convolutions and dialects of LIF that the kernel lacks; more
+    /// steps than a 16-bit count holds; not enough memory.
+    pub fn new(
+        gpu: &Gpu,
+        weights: &Weights,
+        scale: &[f32],
+        bias: &[f32],
+        lif: &Lif,
+        encoder: &Encoder,
+        steps: usize,
+    ) -> Result<Self> {
+        let targets = scale.len();
+        let constant = *encoder == Encoder::Constant;
+        if steps > usize::from(u16::MAX) {
+            return Err(Error::value("steps", steps, "at most 65535 on a GPU, where counts have 16 bits"));
+        }
+        if bias.len() != targets {
+            return Err(shapes(scale.len(), bias.len(), "scale and bias have one entry per neuron"));
+        }
+        let (sources, rows) = upload_rows(gpu, weights, targets)?;
+        if constant && sources > MOST_CONSTANT_SOURCES {
+            let most = format!("at most {MOST_CONSTANT_SOURCES}, so that sums fit 32 bits");
+            return Err(Error::value("number of inputs with constant current", sources, most));
+        }
+        let thresholds = match encoder {
+            Encoder::Constant => None,
+            Encoder::Bernoulli { thresholds } if thresholds.len() == 256 => Some(gpu.upload(thresholds)?),
+            Encoder::Bernoulli { thresholds } => {
+                return Err(shapes(256, thresholds.len(), "there is one threshold per value of a pixel"));
+            }
+        };
+        let factor: Vec<f32> =
+            scale.iter().map(|&scale| if constant { scale / 255.0 } else { scale }).collect();
+        Ok(Self {
+            rows,
+            factor: gpu.upload(&factor)?,
+            bias: gpu.upload(bias)?,
+            thresholds,
+            lif: *lif,
+            dialect: dialect(lif)?,
+            sources,
+            targets,
+            steps,
+        })
+    }
+
+    /// Spike counts `[samples, targets]` of `pixels` `[samples, sources]`. Random numbers are those of `stream` at
+    /// `sample_ids` `[samples]`; a constant current uses neither.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; more samples than a launch can have; what the GPU reports.
+    pub fn counts(&self, pixels: &[u8], sample_ids: &[u64], stream: &Stream) -> Result<Vec<u16>> {
+        let samples = sample_ids.len();
+        if samples.checked_mul(self.sources) != Some(pixels.len()) {
+            return Err(shapes(
+                pixels.len(),
+                samples.saturating_mul(self.sources),
+                "pixels are [samples, sources]",
+            ));
+        }
+        if samples == 0 || self.targets == 0 {
+            return Ok(Vec::new());
+        }
+        let gpu = self.factor.gpu();
+        let pixels = gpu.upload(pixels)?;
+        let ids = if self.thresholds.is_some() { Some(gpu.upload(sample_ids)?) } else { None };
+        let mut counts = gpu.zeros(ElementType::U16, samples * self.targets)?;
+
+        let [key0, key1] = stream.key();
+        let mut args = vec![Arg::In(&pixels)];
+        if let (Some(ids), Some(thresholds)) = (&ids, &self.thresholds) {
+            args.extend([Arg::In(ids), Arg::In(thresholds), Arg::U32(key0), Arg::U32(key1)]);
+        }
+        match &self.rows {
+            Rows::Dense(weights) => args.push(Arg::In(weights)),
+            Rows::Sparse { offsets, entries } => args.extend([Arg::In(offsets), Arg::In(entries)]),
+        }
+        let reset_value = if let Reset::To(value) = self.lif.reset { value } else { 0.0 };
+        args.extend([
+            Arg::In(&self.factor),
+            Arg::In(&self.bias),
+            Arg::F32(self.lif.decay),
+            Arg::F32(self.lif.gain),
+            Arg::F32(self.lif.rest),
+            Arg::F32(self.lif.threshold),
+            Arg::F32(reset_value),
+            Arg::U32(self.dialect),
+            Arg::I32(int(self.lif.refractory_steps as usize, "refractory steps")?),
+            Arg::I32(int(samples, "samples")?),
+            Arg::I32(int(self.sources, "sources")?),
+            Arg::I32(int(self.targets, "targets")?),
+            Arg::I32(int(self.steps, "steps")?),
+            Arg::Out(&mut counts),
+        ]);
+        let kernel = match (&self.rows, &self.thresholds) {
+            (Rows::Dense(_), Some(_)) => &kernels::RESERVOIR_BERNOULLI_DENSE,
+            (Rows::Dense(_), None) => &kernels::RESERVOIR_CONSTANT_DENSE,
+            (Rows::Sparse { .. }, Some(_)) => &kernels::RESERVOIR_BERNOULLI_SPARSE,
+            (Rows::Sparse { .. }, None) => &kernels::RESERVOIR_CONSTANT_SPARSE,
+        };
+        let geometry = Geometry {
+            grid: [samples.div_ceil(WARPS) as u32, self.targets.div_ceil(TILE) as u32, 1],
+            block: [32 * WARPS as u32, 1, 1],
+            shared_bytes: 0,
+        };
+        gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args)?;
+        counts.download()
+    }
+}
+
+/// Lays weights out as the kernel reads them; the number of sources.
+fn upload_rows(gpu: &Gpu, weights: &Weights, targets: usize) -> Result<(usize, Rows)> {
+    match weights {
+        Weights::Dense { sources, targets: columns, values } => {
+            let quanta = quanta(values)?;
+            if *columns != targets || sources * columns != quanta.len() {
+                return Err(shapes(quanta.len(), sources * targets, "dense weights are [sources, targets]"));
+            }
+            Ok((*sources, Rows::Dense(gpu.upload(&padded_rows(quanta, *sources, targets))?)))
+        }
+        Weights::Sparse { offsets, targets: list, values } => {
+            let quanta = quanta(values)?;
+            let ascending =
+                offsets.first() == Some(&0) && offsets.is_sorted() && offsets.last() == Some(&list.len());
+            if !ascending || quanta.len() != list.len() {
+                return Err(shapes(offsets.len(), list.len(), "offsets end with the number of synapses"));
+            }
+            if let Some(&target) = list.iter().find(|&&target| target as usize >= targets) {
+                return Err(Error::value("a synapse's target", target, format!("below {targets}")));
+            }
+            let (offsets, entries) = tiled_rows(offsets, list, quanta, targets)?;
+            let rows = Rows::Sparse { offsets: gpu.upload(&offsets.0)?, entries: gpu.upload(&entries)? };
+            Ok((offsets.1, rows))
+        }
+        Weights::Conv2d { .. } => Err(unsupported("the reservoir pass with a convolution")),
+    }
+}
+
+fn quanta(values: &Values) -> Result<&[i8]> {
+    match values {
+        Values::Int8 { quanta, .. } => Ok(quanta),
+        Values::F32(_) => Err(unsupported("the reservoir pass with f32 weights")),
+    }
+}
+
+/// Rows padded to whole tiles, 128 added so that two of them can be summed in one 32-bit word.
+fn padded_rows(quanta: &[i8], sources: usize, targets: usize) -> Vec<u8> {
+    let stride = targets.next_multiple_of(TILE);
+    let mut rows = vec![128u8; sources * stride];
+    if targets > 0 {
+        for (row, quanta) in rows.chunks_exact_mut(stride).zip(quanta.chunks_exact(targets)) {
+            row.iter_mut().zip(quanta).for_each(|(place, &quantum)| *place = quantum as u8 ^ 128);
+        }
+    }
+    rows
+}
+
+/// `[tiles · sources + 1]`, and the number of sources.
+type TiledOffsets = (Vec<u32>, usize);
+
+/// Rows cut into tiles of targets; an entry is the target within the tile (low byte) and the weight (high byte).
+fn tiled_rows(
+    offsets: &[usize],
+    targets: &[u32],
+    quanta: &[i8],
+    count: usize,
+) -> Result<(TiledOffsets, Vec<u16>)> {
+    if u32::try_from(targets.len()).is_err() {
+        return Err(Error::value("number of synapses", targets.len(), "below 2³² on a GPU"));
+    }
+    let sources = offsets.len() - 1;
+    let mut tiled = vec![0u32];
+    let mut entries = Vec::with_capacity(targets.len());
+    for tile in 0..count.div_ceil(TILE) {
+        for row in offsets.windows(2) {
+            let synapses = (row[0]..row[1]).filter(|&i| targets[i] as usize / TILE == tile);
+            entries.extend(
+                synapses.map(|i| (targets[i] as usize % TILE) as u16 | u16::from(quanta[i] as u8) << 8),
+            );
+            tiled.push(entries.len() as u32);
+        }
+    }
+    Ok(((tiled, sources), entries))
+}
+
+/// Bits of the kernel's `dialect`.
+fn dialect(lif: &Lif) -> Result<u32> {
+    let fires = if lif.fires == Fires::AtOrAbove { 1 } else { 0 };
+    let reset = match lif.reset {
+        Reset::Subtract => 2,
+        Reset::To(_) => 4,
+        Reset::None => 0,
+    };
+    let acts = if lif.acts == ResetActs::SameStep {
+        0
+    } else if lif.acts == ResetActs::NextStep {
+        8
+    } else {
+        return Err(unsupported("the reservoir pass with this time of the reset"));
+    };
+    if lif.refractory_steps > 0 && acts != 0 {
+        return Err(unsupported("a refractory period with a delayed reset"));
+    }
+    Ok(fires | reset | acts)
+}
+
+fn int(value: usize, what: &str) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Error::value(format!("number of {what}"), value, "below 2³¹ on a GPU"))
+}
+
+fn shapes(lhs: usize, rhs: usize, why: &str) -> Error {
+    Error::Shape { op: "reservoir pass", lhs: vec![lhs], rhs: vec![rhs], why: why.into() }
+}
+
+fn unsupported(op: &'static str) -> Error {
+    Error::Unsupported { op, on: "on a GPU".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dense_rows_are_padded_with_zero_weights() {
+        let rows = padded_rows(&[-128, 127, 0, 1], 2, 2);
+        assert_eq!(
+            (rows.len(), &rows[..3], &rows[TILE..TILE + 3]),
+            (2 * TILE, &[0, 255, 128][..], &[128, 129, 128][..])
+        );
+        assert!(padded_rows(&[], 0, 5).is_empty());
+        assert!(padded_rows(&[], 5, 0).is_empty());
+    }
+
+    #[test]
+    fn sparse_rows_are_cut_into_tiles() {
+        // Source 0 reaches 1 and 300, source 1 nothing, source 2 reaches 299.
+        let ((offsets, sources), entries) =
+            tiled_rows(&[0, 2, 2, 3], &[1, 300, 299], &[-1, 2, 3], 301).unwrap();
+        assert_eq!(sources, 3);
+        assert_eq!(offsets, [0, 1, 1, 1, 2, 2, 3]);
+        assert_eq!(entries, [1 | 0xff00, 44 | 0x0200, 43 | 0x0300]);
+    }
+
+    #[test]
+    fn dialects_have_their_bits() {
+        assert_eq!(dialect(&Lif::default()).unwrap(), 1 | 2);
+        assert_eq!(dialect(&Lif::snntorch(0.9)).unwrap(), 2 | 8);
+        assert_eq!(
+            dialect(&Lif { reset: Reset::To(0.5), fires: Fires::Above, ..Lif::default() }).unwrap(),
+            4
+        );
+        assert!(dialect(&Lif { refractory_steps: 1, ..Lif::snntorch(0.9) }).is_err());
+    }
+}

@@ -1,0 +1,322 @@
+//! A GPU, its memory, and launches.
+#![allow(unsafe_code)] // launches and raw allocations of the driver
+
+use super::compile::compile_cached;
+use super::probe::{DeviceInfo, Version, probe};
+use super::{Arg, Geometry};
+use crate::error::{Error, Result};
+use crate::tensor::kernels::{Argument, Element, ElementType, Kernel, Source};
+use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUresult};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg,
+};
+use cudarc::nvrtc::Ptx;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A GPU with one stream of work. Clones are the same GPU; two `open`s of one index are not.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    info: DeviceInfo,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    cache: Option<PathBuf>,
+    /// Loaded sources, by file name.
+    modules: Mutex<BTreeMap<&'static str, Arc<CudaModule>>>,
+}
+
+impl Gpu {
+    /// Opens GPU `index`. Compiled kernels are kept in the folder `cache`.
+    ///
+    /// # Errors
+    /// Where CUDA is not usable, with the reason of [`probe`]; where there is no such GPU.
+    pub fn open(index: usize, cache: Option<&Path>) -> Result<Self> {
+        let probe = probe();
+        let fail = |message| Error::Cuda { call: format!("opening cuda:{index}"), message };
+        if let Some(reason) = probe.unusable {
+            return Err(fail(reason.to_string()));
+        }
+        let count = probe.devices.len();
+        let Some(info) = probe.devices.into_iter().nth(index) else {
+            return Err(fail(format!("there is no such GPU, only {count}")));
+        };
+        let open = |call: &str, error| fail(format!("{call}: {}", describe(error)));
+        let context = CudaContext::new(index).map_err(|error| open("creating the context", error))?;
+        // SAFETY: everything that this module allocates, copies and launches goes through the one stream below, so the
+        // order of the stream is all the synchronisation there has to be.
+        unsafe { context.disable_event_tracking() };
+        // Not the default stream: work on that cannot be captured into a graph.
+        let stream = context.new_stream().map_err(|error| open("creating a stream", error))?;
+        let cache = cache.map(Path::to_path_buf);
+        Ok(Self(Arc::new(Inner { info, context, stream, cache, modules: Mutex::default() })))
+    }
+
+    /// Number of the GPU, as in `cuda:0`.
+    pub fn index(&self) -> usize {
+        self.0.info.index
+    }
+
+    /// Name, as the driver reports it.
+    pub fn name(&self) -> &str {
+        &self.0.info.name
+    }
+
+    /// Compute capability.
+    pub fn compute_capability(&self) -> Version {
+        self.0.info.compute_capability
+    }
+
+    /// Bytes of memory: free, total.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        let (free, total) =
+            self.0.context.mem_get_info().map_err(|e| self.error("asking for free memory", e))?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// `len` elements, all bytes zero.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is not enough.
+    pub fn zeros(&self, element: ElementType, len: usize) -> Result<Buffer> {
+        let mut memory = self.allocate(element, len)?;
+        self.0.stream.memset_zeros(&mut memory).map_err(|e| self.error("clearing memory", e))?;
+        Ok(self.buffer(memory, element, len))
+    }
+
+    /// Copies from main memory.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is not enough.
+    pub fn upload<T: Element>(&self, values: &[T]) -> Result<Buffer> {
+        let mut memory = self.allocate(T::TYPE, values.len())?;
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        self.0.stream.memcpy_htod(bytes, &mut memory).map_err(|e| self.error("copying to the GPU", e))?;
+        Ok(self.buffer(memory, T::TYPE, values.len()))
+    }
+
+    /// Launches a kernel of `source`, which is compiled and loaded on first use. Returns when the launch is queued.
+    ///
+    /// Number, order and kinds of the arguments are checked against the table. That buffers are long enough for what
+    /// the kernel reads and writes is for the caller to see to, and covered by the tests under a stand-in driver with
+    /// guard pages and by compute-sanitizer.
+    ///
+    /// # Errors
+    /// Where the arguments do not fit the table, the source does not compile, or the driver refuses.
+    pub fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static Kernel,
+        geometry: Geometry,
+        args: &mut [Arg<'_>],
+    ) -> Result<()> {
+        self.check_arguments(kernel, args)?;
+        let function = self.function(source, kernel)?;
+        let call = || format!("launching {}", kernel.name);
+        if geometry.shared_bytes > 48 << 10 {
+            let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let bytes = geometry.shared_bytes as i32;
+            function.set_attribute(attribute, bytes).map_err(|e| self.error(call(), e))?;
+        }
+        let mut launch = self.0.stream.launch_builder(&function);
+        for arg in args.iter() {
+            match arg {
+                Arg::In(buffer) => launch.arg(&*buffer.memory),
+                Arg::Out(buffer) => launch.arg(&*buffer.memory),
+                Arg::U32(value) => launch.arg(value),
+                Arg::I32(value) => launch.arg(value),
+                Arg::U64(value) => launch.arg(value),
+                Arg::F32(value) => launch.arg(value),
+                Arg::F64(value) => launch.arg(value),
+            };
+        }
+        let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
+        let config = LaunchConfig {
+            grid_dim: (gx, gy, gz),
+            block_dim: (bx, by, bz),
+            shared_mem_bytes: geometry.shared_bytes,
+        };
+        // SAFETY: the arguments have the kinds that the kernel declares, and what is written is held by nobody else.
+        unsafe { launch.launch(config) }.map_err(|e| self.error(call(), e))?;
+        Ok(())
+    }
+
+    /// Waits until all queued work is done.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub fn synchronize(&self) -> Result<()> {
+        self.0.stream.synchronize().map_err(|e| self.error("waiting for the GPU", e))
+    }
+
+    fn check_arguments(&self, kernel: &Kernel, args: &[Arg<'_>]) -> Result<()> {
+        let wrong = |what: String| Err(Error::Internal(format!("{}: {what}", kernel.name)));
+        if args.len() != kernel.arguments.len() {
+            return wrong(format!("{} arguments instead of {}", args.len(), kernel.arguments.len()));
+        }
+        for (arg, expected) in args.iter().zip(kernel.arguments) {
+            let (fits, name) = match *expected {
+                Argument::In(name, kind) => (matches!(arg, Arg::In(b) if b.element == kind), name),
+                Argument::Out(name, kind) => (matches!(arg, Arg::Out(b) if b.element == kind), name),
+                Argument::Scalar(name, kind) => (scalar_type(arg) == Some(kind), name),
+            };
+            if !fits {
+                return wrong(format!("argument `{name}` is {arg:?}, expected {expected:?}"));
+            }
+            match arg {
+                Arg::In(buffer) if buffer.gpu != *self => {
+                    return wrong(format!("`{name}` is on another GPU"));
+                }
+                Arg::Out(buffer) if buffer.gpu != *self => {
+                    return wrong(format!("`{name}` is on another GPU"));
+                }
+                Arg::Out(buffer) if Arc::strong_count(&buffer.memory) > 1 => {
+                    return wrong(format!("`{name}` would be written while others hold it"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn function(&self, source: &'static Source, kernel: &Kernel) -> Result<CudaFunction> {
+        let mut modules = self.0.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = match modules.get(source.file) {
+            Some(module) => module.clone(),
+            None => {
+                let image = compile_cached(source, self.0.info.compute_capability, self.0.cache.as_deref())?;
+                let loaded = self.0.context.load_module(Ptx::from_binary(image));
+                let module = loaded.map_err(|e| self.error(format!("loading {}", source.file), e))?;
+                modules.insert(source.file, module.clone());
+                module
+            }
+        };
+        module.load_function(kernel.name).map_err(|e| self.error(format!("finding {}", kernel.name), e))
+    }
+
+    /// Memory for `len` elements, uninitialised; at least one byte, so that an empty buffer has an address.
+    fn allocate(&self, element: ElementType, len: usize) -> Result<CudaSlice<u8>> {
+        let too_large = |available| Error::Memory {
+            what: format!("a buffer on cuda:{}", self.index()),
+            needed: (len as u64).saturating_mul(element.size() as u64),
+            available,
+        };
+        let Some(bytes) = len.checked_mul(element.size()) else { return Err(too_large(self.memory()?.0)) };
+        // SAFETY: the callers write the memory, on the same stream, before handing it out.
+        match unsafe { self.0.stream.alloc(bytes.max(1)) } {
+            Ok(memory) => Ok(memory),
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(too_large(self.memory()?.0)),
+            Err(error) => Err(self.error(format!("allocating {bytes} bytes"), error)),
+        }
+    }
+
+    fn buffer(&self, memory: CudaSlice<u8>, element: ElementType, len: usize) -> Buffer {
+        Buffer { gpu: self.clone(), memory: Arc::new(memory), element, len }
+    }
+
+    fn error(&self, call: impl Into<String>, error: DriverError) -> Error {
+        Error::Cuda { call: format!("{} on cuda:{}", call.into(), self.index()), message: describe(error) }
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu(cuda:{}, {})", self.index(), self.name())
+    }
+}
+
+/// Device memory of one kind of number. Clones share the memory; equality is identity.
+#[derive(Clone)]
+pub struct Buffer {
+    gpu: Gpu,
+    memory: Arc<CudaSlice<u8>>,
+    element: ElementType,
+    len: usize,
+}
+
+impl Buffer {
+    /// Kind of number.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where it is.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Copies to main memory, after all queued work.
+    ///
+    /// # Errors
+    /// Where `T` is not what the buffer holds; what went wrong in the queued work.
+    pub fn download<T: Element>(&self) -> Result<Vec<T>> {
+        if T::TYPE != self.element {
+            return Err(Error::Internal(format!("a buffer of {:?} was read as {:?}", self.element, T::TYPE)));
+        }
+        let mut values = vec![T::zeroed(); self.len];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+        if !bytes.is_empty() {
+            let stream = &self.gpu.0.stream;
+            stream
+                .memcpy_dtoh(&*self.memory, bytes)
+                .map_err(|e| self.gpu.error("copying from the GPU", e))?;
+            self.gpu.synchronize()?;
+        }
+        Ok(values)
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory)
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({:?} × {} on cuda:{})", self.element, self.len, self.gpu.index())
+    }
+}
+
+fn scalar_type(arg: &Arg<'_>) -> Option<ElementType> {
+    match arg {
+        Arg::U32(_) => Some(ElementType::U32),
+        Arg::I32(_) => Some(ElementType::I32),
+        Arg::U64(_) => Some(ElementType::U64),
+        Arg::F32(_) => Some(ElementType::F32),
+        Arg::F64(_) => Some(ElementType::F64),
+        Arg::In(_) | Arg::Out(_) => None,
+    }
+}
+
+/// The driver's words for an error.
+pub(super) fn describe(error: DriverError) -> String {
+    let name = error.error_name().map(|name| name.to_string_lossy().into_owned());
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    match (name, text) {
+        (Ok(name), Ok(text)) => format!("{text} ({name})"),
+        _ => format!("{:?}", error.0),
+    }
+}

@@ -1,0 +1,274 @@
+//! The table of CUDA kernels: embedded sources, entry points and the kinds of their arguments.
+//!
+//! [`cuda::Gpu::launch`](super::cuda::Gpu::launch) checks every launch against this table, and a test compares the
+//! table with the `extern "C" __global__` lines of `kernels/*.cu`.
+
+use half::{bf16, f16};
+
+/// Kind of number in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementType {
+    /// `unsigned char`
+    U8,
+    /// `signed char`
+    I8,
+    /// `unsigned short`
+    U16,
+    /// `unsigned int`
+    U32,
+    /// `int`
+    I32,
+    /// `unsigned long long`
+    U64,
+    /// `long long`
+    I64,
+    /// `__half`
+    F16,
+    /// `__nv_bfloat16`
+    Bf16,
+    /// `float`
+    F32,
+    /// `double`
+    F64,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::F16 | Self::Bf16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// Its name in the kernels; the short integer names are defined in `common.cuh`.
+    pub fn c_name(self) -> &'static str {
+        match self {
+            Self::U8 => "u8",
+            Self::I8 => "i8",
+            Self::U16 => "u16",
+            Self::U32 => "u32",
+            Self::I32 => "int",
+            Self::U64 => "u64",
+            Self::I64 => "i64",
+            Self::F16 => "__half",
+            Self::Bf16 => "__nv_bfloat16",
+            Self::F32 => "float",
+            Self::F64 => "double",
+        }
+    }
+}
+
+/// A Rust type that a kernel can read from device memory.
+pub trait Element: bytemuck::Pod {
+    /// Its kind.
+    const TYPE: ElementType;
+}
+
+macro_rules! element {
+    ($($rust:ty: $kind:ident),*) => {
+        $(impl Element for $rust { const TYPE: ElementType = ElementType::$kind; })*
+    };
+}
+element!(u8: U8, i8: I8, u16: U16, u32: U32, i32: I32, u64: U64, i64: I64, f16: F16, bf16: Bf16, f32: F32, f64: F64);
+
+/// What a kernel expects in one place of its argument list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Device memory that is read.
+    In(&'static str, ElementType),
+    /// Device memory that is written.
+    Out(&'static str, ElementType),
+    /// A number passed by value.
+    Scalar(&'static str, ElementType),
+}
+
+/// A file of `kernels/`, embedded.
+#[derive(Debug)]
+pub struct Source {
+    /// Name of the file.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// Options beyond [`OPTIONS`].
+    pub options: &'static [&'static str],
+    /// Its entry points.
+    pub kernels: &'static [&'static Kernel],
+}
+
+/// An entry point.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Name of the function.
+    pub name: &'static str,
+    /// Its arguments, in order.
+    pub arguments: &'static [Argument],
+}
+
+/// Every source file.
+pub static SOURCES: &[&Source] = &[&RESERVOIR];
+
+/// Files that sources include: name and text.
+pub static HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../../kernels/common.cuh"))];
+
+/// Compiler options of every source. Nothing is fused: spikes are to equal those of the CPU.
+pub static OPTIONS: &[&str] = &["--std=c++17", "-default-device", "--fmad=false"];
+
+use Argument::{In, Out, Scalar};
+use ElementType::{F32, I32, U8, U16, U32, U64};
+
+/// The reservoir pass: encoder, frozen weights, LIF over all steps, spike counts.
+pub static RESERVOIR: Source = Source {
+    file: "reservoir.cu",
+    text: include_str!("../../kernels/reservoir.cu"),
+    options: &[],
+    kernels: &[
+        &RESERVOIR_BERNOULLI_DENSE,
+        &RESERVOIR_BERNOULLI_SPARSE,
+        &RESERVOIR_CONSTANT_DENSE,
+        &RESERVOIR_CONSTANT_SPARSE,
+    ],
+};
+
+/// The arguments that all reservoir passes share, after encoder and weights.
+macro_rules! reservoir_arguments {
+    ($($before:expr),*) => {
+        &[
+            $($before,)*
+            In("factor", F32),
+            In("bias", F32),
+            Scalar("decay", F32),
+            Scalar("gain", F32),
+            Scalar("rest", F32),
+            Scalar("threshold", F32),
+            Scalar("reset_value", F32),
+            Scalar("dialect", U32),
+            Scalar("refractory_steps", I32),
+            Scalar("samples", I32),
+            Scalar("sources", I32),
+            Scalar("targets", I32),
+            Scalar("steps", I32),
+            Out("counts", U16),
+        ]
+    };
+}
+
+/// Bernoulli encoder, dense rows.
+pub static RESERVOIR_BERNOULLI_DENSE: Kernel = Kernel {
+    name: "reservoir_bernoulli_dense",
+    arguments: reservoir_arguments![
+        In("pixels", U8),
+        In("sample_ids", U64),
+        In("thresholds", U32),
+        Scalar("key0", U32),
+        Scalar("key1", U32),
+        In("weights", U8)
+    ],
+};
+
+/// Bernoulli encoder, sparse rows.
+pub static RESERVOIR_BERNOULLI_SPARSE: Kernel = Kernel {
+    name: "reservoir_bernoulli_sparse",
+    arguments: reservoir_arguments![
+        In("pixels", U8),
+        In("sample_ids", U64),
+        In("thresholds", U32),
+        Scalar("key0", U32),
+        Scalar("key1", U32),
+        In("offsets", U32),
+        In("entries", U16)
+    ],
+};
+
+/// Constant current, dense rows.
+pub static RESERVOIR_CONSTANT_DENSE: Kernel = Kernel {
+    name: "reservoir_constant_dense",
+    arguments: reservoir_arguments![In("pixels", U8), In("weights", U8)],
+};
+
+/// Constant current, sparse rows.
+pub static RESERVOIR_CONSTANT_SPARSE: Kernel = Kernel {
+    name: "reservoir_constant_sparse",
+    arguments: reservoir_arguments![In("pixels", U8), In("offsets", U32), In("entries", U16)],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The entry points of a source: name and one normalised string per argument.
+    fn entry_points(text: &str) -> BTreeMap<String, Vec<String>> {
+        let code: String =
+            text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join(" ");
+        let mut found = BTreeMap::new();
+        for part in code.split("extern \"C\" __global__").skip(1) {
+            let part = part.split('{').next().unwrap().trim().strip_prefix("void").unwrap().trim();
+            let part = match part.strip_prefix("__launch_bounds__(") {
+                Some(rest) => rest.split_once(')').unwrap().1,
+                None => part,
+            };
+            let (name, arguments) = part.split_once('(').unwrap();
+            let arguments = arguments.trim().strip_suffix(')').unwrap();
+            let normal = |argument: &str| {
+                let spaced = argument.replace("__restrict__", " ").replace('*', " * ");
+                spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+            };
+            found.insert(name.trim().to_string(), arguments.split(',').map(normal).collect());
+        }
+        found
+    }
+
+    fn expected(argument: &Argument) -> String {
+        match argument {
+            In(name, kind) => format!("const {} * {name}", kind.c_name()),
+            Out(name, kind) => format!("{} * {name}", kind.c_name()),
+            Scalar(name, kind) => format!("{} {name}", kind.c_name()),
+        }
+    }
+
+    #[test]
+    fn parser_sees_names_and_arguments() {
+        let text = "// extern \"C\" __global__ void ghost(int a)\n\
+                    extern \"C\" __global__ void __launch_bounds__(256) f(const u8 *__restrict__ a, // comment\n int b) { g(); }";
+        let found = entry_points(text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found["f"], ["const u8 * a", "int b"]);
+    }
+
+    #[test]
+    fn table_equals_the_sources() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let mut files: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let mut listed: Vec<&str> =
+            SOURCES.iter().map(|s| s.file).chain(HEADERS.iter().map(|(name, _)| *name)).collect();
+        listed.sort();
+        assert_eq!(files, listed, "kernels/ and the table list different files");
+
+        for source in SOURCES {
+            let found = entry_points(source.text);
+            let table: BTreeMap<String, Vec<String>> = source
+                .kernels
+                .iter()
+                .map(|kernel| (kernel.name.to_string(), kernel.arguments.iter().map(expected).collect()))
+                .collect();
+            assert!(!found.is_empty(), "{} has no entry point", source.file);
+            assert_eq!(found, table, "{} and the table differ", source.file);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = SOURCES.iter().flat_map(|s| s.kernels).map(|k| k.name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -1,0 +1,26 @@
+//! The kernels on a real GPU, where there is one.
+#![cfg(feature = "cuda")]
+#![allow(clippy::print_stderr)] // says what is skipped
+
+mod reservoir;
+
+use ransnn::tensor::cuda::{self, Gpu};
+
+#[test]
+fn reservoir_equals_the_reference() {
+    if let Some(reason) = cuda::probe().unusable {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(0, Some(folder.path())).unwrap();
+    eprintln!("{gpu:?}, compute capability {}", gpu.compute_capability());
+    let mut cases = reservoir::sizes();
+    cases.extend(reservoir::dialects());
+    cases.extend(reservoir::extremes());
+    let large = reservoir::Case { samples: 1000, sources: 784, targets: 2000, ..Default::default() };
+    cases.push(large);
+    let spikes: u64 = cases.iter().map(|case| reservoir::compare(&gpu, case)).sum();
+    assert!(spikes > 100_000, "{spikes}");
+    reservoir::rounding(&gpu);
+}

@@ -1,0 +1,179 @@
+//! The whole CUDA path on the CPU: probing, compiling, caching, memory, launches and the kernels themselves, under the
+//! stand-in driver of `cuda_emu`.
+#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![allow(unsafe_code)] // loads the stand-in
+#![allow(clippy::print_stderr)] // says what is skipped
+
+mod cuda_emu;
+mod reservoir;
+
+use cuda_emu::Emulator;
+use ransnn::Error;
+use ransnn::tensor::cuda::{self, Arg, Buffer, Geometry, Gpu};
+use ransnn::tensor::kernels::{self, Argument, ElementType, Kernel, Source};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The stand-in, for one test at a time: its memory and its counters are those of the process.
+fn alone() -> Option<(&'static Emulator, MutexGuard<'static, ()>)> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Some((cuda_emu::load()?, guard))
+}
+
+#[test]
+fn probe_finds_the_device() {
+    let Some(_alone) = alone() else { return };
+    let probe = cuda::probe();
+    assert_eq!(probe.unusable, None);
+    assert_eq!(probe.driver.unwrap().to_string(), "13.0");
+    assert_eq!(probe.nvrtc.unwrap().to_string(), "13.0");
+    let [device] = &probe.devices[..] else { panic!("{probe:?}") };
+    assert_eq!((device.index, device.memory_bytes, device.multiprocessors), (0, 256 << 20, 4));
+    assert_eq!(device.compute_capability.to_string(), "9.0");
+    assert!(device.name.contains("stand-in"), "not the real one: {}", device.name);
+    assert!(Gpu::open(1, None).unwrap_err().to_string().contains("no such GPU"));
+}
+
+#[test]
+fn reservoir_equals_the_reference() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let run = |cases: Vec<reservoir::Case>| -> Vec<u64> {
+        cases.iter().map(|case| reservoir::compare(&gpu, case)).collect()
+    };
+
+    let spikes = run(reservoir::sizes());
+    assert!(spikes.iter().sum::<u64>() > 10_000, "{spikes:?}");
+    assert!(run(reservoir::dialects()).iter().all(|&spikes| spikes > 0));
+    let spikes = run(reservoir::extremes());
+    assert!(spikes.contains(&0) && spikes.iter().any(|&spikes| spikes > 1000), "{spikes:?}");
+
+    reservoir::rounding(&gpu);
+
+    // What one lane sees of another must not depend on which runs first.
+    for order in [1, 5, 12345] {
+        emulator.set_order(order);
+        run(reservoir::dialects());
+    }
+    emulator.set_order(0);
+    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+}
+
+#[test]
+fn memory_goes_there_and_back() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let buffer = gpu.upload(&[1.5f32, -2.0, f32::MAX]).unwrap();
+    assert_eq!(buffer.download::<f32>().unwrap(), [1.5, -2.0, f32::MAX]);
+    assert_eq!((buffer.len(), buffer.element(), buffer.gpu()), (3, ElementType::F32, &gpu));
+    assert!(matches!(buffer.download::<u32>(), Err(Error::Internal(_))));
+    assert_eq!(gpu.zeros(ElementType::U16, 5).unwrap().download::<u16>().unwrap(), [0; 5]);
+    assert!(gpu.upload::<u8>(&[]).unwrap().download::<u8>().unwrap().is_empty());
+    assert_eq!(gpu.memory().unwrap().0, (256 << 20) - 12);
+    assert_eq!(buffer, buffer.clone());
+    assert_ne!(buffer, gpu.upload(&[1.5f32, -2.0, f32::MAX]).unwrap());
+}
+
+#[test]
+fn too_much_memory_is_an_error_with_numbers() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let _held = gpu.zeros(ElementType::U8, 1000).unwrap();
+    match gpu.zeros(ElementType::F64, 1 << 30) {
+        Err(Error::Memory { needed, available, what }) => {
+            assert_eq!((needed, available), (8 << 30, (256 << 20) - 1000));
+            assert!(what.contains("cuda:0"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(gpu.zeros(ElementType::F64, usize::MAX), Err(Error::Memory { .. })));
+}
+
+#[test]
+fn compiled_kernels_are_kept_on_disk() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("kernels");
+    let case = reservoir::Case { samples: 1, steps: 1, ..Default::default() };
+    let compilations = || {
+        let before = emulator.compilations();
+        reservoir::compare(&Gpu::open(0, Some(&cache)).unwrap(), &case);
+        emulator.compilations() - before
+    };
+    assert_eq!(compilations(), 1);
+    assert_eq!(compilations(), 0, "the second start reads the cache");
+    let files: Vec<_> = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    assert_eq!(file.extension().unwrap(), "cubin");
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    std::fs::write(file, bytes).unwrap();
+    assert_eq!(compilations(), 1, "a damaged file counts as absent");
+    assert_eq!(compilations(), 0, "and is replaced");
+}
+
+static BROKEN_KERNEL: Kernel =
+    Kernel { name: "broken", arguments: &[Argument::Scalar("n", ElementType::I32)] };
+static BROKEN: Source = Source {
+    file: "broken.cu",
+    text: "\n#error the log is shown\n",
+    options: &[],
+    kernels: &[&BROKEN_KERNEL],
+};
+
+#[test]
+fn compile_errors_show_the_log() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let geometry = Geometry { grid: [1; 3], block: [1; 3], shared_bytes: 0 };
+    let message = gpu.launch(&BROKEN, &BROKEN_KERNEL, geometry, &mut [Arg::I32(1)]).unwrap_err().to_string();
+    for part in ["broken.cu", "sm_90", "--fmad=false", "NVRTC_ERROR_COMPILATION", "the log is shown"] {
+        assert!(message.contains(part), "no `{part}` in: {message}");
+    }
+}
+
+#[test]
+fn arguments_are_checked_against_the_table() {
+    let Some(_alone) = alone() else { return };
+    let (gpu, other) = (Gpu::open(0, None).unwrap(), Gpu::open(0, None).unwrap());
+    let geometry = Geometry { grid: [1; 3], block: [256, 1, 1], shared_bytes: 0 };
+    let (bytes, floats) = (gpu.upload(&[1u8; 256]).unwrap(), gpu.upload(&[1.0f32]).unwrap());
+    let elsewhere = other.upload(&[1.0f32]).unwrap();
+    let mut counts = gpu.zeros(ElementType::U16, 1).unwrap();
+    let mut attempt = |geometry, change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| {
+        let mut args = vec![Arg::In(&bytes), Arg::In(&bytes), Arg::In(&floats), Arg::In(&floats)];
+        args.extend([0.9, 1.0, 0.0, 1.0, 0.0].map(Arg::F32));
+        args.extend([Arg::U32(3), Arg::I32(0), Arg::I32(1), Arg::I32(1), Arg::I32(1), Arg::I32(1)]);
+        args.push(Arg::Out(&mut counts));
+        change(&mut args, [&bytes, &floats, &elsewhere]);
+        let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
+        gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).map_err(|error| error.to_string())
+    };
+    assert_eq!(attempt(geometry, &|_, _| {}), Ok(()));
+    let none = Geometry { grid: [0, 1, 1], ..geometry };
+    assert!(attempt(none, &|_, _| {}).unwrap_err().contains("launching reservoir_constant_dense on cuda:0"));
+    let mut error =
+        |change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| attempt(geometry, change).unwrap_err();
+    assert!(error(&|args, _| args.truncate(15)).contains("15 arguments instead of 16"));
+    assert!(error(&|args, _| args[4] = Arg::I32(1)).contains("`decay`"));
+    assert!(error(&|args, [_, floats, _]| args[0] = Arg::In(floats)).contains("`pixels`"));
+    assert!(error(&|args, [bytes, ..]| args[15] = Arg::In(bytes)).contains("`counts`"));
+    assert!(error(&|args, [.., elsewhere]| args[2] = Arg::In(elsewhere)).contains("another GPU"));
+
+    let mut shared = gpu.zeros(ElementType::U16, 1).unwrap();
+    let _held = shared.clone();
+    let mut args = vec![Arg::In(&bytes), Arg::In(&bytes), Arg::In(&floats), Arg::In(&floats)];
+    args.extend([0.9, 1.0, 0.0, 1.0, 0.0].map(Arg::F32));
+    args.extend([
+        Arg::U32(3),
+        Arg::I32(0),
+        Arg::I32(1),
+        Arg::I32(1),
+        Arg::I32(1),
+        Arg::I32(1),
+        Arg::Out(&mut shared),
+    ]);
+    let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
+    let error = gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).unwrap_err().to_string();
+    assert!(error.contains("others hold it"), "{error}");
+}
