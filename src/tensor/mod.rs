@@ -161,11 +161,11 @@ impl Tensor {
         }
         let here = match &*self.0.storage {
             Storage::Cpu(buffer) => buffer,
-            Storage::Cuda(buffer) => &buffer.download()?,
+            Storage::Cuda(buffer) => &Storage::download(buffer)?,
         };
         let storage = match device {
             Device::Cpu => Storage::Cpu(here.clone()),
-            Device::Cuda(gpu) => Storage::Cuda(gpu.upload(here)?),
+            Device::Cuda(gpu) => Storage::upload(gpu, here)?,
         };
         Ok(Self::of_storage(self.meta().clone(), device.clone(), storage))
     }
