@@ -19,7 +19,6 @@ pub mod cpu;
 pub mod cuda;
 mod device;
 pub(crate) mod dtype;
-pub mod kernels;
 mod mmap;
 mod op;
 pub mod ops;
@@ -27,7 +26,6 @@ pub mod safetensors;
 mod shape;
 mod storage;
 mod tape;
-mod transfer;
 mod unary;
 
 use std::sync::Arc;
@@ -163,11 +161,11 @@ impl Tensor {
         }
         let here = match &*self.0.storage {
             Storage::Cpu(buffer) => buffer,
-            Storage::Cuda(buffer) => &transfer::download(buffer, self.dtype())?,
+            Storage::Cuda(buffer) => &Storage::download(buffer)?,
         };
         let storage = match device {
             Device::Cpu => Storage::Cpu(here.clone()),
-            Device::Cuda(gpu) => Storage::Cuda(transfer::upload(gpu, here)?),
+            Device::Cuda(gpu) => Storage::upload(gpu, here)?,
         };
         Ok(Self::of_storage(self.meta().clone(), device.clone(), storage))
     }

@@ -230,8 +230,10 @@ fn run(op: &dyn Op, inputs: &[&Tensor], inferred: Vec<Meta>, device: &Device) ->
         }
         Device::Cuda(gpu) => {
             let views = inputs.iter().map(|t| t.cuda_buffer()).collect::<Result<Vec<_>>>()?;
-            let mut buffers =
-                inferred.iter().map(|m| gpu.zeros(m.dtype, m.len())).collect::<Result<Vec<_>>>()?;
+            let mut buffers = inferred
+                .iter()
+                .map(|m| Storage::cuda_zeros(gpu, m.dtype, m.len()))
+                .collect::<Result<Vec<_>>>()?;
             op.cuda(gpu, &views, &mut buffers)?;
             buffers.into_iter().map(Storage::Cuda).collect()
         }

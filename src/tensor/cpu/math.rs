@@ -121,7 +121,7 @@ pub(crate) mod f32 {
         1.213_157_986_69e-05,
     ];
 
-    /// 1 − t e^(polynomial − x²), absolute error below 1e-8 before rounding; a fixed number of operations, so it
+    /// 1 − t e^(polynomial − x²), absolute error below 2e-8 before rounding; a fixed number of operations, so it
     /// vectorises.
     #[inline(always)]
     pub fn erf(x: f32) -> f32 {

@@ -98,7 +98,7 @@ impl Op for Chain {
             loops::map(inputs[1].slice::<T>()?, out, |p| p * scale);
             for (row, &label) in labels.iter().enumerate() {
                 let at = row * classes + label as usize;
-                out[at] = out[at] - scale;
+                out[at] -= scale;
             }
             Ok(())
         })

@@ -148,7 +148,8 @@ fn multiply(a: &Tensor, b: &Tensor, transposed: [bool; 2]) -> Result<Tensor> {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let sizes: [(&[usize], usize, usize, usize, &[usize]); 6] = [
+    type Sizes = (&'static [usize], usize, usize, usize, &'static [usize]);
+    let sizes: [Sizes; 6] = [
         (&[], 1, 1, 1, &[]),
         (&[], 2, 3, 4, &[]),
         (&[], 1, 5, 3, &[]),
