@@ -4,11 +4,11 @@
 //! whole tiles are handed to threads and each product is computed by one of them, so the factor is the same bit for
 //! bit on any number of threads.
 
+use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltParams, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Accum, MatMut, MatRef, Par, Spec};
-use faer::dyn_stack::{MemBuffer, MemStack};
 use rayon::prelude::*;
 
 use super::Number;
@@ -39,7 +39,8 @@ impl<T: Number> Cholesky<T> {
         for k in 0..blocks {
             let mut pivot = std::mem::take(&mut matrix.all_mut()[index(k, k)]);
             let in_place = MatMut::from_row_major_slice_mut(&mut pivot, TILE, TILE);
-            cholesky_in_place(in_place, Default::default(), Par::Seq, MemStack::new(&mut memory), params).ok()?;
+            cholesky_in_place(in_place, Default::default(), Par::Seq, MemStack::new(&mut memory), params)
+                .ok()?;
             // Taken out, so that the tiles that are changed and those that are read are different variables.
             let mut panel: Vec<Vec<T>> =
                 (k + 1..blocks).map(|i| std::mem::take(&mut matrix.all_mut()[index(i, k)])).collect();
@@ -52,7 +53,11 @@ impl<T: Number> Cholesky<T> {
                 |(tile, &(i, j))| {
                     if j > k {
                         let tile = MatMut::from_row_major_slice_mut(tile, TILE, TILE);
-                        subtract_product(tile, square(&panel[i - k - 1]), square(&panel[j - k - 1]).transpose());
+                        subtract_product(
+                            tile,
+                            square(&panel[i - k - 1]),
+                            square(&panel[j - k - 1]).transpose(),
+                        );
                     }
                 },
             );

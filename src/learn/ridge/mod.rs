@@ -86,6 +86,7 @@ trait Feature: bytemuck::Pod + Send + Sync {
 impl Feature for u8 {
     type Factor = f32;
     type Gram = gram::IntegerGram;
+    #[inline]
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -94,6 +95,7 @@ impl Feature for u8 {
 impl Feature for f32 {
     type Factor = f32;
     type Gram = gram::RealGram;
+    #[inline]
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -102,6 +104,7 @@ impl Feature for f32 {
 impl Feature for f64 {
     type Factor = f64;
     type Gram = gram::RealGram;
+    #[inline]
     fn value(self) -> f64 {
         self
     }
@@ -144,8 +147,12 @@ macro_rules! from_slice {
     )*};
 }
 from_slice!(
-    Features::U8(u8), Features::F32(f32), Features::F64(f64),
-    Targets::Labels(u16), Targets::F32(f32), Targets::F64(f64)
+    Features::U8(u8),
+    Features::F32(f32),
+    Features::F64(f64),
+    Targets::Labels(u16),
+    Targets::F32(f32),
+    Targets::F64(f64)
 );
 
 /// What is minimised, and how exactly.
@@ -264,12 +271,18 @@ impl NormalEquations {
     /// # Errors
     /// Sizes that do not fit, a type of feature other than chosen, codes above `code_max`, labels outside
     /// `0..outputs`, values that are not finite. Nothing is added then.
-    pub fn add<'a>(&mut self, features: impl Into<Features<'a>>, targets: impl Into<Targets<'a>>) -> Result<()> {
+    pub fn add<'a>(
+        &mut self,
+        features: impl Into<Features<'a>>,
+        targets: impl Into<Targets<'a>>,
+    ) -> Result<()> {
         let targets = targets.into();
         match (&mut self.sums, features.into()) {
             (AnySums::U8(sums), Features::U8(rows)) => {
                 let code_max = sums.gram.code_max;
-                if let Some(code) = rows.iter().find(|&&code| code > code_max) {
+                // The maximum, unlike a search, is vectorised.
+                let code = rows.iter().copied().max().unwrap_or(0);
+                if code > code_max {
                     return Err(Error::value("a feature code", code, format!("0 to {code_max}")));
                 }
                 sums.add(rows, targets)
@@ -333,9 +346,19 @@ impl NormalEquations {
     ///
     /// # Errors
     /// As [`NormalEquations::select`]; bounds that are not `0 < low < high`.
-    pub fn search(&mut self, low: f64, high: f64, solves: usize, by: Criterion) -> Result<(Ridge, Vec<Score>)> {
+    pub fn search(
+        &mut self,
+        low: f64,
+        high: f64,
+        solves: usize,
+        by: Criterion,
+    ) -> Result<(Ridge, Vec<Score>)> {
         if !(low > 0.0 && low < high && high.is_finite()) {
-            return Err(Error::value("range of lambda", format!("{low} to {high}"), "positive and increasing"));
+            return Err(Error::value(
+                "range of lambda",
+                format!("{low} to {high}"),
+                "positive and increasing",
+            ));
         }
         if solves < 2 {
             return Err(Error::value("number of lambdas to try", solves, "at least 2"));

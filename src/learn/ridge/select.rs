@@ -39,7 +39,9 @@ impl Score {
     /// Whether this one is better.
     pub(super) fn beats(&self, other: &Self, criterion: Criterion) -> bool {
         let key = |score: &Self| match criterion {
-            Criterion::LeaveOneOutErrorRate => (score.error_rate.unwrap_or(f64::INFINITY), score.squared_error),
+            Criterion::LeaveOneOutErrorRate => {
+                (score.error_rate.unwrap_or(f64::INFINITY), score.squared_error)
+            }
             _ => (score.squared_error, 0.0),
         };
         key(self) < key(other)
@@ -97,7 +99,8 @@ pub(super) fn score<T: Feature, G: Gram<T>>(
                 *h += z.to_f64().powi(2);
             }
         }
-        for ((h, predicted), target) in leverage.iter().zip(predicted.chunks_mut(outputs)).zip(targets.chunks(outputs))
+        for ((h, predicted), target) in
+            leverage.iter().zip(predicted.chunks_mut(outputs)).zip(targets.chunks(outputs))
         {
             for (predicted, target) in predicted.iter_mut().zip(target) {
                 let residual = (target - *predicted) / (1.0 - h);
@@ -127,7 +130,11 @@ fn generalized<T: Number, G>(problem: &Problem<'_, G>, solution: &Solution<T>, l
 }
 
 /// Residual sum of squares of each output: `Σ (y − ȳ)² − ⟨V, B⟩ − λ ‖V‖²`, because `M V = B`.
-pub(super) fn residual_squares<T, G>(problem: &Problem<'_, G>, solution: &Solution<T>, lambda: f64) -> Vec<f64> {
+pub(super) fn residual_squares<T, G>(
+    problem: &Problem<'_, G>,
+    solution: &Solution<T>,
+    lambda: f64,
+) -> Vec<f64> {
     let mut squares = problem.target_squares.clone();
     let k = problem.outputs;
     for (v, b) in solution.values.chunks(k).zip(problem.right.chunks(k)) {

@@ -119,7 +119,9 @@ impl<'a, G> Problem<'a, G> {
                     let (mean, scale) = (self.samples * self.mean[row], self.inverse_scale[row]);
                     for (c, (out, sum)) in tile.iter_mut().zip(sums).enumerate() {
                         let column = j * TILE + c;
-                        *out = T::from_f64((sum - mean * self.mean[column]) * scale * self.inverse_scale[column]);
+                        *out = T::from_f64(
+                            (sum - mean * self.mean[column]) * scale * self.inverse_scale[column],
+                        );
                     }
                     if i == j {
                         let value = (sums[r] - mean * self.mean[row]) * scale * scale + lambda;
@@ -215,7 +217,11 @@ impl<'a, G> Problem<'a, G> {
     }
 
     /// One conjugate-gradient run for each output, in step. `None` when they do not converge.
-    fn conjugate_gradients<T: Number, U>(&self, lambda: f64, factor: &Cholesky<T>) -> Option<(Vec<f64>, usize)>
+    fn conjugate_gradients<T: Number, U>(
+        &self,
+        lambda: f64,
+        factor: &Cholesky<T>,
+    ) -> Option<(Vec<f64>, usize)>
     where
         G: Gram<U>,
     {
@@ -235,9 +241,12 @@ impl<'a, G> Problem<'a, G> {
             let moved = self.apply(lambda, &direction);
             let curvature = dots(&direction, &moved, k);
             // An output that has converged, or has none to go, stands still.
-            let length: Vec<f64> = (0..k)
-                .map(|k| if energy[k] > goal[k] && curvature[k] > 0.0 { energy[k] / curvature[k] } else { 0.0 })
-                .collect();
+            let length: Vec<f64> =
+                (0..k)
+                    .map(|k| {
+                        if energy[k] > goal[k] && curvature[k] > 0.0 { energy[k] / curvature[k] } else { 0.0 }
+                    })
+                    .collect();
             for (((x, residual), direction), moved) in
                 x.chunks_mut(k).zip(residual.chunks_mut(k)).zip(direction.chunks(k)).zip(moved.chunks(k))
             {

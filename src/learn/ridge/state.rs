@@ -205,7 +205,12 @@ fn array<T: bytemuck::Pod>(file: &SafeTensors<'_>, name: &str, dtype: Dtype) -> 
     Ok(bytemuck::pod_collect_to_vec(view.data()))
 }
 
-fn fill<T: bytemuck::Pod>(file: &SafeTensors<'_>, name: &str, dtype: Dtype, tiles: &mut Tiles<T>) -> Result<()> {
+fn fill<T: bytemuck::Pod>(
+    file: &SafeTensors<'_>,
+    name: &str,
+    dtype: Dtype,
+    tiles: &mut Tiles<T>,
+) -> Result<()> {
     let view = file.tensor(name).map_err(bad)?;
     let size = TILE * TILE * size_of::<T>();
     if view.dtype() != dtype || view.data().len() != tiles.all().len() * size {

@@ -78,7 +78,9 @@ impl<T: Feature> Sums<T> {
                 op: "adding to normal equations",
                 lhs: vec![rows.len()],
                 rhs: vec![given],
-                why: format!("rows of {features} features and as many targets, of {outputs} outputs, are needed"),
+                why: format!(
+                    "rows of {features} features and as many targets, of {outputs} outputs, are needed"
+                ),
             });
         }
         let targets: Vec<f64> = match targets {
@@ -184,7 +186,12 @@ impl<T: Feature> Sums<T> {
         }
     }
 
-    pub fn solve(&mut self, lambda: f64, form: Form, by: Option<Criterion>) -> Result<(Ridge, Option<Score>)> {
+    pub fn solve(
+        &mut self,
+        lambda: f64,
+        form: Form,
+        by: Option<Criterion>,
+    ) -> Result<(Ridge, Option<Score>)> {
         self.flush()?;
         let (features, outputs) = (self.features, self.outputs);
         let problem = Problem::new(
@@ -201,7 +208,9 @@ impl<T: Feature> Sums<T> {
         )?;
         let solution = problem.solve::<T::Factor, T>(lambda)?;
         let score = by
-            .map(|by| score::<T, _>(&problem, &solution, lambda, by, &self.kept.rows, &self.kept.targets, features))
+            .map(|by| {
+                score::<T, _>(&problem, &solution, lambda, by, &self.kept.rows, &self.kept.targets, features)
+            })
             .transpose()?;
         let squares = residual_squares(&problem, &solution, lambda);
         let mut weights = vec![0.0; outputs * features];

@@ -108,7 +108,10 @@ fn dual(rows: &[u8], labels: &[u16], features: usize, classes: usize, lambda: f6
     let mut gram = &x * x.transpose();
     (0..n).for_each(|i| gram[(i, i)] += lambda);
     let weights = x.transpose() * gram.llt(faer::Side::Lower).unwrap().solve(&y);
-    (0..classes).flat_map(|k| (0..features).map(move |f| (k, f))).map(|(k, f)| weights[(f, k)] / scales[f]).collect()
+    (0..classes)
+        .flat_map(|k| (0..features).map(move |f| (k, f)))
+        .map(|(k, f)| weights[(f, k)] / scales[f])
+        .collect()
 }
 
 #[test]
@@ -191,7 +194,9 @@ fn leave_one_out_and_generalized_equal_retraining() {
         let ridge = without.solve(lambda).unwrap();
         let x = &reals[left * features..][..features];
         let outputs: Vec<f64> = (0..classes)
-            .map(|k| ridge.bias[k] + x.iter().zip(&ridge.weights[k * features..]).map(|(x, w)| x * w).sum::<f64>())
+            .map(|k| {
+                ridge.bias[k] + x.iter().zip(&ridge.weights[k * features..]).map(|(x, w)| x * w).sum::<f64>()
+            })
             .collect();
         for (k, output) in outputs.iter().enumerate() {
             squares += (output - if usize::from(labels[left]) == k { 1.0 } else { 0.0 }).powi(2);
@@ -303,7 +308,8 @@ fn bad_input_is_refused_and_adds_nothing() {
 #[test]
 fn singular_problems_are_solved_in_the_limit_or_refused() {
     // Two equal features and λ = 0: the fit is unique though the weights are not.
-    let rows: Vec<f64> = (0..20).flat_map(|i| [f64::from(i % 7), f64::from(i % 7), f64::from(i % 3)]).collect();
+    let rows: Vec<f64> =
+        (0..20).flat_map(|i| [f64::from(i % 7), f64::from(i % 7), f64::from(i % 3)]).collect();
     let targets: Vec<f64> = rows.chunks(3).map(|x| 2.0 * x[0] - x[2] + 1.0).collect();
     let mut equations = NormalEquations::with_f64(3, 1).unwrap();
     equations.add(&rows, &targets).unwrap();

@@ -33,11 +33,12 @@ impl<T: bytemuck::Pod> Tiles<T> {
         let count = blocks * (blocks + 1) / 2;
         let mut tiles = Vec::with_capacity(count);
         for _ in 0..count {
-            let tile = bytemuck::allocation::try_zeroed_slice_box(TILE * TILE).map_err(|()| Error::Memory {
-                what: format!("the {features} × {features} matrix of the ridge regression"),
-                needed: (count * TILE * TILE * size_of::<T>()) as u64,
-                available: (tiles.len() * TILE * TILE * size_of::<T>()) as u64,
-            })?;
+            let tile =
+                bytemuck::allocation::try_zeroed_slice_box(TILE * TILE).map_err(|()| Error::Memory {
+                    what: format!("the {features} × {features} matrix of the ridge regression"),
+                    needed: (count * TILE * TILE * size_of::<T>()) as u64,
+                    available: (tiles.len() * TILE * TILE * size_of::<T>()) as u64,
+                })?;
             tiles.push(tile.into_vec());
         }
         Ok(Self { blocks, tiles })
