@@ -91,22 +91,18 @@ impl IntegerGram {
                 let mut codes = [[0u8; LANES]; 4];
                 let group = groups.next().unwrap_or_default();
                 for (codes, row) in codes.iter_mut().zip(group.chunks_exact(features)) {
-                    codes[..width].copy_from_slice(&row[first..first + width]);
-                }
-                match packing {
-                    Packing::Bytes { .. } => {
-                        for f in 0..LANES {
-                            for s in 0..4 {
-                                line.0[4 * f + s] = codes[s][f];
-                            }
-                        }
-                    }
-                    Packing::Words => {
-                        for f in 0..LANES {
-                            line.0[4 * f..4 * f + 4].copy_from_slice(&[codes[0][f], 0, codes[1][f], 0]);
-                        }
+                    // A copy of constant length is one instruction; all panels but the last take it.
+                    match row[first..].first_chunk::<LANES>() {
+                        Some(row) => *codes = *row,
+                        None => codes[..width].copy_from_slice(&row[first..]),
                     }
                 }
+                let [a, b, c, d] = codes.map(|codes| codes.map(u32::from));
+                let words: [u32; LANES] = std::array::from_fn(|f| match packing {
+                    Packing::Bytes { .. } => a[f] | b[f] << 8 | c[f] << 16 | d[f] << 24,
+                    Packing::Words => a[f] | b[f] << 16,
+                });
+                *line = bytemuck::cast(words.map(u32::to_le));
             }
         });
         lines

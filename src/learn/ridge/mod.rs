@@ -86,6 +86,7 @@ trait Feature: bytemuck::Pod + Send + Sync {
 impl Feature for u8 {
     type Factor = f32;
     type Gram = gram::IntegerGram;
+    #[inline]
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -94,6 +95,7 @@ impl Feature for u8 {
 impl Feature for f32 {
     type Factor = f32;
     type Gram = gram::RealGram;
+    #[inline]
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -102,6 +104,7 @@ impl Feature for f32 {
 impl Feature for f64 {
     type Factor = f64;
     type Gram = gram::RealGram;
+    #[inline]
     fn value(self) -> f64 {
         self
     }
@@ -277,7 +280,9 @@ impl NormalEquations {
         match (&mut self.sums, features.into()) {
             (AnySums::U8(sums), Features::U8(rows)) => {
                 let code_max = sums.gram.code_max;
-                if let Some(code) = rows.iter().find(|&&code| code > code_max) {
+                // The maximum, unlike a search, is vectorised.
+                let code = rows.iter().copied().max().unwrap_or(0);
+                if code > code_max {
                     return Err(Error::value("a feature code", code, format!("0 to {code_max}")));
                 }
                 sums.add(rows, targets)

@@ -8,6 +8,7 @@
 //! multiplications a cycle make the floor 64 products a cycle for codes whose pair sums may be added up in 16 bits;
 //! `vpmaddwd` on 16-bit codes has half of it, 32. An f32 FMA unit pair does 16.
 #![allow(unsafe_code)] // vector instructions chosen at run time: measured, several times the speed of f32 products
+#![allow(clippy::needless_range_loop)] // indices of registers, side by side in several arrays
 
 use bytemuck::{Pod, Zeroable};
 
@@ -176,6 +177,7 @@ const ROWS: usize = 4;
 unsafe fn avx2_bytes<const CHAIN: usize>(rows: &[Line], columns: &[Line], sums: &mut [u32], stride: usize) {
     let ones = _mm256_set1_epi16(1);
     for first in (0..LANES).step_by(ROWS) {
+        let mut wide = [[_mm256_setzero_si256(); 2]; ROWS];
         for (rows, columns) in rows.chunks_exact(CHAIN).zip(columns.chunks_exact(CHAIN)) {
             let mut narrow = [[_mm256_setzero_si256(); 2]; ROWS];
             for (row, column) in rows.iter().zip(columns) {
@@ -191,10 +193,15 @@ unsafe fn avx2_bytes<const CHAIN: usize>(rows: &[Line], columns: &[Line], sums: 
             }
             for r in 0..ROWS {
                 for half in 0..2 {
-                    let wide = _mm256_madd_epi16(narrow[r][half], ones);
-                    // SAFETY: row `first + r` has LANES = 16 sums, checked by the caller.
-                    unsafe { add(sums, (first + r) * stride + 8 * half, wide) };
+                    // 16 bits to 32. These sums live on the stack: the registers are taken.
+                    wide[r][half] = _mm256_add_epi32(wide[r][half], _mm256_madd_epi16(narrow[r][half], ones));
                 }
+            }
+        }
+        for r in 0..ROWS {
+            for half in 0..2 {
+                // SAFETY: row `first + r` has LANES = 16 sums, checked by the caller.
+                unsafe { add(sums, (first + r) * stride + 8 * half, wide[r][half]) };
             }
         }
     }
