@@ -56,8 +56,7 @@ pub trait Neuron: Debug + Send + Sync {
     fn validate(&self) -> Result<()> {
         for p in self.params() {
             if !(p.min..=p.max).contains(&p.value) {
-                let range =
-                    format!("between {} and {} {}", p.min, p.max, if p.unit == "1" { "" } else { p.unit });
+                let range = format!("between {} and {} {}", p.min, p.max, if p.unit == "1" { "" } else { p.unit });
                 return Err(Error::value(p.name, p.value, range.trim_end()));
             }
         }

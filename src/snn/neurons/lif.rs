@@ -112,8 +112,7 @@ impl Neuron for Lif {
     }
 
     fn params(&self) -> Vec<Param> {
-        let p =
-            |name, value: f32, min, max, doc| Param { name, unit: "1", value: value.into(), min, max, doc };
+        let p = |name, value: f32, min, max, doc| Param { name, unit: "1", value: value.into(), min, max, doc };
         vec![
             p("decay", self.decay, 0.0, 1.0, "factor on the membrane potential per step"),
             p("gain", self.gain, f64::MIN, f64::MAX, "factor on the input"),
