@@ -9,9 +9,14 @@
 //! six a cycle can do 38 events a cycle, and the two 32-byte loads a cycle from L1 allow 64. The table of a tile
 //! (50 KB) streams from L2 to a part: 32 bytes a cycle allow 32 events a cycle for what misses L1.
 //!
+//! Measured on an AMD EPYC 7003 core (AVX2, about 3.1 GHz, other work on the machine), CPU seconds: 5900 samples/s
+//! from given events and 5100 with encoding, 58 G synaptic events/s or 19 a cycle, half of the floor; the same work in
+//! the fastest of the other frameworks: 258 samples/s.
+//!
 //! `conv/*` is the constant-current convolution of the best MNIST recipe: 28 × 28 pixels, kernels 7 and 11, 80
 //! channels each, T = 4, counts summed over a 7 × 7 grid; 5.0 million multiply-accumulates a sample, of which a core
-//! with two 32-byte multipliers can do 32 to 42 a cycle.
+//! with two 32-byte multipliers can do 32 to 42 a cycle. Measured, all steps included: 7500 samples/s, 38 G a second or
+//! 12 a cycle; patches of zeros are skipped.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_distr::{Distribution, Normal};

@@ -460,7 +460,8 @@ impl<'n> Feedforward<'n> {
                     let trace = &mut trace[row * padded..][..padded];
                     for step in 0..steps.len() {
                         trace.iter_mut().for_each(|trace| *trace *= decay);
-                        list.step(step).iter().for_each(|&i| trace[i as usize] += 1.0);
+                        let neurons = list.step(step).chunk_by(|a, b| a == b);
+                        neurons.for_each(|same| trace[same[0] as usize] += same.len() as f32);
                     }
                 }
             }

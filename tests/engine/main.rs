@@ -72,7 +72,7 @@ impl Draw {
             return Values::F32(self.floats(n, -size, size * 1.3));
         }
         let mut quanta = self.quanta(n, most);
-        quanta.iter_mut().filter(|q| **q < 0).for_each(|q| *q = *q * 3 / 4);
+        quanta.iter_mut().filter(|q| **q < 0).for_each(|q| *q = (i32::from(*q) * 3 / 4) as i8);
         let entries = if self.below(2) == 0 { 1 } else { targets };
         Values::Int8 {
             quanta,

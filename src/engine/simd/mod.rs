@@ -3,6 +3,7 @@
 //! [`Simd::best`] picks a path when the program runs, so that the plain release build is the fast one. Every path
 //! gives the same bits: sums are integers, and floating-point products and sums are rounded one by one in a fixed
 //! order (never fused). [`Simd::available`] lists the paths of this machine, for tests and benchmarks.
+#![allow(unsafe_code)] // Calls functions that need an instruction set, which was found first.
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;
@@ -122,7 +123,6 @@ macro_rules! dispatch {
     };
 }
 
-#[allow(unsafe_code)] // Calls of functions that need an instruction set which was found first.
 impl Simd {
     /// The fastest path of this machine.
     pub fn best() -> Self {
