@@ -13,7 +13,8 @@ fn built() -> PathBuf {
 #[test]
 fn every_example_runs() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let sources = std::fs::read_dir(sources).expect("a folder of examples").map(|entry| entry.expect("a file").path());
+    let sources =
+        std::fs::read_dir(sources).expect("a folder of examples").map(|entry| entry.expect("a file").path());
     let mut names: Vec<String> = sources
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
@@ -22,7 +23,10 @@ fn every_example_runs() {
     assert!(!names.is_empty(), "no examples");
     for name in names {
         let program = built().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-        assert!(program.is_file(), "{name} is not built: run `cargo test`, or `cargo build --examples` before");
+        assert!(
+            program.is_file(),
+            "{name} is not built: run `cargo test`, or `cargo build --examples` before"
+        );
         let folder = tempfile::tempdir().expect("temporary folder");
         let output = Command::new(program)
             .current_dir(&folder)

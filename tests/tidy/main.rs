@@ -39,7 +39,10 @@ fn root() -> &'static Path {
 /// The texts below a folder with an ending.
 fn texts(folder: &str, ending: &str) -> Vec<(String, String)> {
     let chosen = files().into_iter().filter(|path| path.starts_with(folder) && path.ends_with(ending));
-    chosen.map(|path| (fs::read_to_string(root().join(&path)).expect("is text"), path)).map(|(text, path)| (path, text)).collect()
+    chosen
+        .map(|path| (fs::read_to_string(root().join(&path)).expect("is text"), path))
+        .map(|(text, path)| (path, text))
+        .collect()
 }
 
 fn sources(folder: &str) -> Vec<Source> {
@@ -54,11 +57,16 @@ fn library() -> Vec<Source> {
         .iter()
         .flat_map(|source| {
             let (folder, name) = source.path.rsplit_once('/').expect("below src");
-            let folder = if name == "mod.rs" || name == "lib.rs" { folder } else { source.path.trim_end_matches(".rs") };
+            let folder = if name == "mod.rs" || name == "lib.rs" {
+                folder
+            } else {
+                source.path.trim_end_matches(".rs")
+            };
             source.test_modules().into_iter().map(move |module| format!("{folder}/{module}"))
         })
         .collect();
-    let only_tests = |path: &str| tests.iter().any(|t| path == format!("{t}.rs") || path.starts_with(&format!("{t}/")));
+    let only_tests =
+        |path: &str| tests.iter().any(|t| path == format!("{t}.rs") || path.starts_with(&format!("{t}/")));
     all.into_iter().filter(|source| !only_tests(&source.path)).collect()
 }
 
@@ -97,7 +105,10 @@ fn unsafe_code_is_in_its_places() {
     check_sources(&all_sources(), rules::unsafe_places);
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("is there");
     let cargo = fs::read_to_string(root().join("Cargo.toml")).expect("is there");
-    assert!(lib.contains("#![deny(unsafe_code)]") || cargo.contains("unsafe_code = \"deny\""), "deny unsafe code");
+    assert!(
+        lib.contains("#![deny(unsafe_code)]") || cargo.contains("unsafe_code = \"deny\""),
+        "deny unsafe code"
+    );
 }
 
 #[test]
@@ -137,7 +148,8 @@ fn kernels_say_what_they_compute() {
 #[test]
 fn examples_are_numbered_and_short() {
     let found = texts("examples/", ".rs");
-    let examples: Vec<(&str, &str)> = found.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let examples: Vec<(&str, &str)> =
+        found.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     check(examples.len(), rules::examples(&examples));
 }
 

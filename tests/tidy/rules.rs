@@ -22,21 +22,45 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "experiment",
         &[
-            "error", "units", "rng", "files", "progress", "tensor", "nn", "snn", "engine", "learn", "data", "report",
+            "error", "units", "rng", "files", "progress", "tensor", "nn", "snn", "engine", "learn", "data",
+            "report",
         ],
     ),
     (
         "bench",
         &[
-            "error", "units", "rng", "files", "progress", "tensor", "nn", "snn", "engine", "learn", "data", "report",
+            "error",
+            "units",
+            "rng",
+            "files",
+            "progress",
+            "tensor",
+            "nn",
+            "snn",
+            "engine",
+            "learn",
+            "data",
+            "report",
             "experiment",
         ],
     ),
     (
         "cli",
         &[
-            "error", "units", "rng", "files", "progress", "tensor", "nn", "snn", "engine", "learn", "data", "report",
-            "experiment", "bench",
+            "error",
+            "units",
+            "rng",
+            "files",
+            "progress",
+            "tensor",
+            "nn",
+            "snn",
+            "engine",
+            "learn",
+            "data",
+            "report",
+            "experiment",
+            "bench",
         ],
     ),
 ];
@@ -63,22 +87,31 @@ pub fn imports(source: &Source) -> Vec<Finding> {
     let code = source.code_without_tests();
     if from == "main" {
         let strangers = paths_after(&code, "ransnn").into_iter().filter(|(_, to)| *to != "cli");
-        return strangers.map(|(at, to)| source.finding(at, format!("main.rs uses `{to}`; only `cli` is allowed"))).collect();
+        return strangers
+            .map(|(at, to)| source.finding(at, format!("main.rs uses `{to}`; only `cli` is allowed")))
+            .collect();
     }
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == from) else {
-        return vec![source.finding(0, format!("`{from}` is not in LAYERS of tests/tidy/rules.rs: give it a place"))];
+        return vec![
+            source.finding(0, format!("`{from}` is not in LAYERS of tests/tidy/rules.rs: give it a place")),
+        ];
     };
     let mut found = vec![];
     for (at, to) in paths_after(&code, "crate") {
         let to = if matches!(to, "Result" | "Error") { "error" } else { to };
         if to != from && !allowed.contains(&to) {
-            found.push(source.finding(at, format!("`{from}` may not import `{to}`; it may import: {}", allowed.join(", "))));
+            found.push(source.finding(
+                at,
+                format!("`{from}` may not import `{to}`; it may import: {}", allowed.join(", ")),
+            ));
         }
     }
     for at in words(&code, "super").filter(|&at| !code[..at].trim_end().ends_with("super::")) {
         let ups = code[at..].split("::").take_while(|part| part.trim() == "super").count();
         if ups >= depth(&source.path) + inline_modules(&code[..at]) {
-            found.push(source.finding(at, "`super` reaches the crate's root; write `crate::…`, so that layers show"));
+            found.push(
+                source.finding(at, "`super` reaches the crate's root; write `crate::…`, so that layers show"),
+            );
         }
     }
     found
@@ -153,10 +186,13 @@ pub fn module_docs(source: &Source) -> Vec<Finding> {
 
 /// Every use of `unsafe` says why it is sound.
 pub fn safety(source: &Source) -> Vec<Finding> {
-    let (code, comments): (Vec<_>, Vec<_>) = (source.code.lines().collect(), source.comments.lines().collect());
+    let (code, comments): (Vec<_>, Vec<_>) =
+        (source.code.lines().collect(), source.comments.lines().collect());
     let is_type = |at: usize| {
         let rest = source.code[at + "unsafe".len()..].trim_start();
-        let rest = rest.strip_prefix("extern").map_or(rest, |rest| rest.trim_start().trim_start_matches('"').trim_start());
+        let rest = rest
+            .strip_prefix("extern")
+            .map_or(rest, |rest| rest.trim_start().trim_start_matches('"').trim_start());
         rest.strip_prefix("fn").is_some_and(|rest| rest.trim_start().starts_with('('))
     };
     let explains = |line: usize| comments[line].contains("SAFETY:") || comments[line].contains("# Safety");
@@ -183,15 +219,22 @@ pub fn unsafe_places(source: &Source) -> Vec<Finding> {
     let uses = source.code.match_indices("allow(unsafe_code)");
     uses.filter_map(|(at, _)| {
         if !UNSAFE.iter().any(|place| source.path.starts_with(place)) {
-            let what = format!("unsafe code is allowed in {} only; find a safe way, or argue for a place", UNSAFE.join(", "));
+            let what = format!(
+                "unsafe code is allowed in {} only; find a safe way, or argue for a place",
+                UNSAFE.join(", ")
+            );
             return Some(source.finding(at, what));
         }
         let line = source.line(at);
-        let reason = source.comments.lines().skip(line.saturating_sub(1)).take(2).any(|line| {
-            line.trim().starts_with("// ") && line.trim().len() > "// why".len()
-        });
+        let reason = source
+            .comments
+            .lines()
+            .skip(line.saturating_sub(1))
+            .take(2)
+            .any(|line| line.trim().starts_with("// ") && line.trim().len() > "// why".len());
         let in_docs = source.comments.lines().any(|line| line.starts_with("//!") && line.contains("nsafe"));
-        let what = "say in a comment on this line, or in the file's documentation, what the unsafe code is for";
+        let what =
+            "say in a comment on this line, or in the file's documentation, what the unsafe code is for";
         (!reason && !in_docs).then(|| source.finding(at, what))
     })
     .collect()
@@ -199,9 +242,12 @@ pub fn unsafe_places(source: &Source) -> Vec<Finding> {
 
 /// One folder knows the GPU's driver.
 pub fn cudarc(source: &Source) -> Vec<Finding> {
-    let free = ["src/tensor/cuda/", "src/tensor/cuda.rs", "tests/"].iter().any(|place| source.path.starts_with(place));
+    let free = ["src/tensor/cuda/", "src/tensor/cuda.rs", "tests/"]
+        .iter()
+        .any(|place| source.path.starts_with(place));
     let uses = words(&source.code, "cudarc").filter(|_| !free);
-    uses.map(|at| source.finding(at, "only src/tensor/cuda names `cudarc`; go through `tensor::cuda`")).collect()
+    uses.map(|at| source.finding(at, "only src/tensor/cuda names `cudarc`; go through `tensor::cuda`"))
+        .collect()
 }
 
 /// A library does not print.
@@ -212,10 +258,13 @@ pub fn prints(source: &Source) -> Vec<Finding> {
     let code = source.code_without_tests();
     let written = ["println!", "print!", "eprintln!", "eprint!", "dbg!"].into_iter();
     let found = written.flat_map(|word| words(&code, word).collect::<Vec<_>>());
-    let streams = ["io::stdout", "io::stderr"].into_iter().flat_map(|word| words(&code, word).collect::<Vec<_>>());
+    let streams =
+        ["io::stdout", "io::stderr"].into_iter().flat_map(|word| words(&code, word).collect::<Vec<_>>());
     found
         .chain(streams)
-        .map(|at| source.finding(at, "only `cli` prints; return the text, or report through `progress::Progress`"))
+        .map(|at| {
+            source.finding(at, "only `cli` prints; return the text, or report through `progress::Progress`")
+        })
         .collect()
 }
 
@@ -226,7 +275,8 @@ pub fn surroundings(source: &Source) -> Vec<Finding> {
     let code = source.code_without_tests();
     let mut found = vec![];
     for word in ["Instant::now", "SystemTime", "env::var", "env::var_os", "env::args", "env::current_dir"] {
-        let what = format!("`{layer}` may not read the clock or the environment (`{word}`); take it as an argument");
+        let what =
+            format!("`{layer}` may not read the clock or the environment (`{word}`); take it as an argument");
         found.extend(words(&code, word).map(|at| source.finding(at, what.clone())));
     }
     if source.path != "src/data/fetch.rs" {
@@ -246,7 +296,10 @@ pub fn unfinished(source: &Source) -> Vec<Finding> {
         ("#[ignore", "run the test, or assert today's wrong behaviour and say why it is wrong"),
     ];
     let at = |mark| source.code.match_indices(mark).map(|(at, _)| at).collect::<Vec<_>>();
-    marks.into_iter().flat_map(|(mark, what)| at(mark).into_iter().map(move |at| source.finding(at, what))).collect()
+    marks
+        .into_iter()
+        .flat_map(|(mark, what)| at(mark).into_iter().map(move |at| source.finding(at, what)))
+        .collect()
 }
 
 /// No path of somebody's machine, in any text.
@@ -257,9 +310,11 @@ pub fn machine_paths(path: &str, text: &str) -> Vec<Finding> {
     for (line, text) in text.lines().enumerate() {
         for root in &roots {
             // A folder of the same name inside of another path is fine.
-            let inside = |at: usize| text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-~}*)".contains(c));
+            let inside =
+                |at: usize| text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-~}*)".contains(c));
             if text.match_indices(root.as_str()).any(|(at, _)| !inside(at)) {
-                let what = format!("`{root}` is on one machine only; use a relative path or a temporary folder");
+                let what =
+                    format!("`{root}` is on one machine only; use a relative path or a temporary folder");
                 found.push(Finding { path: path.into(), line: line + 1, what });
             }
         }
@@ -308,8 +363,11 @@ pub fn examples(files: &[(&str, &str)]) -> Vec<Finding> {
 pub fn fixtures(files: &[(String, u64)]) -> Vec<Finding> {
     const LIMIT: u64 = 6 << 20;
     let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    let Some((largest, bytes)) = files.iter().max_by_key(|(_, bytes)| bytes).filter(|_| total > LIMIT) else { return vec![] };
-    let what = format!("the fixtures have {total} bytes, more than {LIMIT}; this one, with {bytes}, is the largest");
+    let Some((largest, bytes)) = files.iter().max_by_key(|(_, bytes)| bytes).filter(|_| total > LIMIT) else {
+        return vec![];
+    };
+    let what =
+        format!("the fixtures have {total} bytes, more than {LIMIT}; this one, with {bytes}, is the largest");
     vec![Finding { path: largest.clone(), line: 1, what }]
 }
 
@@ -326,19 +384,24 @@ pub fn changelog(text: &str) -> Vec<Finding> {
 /// ARCHITECTURE.md speaks of files that exist, and of every folder of `src/`.
 pub fn map(text: &str, files: &[String]) -> Vec<Finding> {
     let finding = |line: usize, what: String| Finding { path: "ARCHITECTURE.md".into(), line, what };
-    let exists = |path: &str| files.iter().any(|file| file == path || file.starts_with(&format!("{}/", path.trim_end_matches('/'))));
+    let exists = |path: &str| {
+        files.iter().any(|file| file == path || file.starts_with(&format!("{}/", path.trim_end_matches('/'))))
+    };
     let mut found = vec![];
     for (number, line) in text.lines().enumerate() {
         // What stands between backticks: every second piece.
         for path in line.split('`').skip(1).step_by(2) {
-            let known = ["src/", "kernels/", "tests/", "docs/", ".ci/", "experiments/", "examples/", "benches/"];
+            let known =
+                ["src/", "kernels/", "tests/", "docs/", ".ci/", "experiments/", "examples/", "benches/"];
             let plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte));
             if plain && known.iter().any(|folder| path.starts_with(folder)) && !exists(path) {
-                found.push(finding(number + 1, format!("`{path}` does not exist; say what is there instead")));
+                found
+                    .push(finding(number + 1, format!("`{path}` does not exist; say what is there instead")));
             }
         }
     }
-    let mut layers: Vec<&str> = files.iter().filter_map(|file| layer(file)).filter(|l| !["lib", "main"].contains(l)).collect();
+    let mut layers: Vec<&str> =
+        files.iter().filter_map(|file| layer(file)).filter(|l| !["lib", "main"].contains(l)).collect();
     layers.dedup();
     for layer in layers {
         if !text.contains(&format!("`src/{layer}")) {
@@ -366,16 +429,29 @@ mod tests {
         assert_eq!(lines(imports, "src/cli/verbs.rs", text), [0; 0]);
         assert_eq!(lines(imports, "src/tensor/op.rs", "use crate::Result;\nuse crate::snn;\n"), [2]);
         assert_eq!(lines(imports, "src/astrology/mod.rs", ""), [1]);
-        assert_eq!(lines(imports, "src/snn/neurons/lif.rs", "use super::super::network;\nuse super::super::super::cli;\n"), [2]);
+        assert_eq!(
+            lines(
+                imports,
+                "src/snn/neurons/lif.rs",
+                "use super::super::network;\nuse super::super::super::cli;\n"
+            ),
+            [2]
+        );
         assert_eq!(lines(imports, "src/snn/mod.rs", "mod a { use super::b; }\nuse super::cli;\n"), [2]);
-        assert_eq!(lines(imports, "src/main.rs", "fn main() { ransnn::cli::main(); ransnn::engine::x() }\n"), [1]);
+        assert_eq!(
+            lines(imports, "src/main.rs", "fn main() { ransnn::cli::main(); ransnn::engine::x() }\n"),
+            [1]
+        );
     }
 
     #[test]
     fn lower_layers_never_import_higher_ones() {
         for (i, (name, allowed)) in LAYERS.iter().enumerate() {
             let above: Vec<&str> = LAYERS[..i].iter().map(|(name, _)| *name).collect();
-            assert!(allowed.iter().all(|import| above.contains(import)), "{name} imports what stands below it");
+            assert!(
+                allowed.iter().all(|import| above.contains(import)),
+                "{name} imports what stands below it"
+            );
         }
     }
 
@@ -399,7 +475,10 @@ mod tests {
         let text = "//! A.\n#![allow(unsafe_code)] // the driver's C interface\n";
         assert_eq!(lines(unsafe_places, "src/snn/network.rs", text), [2]);
         assert_eq!(lines(unsafe_places, "src/tensor/cuda/driver.rs", text), [0; 0]);
-        assert_eq!(lines(unsafe_places, "src/tensor/cuda/driver.rs", "//! A.\n\n#![allow(unsafe_code)]\n"), [3]);
+        assert_eq!(
+            lines(unsafe_places, "src/tensor/cuda/driver.rs", "//! A.\n\n#![allow(unsafe_code)]\n"),
+            [3]
+        );
     }
 
     #[test]
@@ -428,7 +507,9 @@ mod tests {
 
     #[test]
     fn unfinished_can_fail() {
-        let text = ["fn a() { todo", "!() }\n#[ign", "ore]\nfn b() { unimpl", "emented!() }\n// todo", "!()\n"].concat();
+        let text =
+            ["fn a() { todo", "!() }\n#[ign", "ore]\nfn b() { unimpl", "emented!() }\n// todo", "!()\n"]
+                .concat();
         let mut found = lines(unfinished, "src/a.rs", &text);
         found.sort_unstable();
         assert_eq!(found, [1, 2, 3]);
@@ -454,7 +535,12 @@ mod tests {
     fn examples_can_fail() {
         let long = "x\n".repeat(61);
         assert!(examples(&[("examples/01_a.rs", "x\n"), ("examples/02_b.rs", "x\n")]).is_empty());
-        let bad = [("examples/01_a.rs", "x\n"), ("examples/01_b.rs", "x\n"), ("examples/c.rs", "x\n"), ("examples/04_d.rs", &long)];
+        let bad = [
+            ("examples/01_a.rs", "x\n"),
+            ("examples/01_b.rs", "x\n"),
+            ("examples/c.rs", "x\n"),
+            ("examples/04_d.rs", &long),
+        ];
         assert_eq!(examples(&bad).len(), 3);
     }
 

@@ -58,7 +58,9 @@ impl Source {
         let after = self.code.match_indices("#[cfg(test)]").map(|(at, mark)| &self.code[at + mark.len()..]);
         after
             .filter_map(|rest| rest.trim_start().strip_prefix("mod "))
-            .filter_map(|rest| rest.split_once([';', '{']).filter(|(name, _)| rest[name.len()..].starts_with(';')))
+            .filter_map(|rest| {
+                rest.split_once([';', '{']).filter(|(name, _)| rest[name.len()..].starts_with(';'))
+            })
             .map(|(name, _)| name.trim())
             .collect()
     }
@@ -122,7 +124,10 @@ fn split(text: &str) -> (String, String) {
         }
         i += 1;
     }
-    (String::from_utf8_lossy(&code).into_owned(), String::from_utf8(comments).expect("whole comments are UTF-8"))
+    (
+        String::from_utf8_lossy(&code).into_owned(),
+        String::from_utf8(comments).expect("whole comments are UTF-8"),
+    )
 }
 
 /// End of the comment that begins at `i`, or `i`.
@@ -181,7 +186,8 @@ fn quoted_end(bytes: &[u8], i: usize, quote: u8) -> usize {
 
 #[test]
 fn code_and_comments_are_told_apart() {
-    let text = "let a = \"// no\"; // yes 'x'\nlet b = r#\"\"unsafe\"#; /* c /* d */ e */ let f: &'a u8 = &'\\'';\n";
+    let text =
+        "let a = \"// no\"; // yes 'x'\nlet b = r#\"\"unsafe\"#; /* c /* d */ e */ let f: &'a u8 = &'\\'';\n";
     let source = Source::new("x.rs", text);
     assert_eq!(source.code.len(), text.len());
     assert!(source.comments.contains("// yes 'x'") && source.comments.contains("/* c /* d */ e */"));
