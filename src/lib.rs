@@ -1,5 +1,7 @@
 //! Spiking neural networks whose hidden weights are random and frozen: simulate, train, measure.
 #![deny(unsafe_code)]
+// Here and not in Cargo.toml, because examples do print.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod cli;
