@@ -166,7 +166,9 @@ impl Error {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space, or choose another place with --out".into())
             }
-            Self::Internal(_) => Some("this is our mistake: please report it with the command you typed".into()),
+            Self::Internal(_) => {
+                Some("this is our mistake: please report it with the command you typed".into())
+            }
             _ => None,
         }
     }

@@ -250,12 +250,10 @@ fn dialect(lif: &Lif) -> Result<u32> {
         Reset::To(_) => 4,
         Reset::None => 0,
     };
-    let acts = if lif.acts == ResetActs::SameStep {
-        0
-    } else if lif.acts == ResetActs::NextStep {
-        8
-    } else {
-        return Err(unsupported("the reservoir pass with this time of the reset"));
+    let acts = match lif.acts {
+        ResetActs::SameStep => 0,
+        ResetActs::NextStep => 8,
+        ResetActs::BeforeNextStep => 16,
     };
     if lif.refractory_steps > 0 && acts != 0 {
         return Err(unsupported("a refractory period with a delayed reset"));

@@ -19,6 +19,7 @@ pub mod cpu;
 pub mod cuda;
 mod device;
 pub(crate) mod dtype;
+pub mod kernels;
 mod mmap;
 mod op;
 pub mod ops;
