@@ -42,6 +42,14 @@ pub enum Pool {
         /// Cells along each side.
         cells: usize,
     },
+    /// `cells × cells` windows around the centres of the cells of a grid, `percent` of a cell wide: neighbours
+    /// overlap above 100. Parts outside the image count as silent.
+    Overlapping {
+        /// Windows along each side.
+        cells: usize,
+        /// Width of a window in per cent of `size / cells`.
+        percent: usize,
+    },
     /// Windows of `side` every `stride` rows and columns. The first one starts at `offset` (row, column); parts
     /// outside the image count as silent. Windows are added while they start inside.
     Windows {
@@ -60,6 +68,20 @@ impl Pool {
         match *self {
             Self::Grid { cells } => {
                 (0..cells).map(|i| i * size / cells..((i + 1) * size).div_ceil(cells)).collect()
+            }
+            Self::Overlapping { cells, percent } => {
+                // Positions whose centre `y + ½` lies within half a width of the window's, in units of
+                // size / (200 · cells), so that no rounding decides.
+                let clip = |edge: isize| -> usize {
+                    let unit = 200 * cells.max(1) as isize;
+                    let least = (edge * size as isize - unit / 2).div_euclid(unit);
+                    let exact = least * unit == edge * size as isize - unit / 2;
+                    (least + isize::from(!exact)).clamp(0, size as isize) as usize
+                };
+                let centre = |i: usize| 200 * i as isize + 100;
+                (0..cells)
+                    .map(|i| clip(centre(i) - percent as isize)..clip(centre(i) + percent as isize))
+                    .collect()
             }
             Self::Windows { side, stride, offset } => {
                 let first = if axis == 0 { offset.0 } else { offset.1 };
@@ -275,6 +297,9 @@ mod tests {
         let grid = Pool::Grid { cells: 7 }.ranges(0, 22);
         assert_eq!((grid.len(), grid[0].clone(), grid[6].clone()), (7, 0..4, 18..22));
         let windows = Pool::Windows { side: 4, stride: 4, offset: (-2, 1) };
+        let overlapping = Pool::Overlapping { cells: 4, percent: 130 };
+        assert_eq!(overlapping.ranges(0, 24), [0..7, 5..13, 11..19, 17..24]);
+        assert_eq!(Pool::Overlapping { cells: 4, percent: 100 }.ranges(0, 24), [0..6, 6..12, 12..18, 18..24]);
         assert_eq!(windows.ranges(0, 9), [0..2, 2..6, 6..9]);
         assert_eq!(windows.ranges(1, 9), [1..5, 5..9]);
     }

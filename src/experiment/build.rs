@@ -86,6 +86,9 @@ fn rule(connect: &Connect) -> Rule {
 
 fn init(projection: &config::Projection) -> Init {
     let mut init = distribution(&projection.weights);
+    if projection.smooth > 0.0 {
+        init = init.smoothed(projection.smooth);
+    }
     if let Some(excitatory) = projection.excitatory_share {
         init = Init::Dale { excitatory, magnitude: Box::new(init) };
     }
@@ -122,10 +125,9 @@ pub fn encoding(config: &Config) -> Encoding {
 pub fn probes(config: &Config, net: &Network) -> Vec<Probe> {
     let features = &config.features;
     let what = match features.record {
-        Record::Counts if features.pool.window > 0 => {
-            let side = features.pool.window;
-            let stride = if features.pool.stride == 0 { side } else { features.pool.stride };
-            What::Pool(Pool::Windows { side, stride, offset: (0, 0) })
+        Record::Counts if features.pool.cells > 0 => {
+            let percent = (100.0 * features.pool.width).round() as usize;
+            What::Pool(Pool::Overlapping { cells: features.pool.cells, percent })
         }
         Record::Counts => What::Counts,
         Record::Membrane => What::Membrane,

@@ -195,6 +195,8 @@ impl Check<'_> {
         if let Some(bias) = &projection.bias {
             self.weights(&format!("{path}.bias"), bias);
         }
+        let smooth = projection.smooth;
+        self.range(&format!("{path}.smooth"), smooth, (0.0..=16.0).contains(&smooth), "from 0 to 16 pixels");
         if let Some(share) = projection.excitatory_share {
             self.range(
                 &format!("{path}.excitatory_share"),
@@ -257,15 +259,24 @@ impl Check<'_> {
                 );
             }
             let Shape::Image([_, height, width]) = population.shape else {
-                if features.pool.window > 0 {
+                if features.pool.cells > 0 {
                     let help = "pooling needs `shape = [channels, height, width]`";
                     self.wrong("features.pool", format!("`{name}` is not an image"), Some(help.into()));
                 }
                 continue;
             };
-            if features.pool.window > height.min(width) {
-                self.wrong("features.pool.window", format!("the window is larger than `{name}`"), None);
+            if features.pool.cells > height.min(width) {
+                self.wrong(
+                    "features.pool.cells",
+                    format!("more windows than neurons along a side of `{name}`"),
+                    None,
+                );
             }
+        }
+        let width = features.pool.width;
+        self.range("features.pool.width", width, width > 0.0 && width <= 8.0, "above 0 and at most 8");
+        if features.pool.cells > 0 && features.record != Record::Counts {
+            self.wrong("features.pool", "only counts can be pooled".into(), None);
         }
         match features.record {
             Record::Trace { decay } => {

@@ -251,6 +251,9 @@ pub struct Projection {
     /// Subtract from each target's weights their mean.
     #[serde(default)]
     pub zero_mean: bool,
+    /// Smooth the kernels of a convolution with a Gaussian of so many pixels; 0 for none.
+    #[serde(default)]
+    pub smooth: f64,
     /// The second half of the target's channels gets the first half's kernels with the sign turned round.
     #[serde(default)]
     pub mirror: bool,
@@ -378,7 +381,7 @@ pub struct Features {
     /// What is recorded of each neuron.
     #[serde(default)]
     pub record: Record,
-    /// Sum counts over windows of the image; `window` 0 for no pooling.
+    /// Sum counts over windows of the image.
     #[serde(default)]
     pub pool: Pool,
     /// Function applied to each count.
@@ -408,14 +411,19 @@ pub enum Record {
 }
 
 /// `features.pool`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Pool {
-    /// Side of the square window.
-    pub window: usize,
-    /// Distance between windows; 0 for the window itself.
-    #[serde(default)]
-    pub stride: usize,
+    /// Windows along each side of the image; 0 for no pooling.
+    pub cells: usize,
+    /// Width of a window as a multiple of the distance between windows: above 1 they overlap.
+    pub width: f64,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { cells: 0, width: 1.0 }
+    }
 }
 
 /// `features.transform`
@@ -451,6 +459,9 @@ pub enum Solver {
         /// Training rows on which leave-one-out chooses; ignored with one strength.
         #[serde(default = "loo_rows")]
         select_rows: usize,
+        /// Training samples in the normal equations, from the first; 0 for all. With `hinge`, a part is enough.
+        #[serde(default)]
+        rows: usize,
         /// Steps of squared-hinge refinement after the ridge; 0 for none.
         #[serde(default)]
         hinge: usize,

@@ -8,7 +8,7 @@ use crate::engine::{Activity, Input, Recording};
 use crate::error::{Error, Result};
 use crate::learn::adam::{self, Softmax};
 use crate::learn::ransnn::{Reservoir, calibrate};
-use crate::learn::ridge::{Criterion, Features, NormalEquations, Score};
+use crate::learn::ridge::{Criterion, Features, NormalEquations, Refine, Score};
 use crate::progress::{Progress, Unit};
 use crate::rng::Stream;
 use crate::snn::Network;
@@ -262,8 +262,16 @@ impl One<'_> {
         let reservoir = Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
         let Train::Ransnn { solver } = &config.train;
         let mut fitted = match solver {
-            Solver::Ridge { lambda, select_rows, hinge, hinge_lambda } => {
-                self.ridge(&reservoir, lambda, *select_rows, (*hinge, *hinge_lambda), begun)?
+            Solver::Ridge { lambda, select_rows, rows, hinge, hinge_lambda } => {
+                let rows = if *rows == 0 { data.train.len() } else { data.train.len().min(*rows) };
+                let plan = RidgePlan {
+                    lambda,
+                    select_rows: *select_rows,
+                    rows,
+                    hinge: *hinge,
+                    penalty: *hinge_lambda,
+                };
+                self.ridge(&reservoir, &plan, begun)?
             }
             Solver::Adam { lr, batch, epochs, batches } => {
                 let options = adam::Options { lr: *lr, batch: *batch, epochs: *epochs, batches: *batches };
@@ -282,6 +290,8 @@ impl One<'_> {
         }
         fitted.seconds.test = testing.elapsed().as_secs_f64();
         fitted.seconds.total = begun.elapsed().as_secs_f64();
+        // A spike that is only counted costs one addition, too.
+        let counted: u64 = probes.iter().map(|probe| activity.spikes[probe.population.0]).sum();
         let per_sample = |total: u64| total as f64 / activity.samples.max(1) as f64;
         let outcome = Outcome {
             result: Seed {
@@ -293,7 +303,7 @@ impl One<'_> {
                     Readout::Softmax(_) => None,
                 },
                 spikes_per_sample: per_sample(activity.spikes.iter().sum()),
-                synaptic_operations_per_sample: per_sample(activity.synaptic_operations),
+                synaptic_operations_per_sample: per_sample(activity.synaptic_operations + counted),
                 analogue_operations_per_sample: per_sample(activity.analogue_operations),
                 seconds: fitted.seconds,
             },
@@ -366,56 +376,60 @@ impl One<'_> {
         Ok((predicted, activity))
     }
 
-    fn ridge(
-        &mut self,
-        reservoir: &Reservoir<'_>,
-        lambdas: &[f64],
-        select_rows: usize,
-        hinge: (usize, f64),
-        begun: Instant,
-    ) -> Result<Fitted> {
+    fn ridge(&mut self, reservoir: &Reservoir<'_>, plan: &RidgePlan<'_>, begun: Instant) -> Result<Fitted> {
         let data = self.data;
-        let (width, samples) = (reservoir.width(), data.train.len());
+        // Without refinement, samples outside the normal equations would be of no use.
+        let samples = if plan.hinge > 0 { data.train.len() } else { plan.rows };
+        let width = reservoir.width();
         let mut equations = match reservoir.code_max() {
             Some(code_max) => NormalEquations::new(width, data.classes, code_max.max(1))?,
             None => NormalEquations::with_f32(width, data.classes)?,
         };
-        if lambdas.len() > 1 {
-            equations = equations.keep_rows(select_rows, self.seed);
+        if plan.lambda.len() > 1 {
+            equations = equations.keep_rows(plan.select_rows, self.seed);
         }
         let keep = reservoir.code_max().is_some() && samples * width <= KEPT_CODES;
-        if hinge.0 > 0 && !keep {
+        if plan.hinge > 0 && !keep {
             let expected = "0: the features of the training set do not fit in memory, or are no counts";
-            return Err(Error::value("train.ransnn.solver.ridge.hinge", hinge.0, expected));
+            return Err(Error::value("train.ransnn.solver.ridge.hinge", plan.hinge, expected));
         }
         let mut kept: Vec<u8> = Vec::with_capacity(if keep { samples * width } else { 0 });
         self.progress.start("frozen layers", Some(samples as u64), Unit::Samples);
         let mut gram_seconds = 0.0;
         self.each_batch(reservoir, &data.train, "train", samples, |features, range| {
             let adding = Instant::now();
-            equations.add(features, &data.train.labels[range])?;
-            gram_seconds += adding.elapsed().as_secs_f64();
-            if let (true, Features::U8(codes)) = (keep, features) {
-                kept.extend_from_slice(codes);
+            let rows = plan.rows.saturating_sub(range.start).min(range.len());
+            let labels = &data.train.labels[range.start..range.start + rows];
+            match features {
+                Features::U8(codes) => {
+                    equations.add(&codes[..rows * width], labels)?;
+                    if keep {
+                        kept.extend_from_slice(codes);
+                    }
+                }
+                Features::F32(numbers) => equations.add(&numbers[..rows * width], labels)?,
+                Features::F64(_) => return Err(Error::Internal("features of 64 bits".into())),
             }
+            gram_seconds += adding.elapsed().as_secs_f64();
             Ok(())
         })?;
         self.progress.finish();
         let features_seconds = begun.elapsed().as_secs_f64() - gram_seconds;
         let fitting = Instant::now();
         self.progress.start("readout", None, Unit::Steps);
-        let (mut ridge, scores) = match lambdas {
+        let (mut ridge, scores) = match plan.lambda {
             [one] => (equations.solve(*one)?, vec![]),
             many => equations.select(many, Criterion::LeaveOneOutErrorRate)?,
         };
-        if hinge.0 > 0 {
-            ridge = ridge.clone(); // TEMP
+        if plan.hinge > 0 {
+            let options = Refine { iterations: plan.hinge, penalty: plan.penalty };
+            (ridge, _) = equations.refine(&ridge, &kept, &data.train.labels, options)?;
         }
         self.progress.finish();
         let fit = gram_seconds + fitting.elapsed().as_secs_f64();
         let readout = Readout::Ridge(ridge);
         let train_accuracy = if keep {
-            share(&readout.classify(&kept)?, &data.train.labels)
+            share(&readout.classify(&kept)?, &data.train.labels[..samples])
         } else {
             let some = samples.min(10_000);
             self.progress.start("training accuracy", Some(some as u64), Unit::Samples);
@@ -498,6 +512,18 @@ impl Readout {
             Self::Softmax(softmax) => softmax.tensors(),
         }
     }
+}
+
+/// How a closed-form readout is fitted.
+struct RidgePlan<'a> {
+    lambda: &'a [f64],
+    select_rows: usize,
+    /// Samples in the normal equations.
+    rows: usize,
+    /// Iterations of the refinement.
+    hinge: usize,
+    /// Its penalty.
+    penalty: f64,
 }
 
 /// A trained readout and what it took.

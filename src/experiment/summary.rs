@@ -84,7 +84,7 @@ pub struct Summary {
     pub seconds: Seconds,
     /// Spikes of all neurons.
     pub spikes: PerSample,
-    /// Spikes delivered to targets.
+    /// Spikes delivered to targets, and spikes counted as features, once each.
     pub synaptic_operations: PerSample,
     /// Multiply-accumulates of constant input currents.
     pub analogue_operations: PerSample,

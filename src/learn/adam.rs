@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::learn::ridge::Features;
 use crate::rng::Stream;
 use rand::RngExt;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::Path;
 
@@ -321,21 +322,37 @@ impl Softmax {
     /// # Errors
     /// A length that is not a multiple of the width.
     pub fn classify<'f>(&self, features: impl Into<Features<'f>>) -> Result<Vec<u16>> {
+        const ROWS: usize = 256;
         let width = self.width();
-        let rows: Vec<f32> = match features.into() {
-            Features::U8(codes) => codes.iter().map(|&code| code.into()).collect(),
-            Features::F32(values) => values.to_vec(),
-            Features::F64(values) => values.iter().map(|&x| x as f32).collect(),
+        let some = |rows: &[f32]| -> Vec<u16> {
+            self.logits(rows).chunks(self.classes).map(|row| largest(row) as u16).collect()
         };
-        if !rows.len().is_multiple_of(width) {
-            return Err(Error::Shape {
-                op: "softmax readout",
-                lhs: vec![rows.len()],
-                rhs: vec![width],
-                why: "whole rows are needed".into(),
-            });
-        }
-        Ok(self.logits(&rows).chunks(self.classes).map(|row| largest(row) as u16).collect())
+        let whole = |len: usize| {
+            let (lhs, rhs) = (vec![len], vec![width]);
+            let why = "whole rows are needed".into();
+            if len.is_multiple_of(width) {
+                Ok(())
+            } else {
+                Err(Error::Shape { op: "softmax readout", lhs, rhs, why })
+            }
+        };
+        // A few rows at a time: features in f32 would take four times their memory.
+        Ok(match features.into() {
+            Features::U8(codes) => {
+                whole(codes.len())?;
+                let part = |codes: &[u8]| some(&codes.iter().map(|&code| code.into()).collect::<Vec<f32>>());
+                codes.par_chunks(ROWS * width).flat_map_iter(part).collect()
+            }
+            Features::F32(values) => {
+                whole(values.len())?;
+                values.par_chunks(ROWS * width).flat_map_iter(some).collect()
+            }
+            Features::F64(values) => {
+                whole(values.len())?;
+                let part = |values: &[f64]| some(&values.iter().map(|&x| x as f32).collect::<Vec<f32>>());
+                values.par_chunks(ROWS * width).flat_map_iter(part).collect()
+            }
+        })
     }
 }
 

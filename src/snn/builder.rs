@@ -327,6 +327,9 @@ impl NetworkBuilder {
             if recipe.dale.is_some() && pre.size() < 2 {
                 problems.push("Dale's law needs at least two sources".into());
             }
+            if recipe.smooth.is_some() && !matches!(spec.rule, Rule::Conv2d { .. }) {
+                problems.push("only the kernels of a conv2d rule can be smoothed".into());
+            }
             if recipe.mirrored {
                 let halves = if let Rule::Conv2d { .. } = spec.rule { post.shape[0] } else { post.size() };
                 if !matches!(spec.rule, Rule::Dense | Rule::Conv2d { .. }) || halves % 2 != 0 {

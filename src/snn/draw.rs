@@ -53,10 +53,10 @@ impl Draw<'_> {
                     ([self.pre[0], self.pre[1], self.pre[2]], [self.post[0], self.post[1], self.post[2]]);
                 let size = input[0] * kernel * kernel;
                 let mut values = vec![0.0; output[0] * size];
-                values
-                    .par_chunks_mut(size)
-                    .enumerate()
-                    .for_each(|(c, row)| sampler.fill(row, c * size, c, &stream));
+                values.par_chunks_mut(size).enumerate().for_each(|(c, row)| match recipe.smooth {
+                    None => sampler.fill(row, c * size, c, &stream),
+                    Some(sigma) => sampler.fill_smooth(row, kernel, sigma, c, &stream),
+                });
                 if recipe.zero_mean {
                     remove_means(&mut values, output[0], |place| place / size);
                 }
@@ -145,6 +145,30 @@ impl Sampler<'_> {
         let mut walk = stream.walk(row as u64);
         for (k, value) in values.iter_mut().enumerate() {
             *value = self.finish(self.base.sample(&mut walk, start + k), row);
+        }
+    }
+
+    /// Fills the kernels of output channel `row` with a random field, smoothed with a Gaussian cut off at 3 σ.
+    fn fill_smooth(&self, values: &mut [f32], kernel: usize, sigma: f64, row: usize, stream: &Stream) {
+        let reach = (3.0 * sigma).ceil() as usize;
+        let side = kernel + 2 * reach;
+        let weight = |offset: usize| {
+            let distance = offset as f64 - reach as f64;
+            (-distance * distance / (2.0 * sigma * sigma)).exp()
+        };
+        let weights: Vec<f64> = (0..=2 * reach).map(weight).collect();
+        let mut walk = stream.walk(row as u64);
+        for plane in values.chunks_mut(kernel * kernel) {
+            let field: Vec<f64> = (0..side * side).map(|place| self.base.sample(&mut walk, place)).collect();
+            let across: Vec<f64> = (0..side * kernel)
+                .map(|i| {
+                    (0..weights.len()).map(|d| weights[d] * field[i / kernel * side + i % kernel + d]).sum()
+                })
+                .collect();
+            for (i, value) in plane.iter_mut().enumerate() {
+                let down = |d: usize| weights[d] * across[(i / kernel + d) * kernel + i % kernel];
+                *value = self.finish((0..weights.len()).map(down).sum(), row);
+            }
         }
     }
 
@@ -261,7 +285,14 @@ fn make_zero_sum(quanta: &mut [i8], kernel: &[f32], scale: f32) {
 
 /// Whether a bias may be drawn from this.
 pub(super) fn fits_bias(init: &Init) -> bool {
-    !matches!(init, Init::ZeroMean(_) | Init::Mirrored(_) | Init::ScaledToFanIn(_) | Init::Dale { .. })
+    !matches!(
+        init,
+        Init::ZeroMean(_)
+            | Init::Mirrored(_)
+            | Init::Smoothed { .. }
+            | Init::ScaledToFanIn(_)
+            | Init::Dale { .. }
+    )
 }
 
 #[cfg(test)]
@@ -369,6 +400,28 @@ mod tests {
         assert!(!positive[40..].iter().all(|p| !p), "the inhibitory sources are not simply the last");
         let (mean, std) = moments(&weights);
         assert!(mean.abs() < 4.0 * std / 20_000f64.sqrt(), "{mean}");
+    }
+
+    #[test]
+    fn smoothed_kernels_correlate_with_their_neighbours() {
+        let kernels = |init: Init| {
+            let rule = Rule::Conv2d { kernel: 7, stride: 1, padding: 0 };
+            let net =
+                Described { pre: vec![1, 9, 9], post: vec![64, 3, 3], rule, init, frozen: false }.build(3);
+            let Values::F32(values) = net.projections[0].weights.values().clone() else {
+                panic!("trainable is f32")
+            };
+            values
+        };
+        let correlation = |values: &[f32]| {
+            let pairs = values.chunks(7).flat_map(|row| row.windows(2));
+            let squares: f32 = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+            pairs.map(|pair| pair[0] * pair[1]).sum::<f32>() / (values.len() as f32 * 6.0 / 7.0) / squares
+        };
+        // A field smoothed with σ has the correlation exp(−d² / 4σ²): 0.60 for neighbours at σ = 0.7.
+        let smooth = correlation(&kernels(NORMAL.smoothed(0.7)));
+        assert!((smooth - 0.60).abs() < 0.06, "{smooth}");
+        assert!(correlation(&kernels(NORMAL)).abs() < 0.06);
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub enum Init {
     Listed(Vec<f32>),
     /// Drawn, then the mean of each target's incoming weights (of each output channel's kernel) is removed.
     ZeroMean(Box<Init>),
+    /// Kernels of a convolution, smoothed with a Gaussian: random fields with a correlation length, drawn larger than
+    /// the kernel so that its edges are like its middle.
+    Smoothed {
+        /// Standard deviation of the Gaussian in pixels.
+        sigma: f64,
+        /// What the field is drawn from.
+        field: Box<Init>,
+    },
     /// The second half of the targets (of the output channels) gets the first half's weights with the sign turned
     /// round: two neurons for each random direction, one for each sense of it. Needs an even number of them.
     Mirrored(Box<Init>),
@@ -60,6 +68,11 @@ impl Init {
         Self::ZeroMean(Box::new(self))
     }
 
+    /// Smooths kernels with a Gaussian of `sigma` pixels.
+    pub fn smoothed(self, sigma: f64) -> Self {
+        Self::Smoothed { sigma, field: Box::new(self) }
+    }
+
     /// Repeats the first half of the targets, negated, as the second.
     pub fn mirrored(self) -> Self {
         Self::Mirrored(Box::new(self))
@@ -76,6 +89,7 @@ impl Init {
             base: Base::Constant(0.0),
             zero_mean: false,
             mirrored: false,
+            smooth: None,
             scaled: false,
             dale: None,
         };
@@ -87,6 +101,14 @@ impl Init {
                 Self::ZeroMean(inner) => {
                     recipe.zero_mean = true;
                     at = inner;
+                }
+                Self::Smoothed { sigma, field } => {
+                    if !(*sigma > 0.0 && *sigma <= 16.0) {
+                        problems
+                            .push(format!("smoothing is {sigma} pixels; it must be above 0 and at most 16"));
+                    }
+                    recipe.smooth = Some(*sigma);
+                    at = field;
                 }
                 Self::Mirrored(inner) => {
                     recipe.mirrored = true;
@@ -156,6 +178,7 @@ pub(super) struct Recipe<'a> {
     pub base: Base<'a>,
     pub zero_mean: bool,
     pub mirrored: bool,
+    pub smooth: Option<f64>,
     pub scaled: bool,
     pub dale: Option<f64>,
 }

@@ -293,7 +293,11 @@ fn constant_current_layers() {
             ],
         );
         let steps = [0, 1, 2, 4, 9, 30, 255, 256][if case < 2 { 6 + case as usize } else { draw.below(6) }];
-        let pools = [Pool::Grid { cells: 3 }, Pool::Windows { side: 4, stride: 3, offset: (1, -2) }];
+        let pools = [
+            Pool::Grid { cells: 3 },
+            Pool::Overlapping { cells: 3, percent: 140 },
+            Pool::Windows { side: 4, stride: 3, offset: (1, -2) },
+        ];
         let mut probes = vec![counts(1), counts(2), counts(3)];
         probes.extend(pools.map(|pool| Probe { population: Pop(1), what: What::Pool(pool) }));
         probes.push(Probe { population: Pop(2), what: What::Membrane });

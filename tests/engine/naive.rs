@@ -238,6 +238,19 @@ pub fn feature(run: &Run, population: usize, shape: &[usize], what: What) -> Vec
                     Pool::Grid { cells } => (0..cells)
                         .map(|i| ((i * size / cells) as isize, ((i + 1) * size).div_ceil(cells) as isize))
                         .collect(),
+                    Pool::Overlapping { cells, percent } => {
+                        let (cell, half) = (size as f64 / cells as f64, percent as f64 / 200.0);
+                        let inside = |i: usize, y: usize| {
+                            let distance = (y as f64 + 0.5) / cell - (i as f64 + 0.5);
+                            distance >= -half - 1e-9 && distance < half - 1e-9
+                        };
+                        let range = |i: usize| {
+                            let inside: Vec<usize> = (0..size).filter(|&y| inside(i, y)).collect();
+                            let first = inside.first().copied().unwrap_or(0);
+                            (first as isize, (first + inside.len()) as isize)
+                        };
+                        (0..cells).map(range).collect()
+                    }
                     Pool::Windows { side, stride, .. } => (0..)
                         .map(|i| offset + i * stride as isize)
                         .take_while(|&start| start < size as isize)

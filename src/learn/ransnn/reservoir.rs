@@ -132,6 +132,17 @@ impl<'n> Reservoir<'n> {
         Ok(activity)
     }
 
+    /// Codes of the first `samples` samples of a split ("train", "test") at once.
+    ///
+    /// # Errors
+    /// As [`Reservoir::codes`].
+    pub fn codes_of(&self, split: &str, batch: Input<'_>, samples: usize) -> Result<Vec<u8>> {
+        let ids: Vec<u64> = (0..samples as u64).collect();
+        let mut codes = vec![0; samples * self.width()];
+        self.codes(batch, &ids, &self.engine.stream(split, 0), &mut Recording::default(), &mut codes)?;
+        Ok(codes)
+    }
+
     /// Features that are numbers (membranes, traces; counts as they are), `[samples, width]`.
     ///
     /// # Errors
