@@ -9,10 +9,10 @@
 //! (D⁻¹ (A − n μ μᵀ) D⁻¹ + λ I) V = D⁻¹ (Cᵀ − n μ ȳᵀ),   W = (D⁻¹ V)ᵀ,   b = ȳ − W μ
 //! ```
 //!
-//! Spike counts, or counts mapped to small codes by a table, are `u8`: their `A` is exact in integers, several times
-//! faster than in floating point, and half a matrix of 32-bit numbers. Features of 32 or 64 bits
-//! (membranes, traces) go through the same interface. A solution costs `features³ / 6` multiplications and a second
-//! half matrix.
+//! Spike counts, or counts mapped to small codes by a table, are `u8`: their `A` is exact, in small integers
+//! (`benches/ridge.rs` compares the speed), and half a matrix of 32-bit numbers. Features of 32 or 64 bits (membranes,
+//! traces) go through the same interface. A solution costs `features³ / 6` multiplications and a second half matrix.
+//! For classes, [`NormalEquations::refine`] goes on from there to the squared hinge loss.
 //!
 //! ```
 //! use ransnn::learn::ridge::{Criterion, NormalEquations};
