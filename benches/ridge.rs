@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
-use ransnn::learn::ridge::NormalEquations;
+use ransnn::learn::ridge::{NormalEquations, Refine, Ridge};
 use ransnn::rng::Stream;
 
 fn codes(samples: usize, features: usize, code_max: u8) -> (Vec<u8>, Vec<u16>) {
@@ -38,6 +38,29 @@ fn ridge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ridge/solve");
     group.sample_size(10);
     group.bench_function("2048", |bencher| bencher.iter(|| equations.solve(black_box(100.0))));
+    group.finish();
+
+    // None: scores of the start. The first step also has the factorisation.
+    let ridge = equations.solve(100.0).expect("a large penalty");
+    let (rows, labels) = codes(4 * samples, features, 31);
+    let mut group = criterion.benchmark_group("ridge/refine");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((4 * samples * features * 10) as u64));
+    for iterations in [0, 1, 4] {
+        let options = Refine { iterations, penalty: 1e-3 };
+        group.bench_function(BenchmarkId::new("steps", iterations), |bencher| {
+            bencher.iter(|| equations.refine(&ridge, black_box(&rows), &labels, options));
+        });
+    }
+    group.finish();
+    predict(criterion, &ridge, &rows);
+}
+
+fn predict(criterion: &mut Criterion, ridge: &Ridge, rows: &[u8]) {
+    let mut group = criterion.benchmark_group("ridge/predict");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((rows.len() * 10) as u64));
+    group.bench_function("u8", |bencher| bencher.iter(|| ridge.predict(black_box(rows))));
 }
 
 criterion_group!(benches, ridge);

@@ -9,10 +9,10 @@
 //! (D⁻¹ (A − n μ μᵀ) D⁻¹ + λ I) V = D⁻¹ (Cᵀ − n μ ȳᵀ),   W = (D⁻¹ V)ᵀ,   b = ȳ − W μ
 //! ```
 //!
-//! Spike counts, or counts mapped to small codes by a table, are `u8`: their `A` is exact in integers, several times
-//! faster than in floating point, and half a matrix of 32-bit numbers. Features of 32 or 64 bits
-//! (membranes, traces) go through the same interface. A solution costs `features³ / 6` multiplications and a second
-//! half matrix.
+//! Spike counts, or counts mapped to small codes by a table, are `u8`: their `A` is exact, in small integers
+//! (`benches/ridge.rs` compares the speed), and half a matrix of 32-bit numbers. Features of 32 or 64 bits (membranes,
+//! traces) go through the same interface. A solution costs `features³ / 6` multiplications and a second half matrix.
+//! For classes, [`NormalEquations::refine`] goes on from there to the squared hinge loss.
 //!
 //! ```
 //! use ransnn::learn::ridge::{Criterion, NormalEquations};
@@ -28,6 +28,8 @@
 
 mod factor;
 mod gram;
+mod hinge;
+mod products;
 mod select;
 mod simd;
 mod solve;
@@ -35,12 +37,10 @@ mod state;
 mod sums;
 mod tiles;
 
+pub use hinge::Refine;
 pub use select::{Criterion, Score};
 
 use crate::error::{Error, Result};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
 use sums::Sums;
 
 /// A number that matrices are made of.
@@ -81,6 +81,8 @@ trait Feature: bytemuck::Pod + Send + Sync {
     type Gram: gram::Gram<Self>;
     /// Exact.
     fn value(self) -> f64;
+    /// Rounded to 32 bits.
+    fn single(self) -> f32;
 }
 
 impl Feature for u8 {
@@ -89,6 +91,10 @@ impl Feature for u8 {
     #[inline]
     fn value(self) -> f64 {
         f64::from(self)
+    }
+    #[inline]
+    fn single(self) -> f32 {
+        f32::from(self)
     }
 }
 
@@ -99,6 +105,10 @@ impl Feature for f32 {
     fn value(self) -> f64 {
         f64::from(self)
     }
+    #[inline]
+    fn single(self) -> f32 {
+        self
+    }
 }
 
 impl Feature for f64 {
@@ -107,6 +117,10 @@ impl Feature for f64 {
     #[inline]
     fn value(self) -> f64 {
         self
+    }
+    #[inline]
+    fn single(self) -> f32 {
+        self as f32
     }
 }
 
@@ -405,9 +419,9 @@ pub struct Ridge {
     pub lambda: f64,
     /// Features that never varied in training; their weights are zero.
     pub dead: Vec<usize>,
-    /// Mean squared training error of each output.
+    /// Mean squared training error of each output; against targets −1 and 1 after [`NormalEquations::refine`].
     pub squared_error: Vec<f64>,
-    /// Conjugate-gradient steps that the solution took.
+    /// Conjugate-gradient steps that the solution took, refinement included.
     pub steps: usize,
 }
 
@@ -434,30 +448,17 @@ impl Ridge {
     }
 
     fn outputs_of<T: Feature>(&self, rows: &[T]) -> Result<Vec<f32>> {
-        const ROWS: usize = 64;
-        let (features, k) = (self.features, self.bias.len());
-        if !rows.len().is_multiple_of(features) {
+        if !rows.len().is_multiple_of(self.features) {
             return Err(Error::Shape {
                 op: "ridge prediction",
                 lhs: vec![rows.len()],
-                rhs: vec![features],
+                rhs: vec![self.features],
                 why: "whole rows of features are needed".into(),
             });
         }
-        let weights: Vec<f32> = self.weights.iter().map(|&w| w as f32).collect();
-        let weights = MatRef::from_row_major_slice(&weights, k, features).transpose();
-        let mut out = vec![0.0; rows.len() / features * k];
-        out.par_chunks_mut(ROWS * k).zip(rows.par_chunks(ROWS * features)).for_each(|(out, rows)| {
-            let rows: Vec<f32> = rows.iter().map(|x| x.value() as f32).collect();
-            let rows = MatRef::from_row_major_slice(&rows, rows.len() / features, features);
-            for out in out.chunks_mut(k) {
-                for (out, bias) in out.iter_mut().zip(&self.bias) {
-                    *out = *bias as f32;
-                }
-            }
-            let out = MatMut::from_row_major_slice_mut(out, rows.nrows(), k);
-            matmul(out, Accum::Add, rows, weights, 1.0, Par::Seq);
-        });
+        let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
+        let mut out = vec![0.0; rows.len() / self.features * self.bias.len()];
+        products::scores(rows, &single(&self.weights), &single(&self.bias), &mut out);
         Ok(out)
     }
 }

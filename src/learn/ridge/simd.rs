@@ -7,7 +7,7 @@
 //! Cost on AVX2, for 4 samples × 4 × 16 features (256 products): 8 `vpmaddubsw` + 8 `vpaddw` + 6 loads. Two
 //! multiplications a cycle make the floor 64 products a cycle for codes whose pair sums may be added up in 16 bits;
 //! `vpmaddwd` on 16-bit codes has half of it, 32. An f32 FMA unit pair does 16.
-#![allow(unsafe_code)] // vector instructions chosen at run time: measured, several times the speed of f32 products
+#![allow(unsafe_code)] // vector instructions chosen at run time; their cost is above, and `benches/ridge.rs` compares it
 #![allow(clippy::needless_range_loop)] // indices of registers, side by side in several arrays
 
 use bytemuck::{Pod, Zeroable};

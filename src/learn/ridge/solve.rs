@@ -171,32 +171,35 @@ impl<'a, G> Problem<'a, G> {
         out
     }
 
-    /// Solves `M V = D⁻¹ (XᵀY − n μ ȳᵀ)`.
-    pub fn solve<T: Number, U>(&self, lambda: f64) -> Result<Solution<T>>
+    /// The Cholesky factor of `M`, and whether it is one of `M` itself: a matrix that is indefinite after rounding gets
+    /// a larger diagonal, which changes a preconditioner but not the solution.
+    pub fn factor<T: Number, U>(&self, lambda: f64) -> Result<(Cholesky<T>, bool)>
     where
         G: Gram<U>,
     {
         if !(lambda.is_finite() && lambda >= 0.0) {
             return Err(Error::value("lambda", lambda, "a finite number, 0 or more"));
         }
-        let singular = || {
-            Error::Diverged(format!(
-                "the ridge regression with lambda {lambda} is too ill-conditioned; a larger lambda helps"
-            ))
-        };
-        // A matrix that is indefinite after rounding gets a larger diagonal: only the preconditioner changes.
         let largest = self.right_scale();
-        let (mut raise, mut factor) = (0.0, None);
+        let mut raise = 0.0;
         for attempt in 0..6 {
-            factor = Cholesky::<T>::new(self.matrix::<T, U>(lambda, raise)?);
-            if factor.is_some() {
-                break;
+            if let Some(factor) = Cholesky::<T>::new(self.matrix::<T, U>(lambda, raise)?) {
+                return Ok((factor, raise == 0.0));
             }
             raise = largest * T::EPSILON * 4f64.powi(attempt + 1);
         }
-        let factor = factor.ok_or_else(singular)?;
-        let (values, steps) = self.conjugate_gradients::<T, U>(lambda, &factor).ok_or_else(singular)?;
-        Ok(Solution { values, factor, exact_factor: raise == 0.0, steps })
+        Err(ill_conditioned(lambda))
+    }
+
+    /// Solves `M V = D⁻¹ (XᵀY − n μ ȳᵀ)`.
+    pub fn solve<T: Number, U>(&self, lambda: f64) -> Result<Solution<T>>
+    where
+        G: Gram<U>,
+    {
+        let (factor, exact_factor) = self.factor::<T, U>(lambda)?;
+        let (values, steps) =
+            self.conjugate_gradients::<T, U>(lambda, &factor).ok_or_else(|| ill_conditioned(lambda))?;
+        Ok(Solution { values, factor, exact_factor, steps })
     }
 
     /// The largest diagonal element of `M`, up to λ.
@@ -272,8 +275,14 @@ impl<'a, G> Problem<'a, G> {
     }
 }
 
+fn ill_conditioned(lambda: f64) -> Error {
+    Error::Diverged(format!(
+        "the ridge regression with lambda {lambda} is too ill-conditioned; a larger lambda helps"
+    ))
+}
+
 /// `(L Lᵀ)⁻¹ r`
-fn precondition<T: Number>(factor: &Cholesky<T>, residual: &[f64], columns: usize) -> Vec<f64> {
+pub(super) fn precondition<T: Number>(factor: &Cholesky<T>, residual: &[f64], columns: usize) -> Vec<f64> {
     // Small residuals would underflow in 32 bits.
     let largest = residual.iter().fold(0.0f64, |max, r| max.max(r.abs()));
     if largest == 0.0 {

@@ -120,7 +120,7 @@ impl<T: Feature> Sums<T> {
     }
 
     /// Adds an unfinished block.
-    fn flush(&mut self) -> Result<()> {
+    pub fn flush(&mut self) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -186,6 +186,19 @@ impl<T: Feature> Sums<T> {
         }
     }
 
+    /// The regression on the samples in the sums.
+    pub fn problem(&self, form: Form) -> Result<Problem<'_, T::Gram>> {
+        let moments = Moments {
+            samples: self.samples,
+            features: self.features,
+            outputs: self.outputs,
+            cross: &self.cross,
+            target_sums: &self.target_sums,
+            target_squares: &self.target_squares,
+        };
+        Problem::new(&self.gram, &moments, form)
+    }
+
     pub fn solve(
         &mut self,
         lambda: f64,
@@ -194,18 +207,7 @@ impl<T: Feature> Sums<T> {
     ) -> Result<(Ridge, Option<Score>)> {
         self.flush()?;
         let (features, outputs) = (self.features, self.outputs);
-        let problem = Problem::new(
-            &self.gram,
-            &Moments {
-                samples: self.samples,
-                features,
-                outputs,
-                cross: &self.cross,
-                target_sums: &self.target_sums,
-                target_squares: &self.target_squares,
-            },
-            form,
-        )?;
+        let problem = self.problem(form)?;
         let solution = problem.solve::<T::Factor, T>(lambda)?;
         let score = by
             .map(|by| {
