@@ -25,4 +25,5 @@ fn reservoir_equals_the_reference() {
     reservoir::rounding(&gpu);
     let spikes = reservoir::engine::compare_all(&gpu);
     assert!(spikes.iter().all(|&spikes| spikes > 100), "{spikes:?}");
+    reservoir::engine::refusals(&gpu);
 }

@@ -111,7 +111,11 @@ impl fmt::Display for Devices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
         let Cpu { model, threads, simd, memory_bytes, available_bytes } = &self.cpu;
-        writeln!(f, "cpu       {}, {threads} threads, {simd}", model.as_deref().unwrap_or("of unknown model"))?;
+        writeln!(
+            f,
+            "cpu       {}, {threads} threads, {simd}",
+            model.as_deref().unwrap_or("of unknown model")
+        )?;
         if let (Some(total), Some(available)) = (memory_bytes, available_bytes) {
             writeln!(f, "memory    {:.1} GiB, {:.1} GiB available", gib(*total), gib(*available))?;
         }

@@ -173,7 +173,11 @@ impl fmt::Display for Outcome {
         )?;
         let times = self.median_seconds / self.floor.seconds;
         let floor = &self.floor;
-        writeln!(f, "    {:.6} s a call, {times:.1} times the floor of {:.6} s", self.median_seconds, floor.seconds)?;
+        writeln!(
+            f,
+            "    {:.6} s a call, {times:.1} times the floor of {:.6} s",
+            self.median_seconds, floor.seconds
+        )?;
         write!(f, "    floor: {}\n    {:.0} MB at most", floor.what, self.peak_rss_bytes as f64 / 1e6)
     }
 }

@@ -97,7 +97,8 @@ pub(super) fn conv(scale: Scale, timer: &Timer) -> Result<Measured> {
     calibrate(&mut net, &encoding, &build::tuning(&config), first(data.train.len()), data.train.len())?;
     let probes = build::probes(&config, &net);
     let coding = build::coding(&config);
-    let reservoir = Reservoir::new(&net, &encoding, &probes, coding, first(data.train.len()), data.train.len())?;
+    let reservoir =
+        Reservoir::new(&net, &encoding, &probes, coding, first(data.train.len()), data.train.len())?;
 
     let ids: Vec<u64> = (0..batch as u64).collect();
     let stream = reservoir.engine().stream("train", 0);

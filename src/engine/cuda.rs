@@ -113,7 +113,9 @@ impl Reservoir {
     pub fn of_network(gpu: &Gpu, net: &Network, encoding: &Encoding) -> Result<Self> {
         let lacks = |why: String| Error::Unsupported {
             op: "this network",
-            on: format!("on a GPU: {why}, where the reservoir pass takes one input, one population and one projection between them"),
+            on: format!(
+                "on a GPU: {why}, where the reservoir pass takes one input, one population and one projection between them"
+            ),
         };
         encoding.validate()?;
         let ([_, _], [projection]) = (net.populations.as_slice(), net.projections.as_slice()) else {
