@@ -23,4 +23,7 @@ fn reservoir_equals_the_reference() {
     let spikes: u64 = cases.iter().map(|case| reservoir::compare(&gpu, case)).sum();
     assert!(spikes > 100_000, "{spikes}");
     reservoir::rounding(&gpu);
+    let spikes = reservoir::engine::compare_all(&gpu);
+    assert!(spikes.iter().all(|&spikes| spikes > 100), "{spikes:?}");
+    reservoir::engine::refusals(&gpu);
 }

@@ -60,6 +60,15 @@ fn reservoir_equals_the_reference() {
 }
 
 #[test]
+fn reservoir_equals_the_cpu_engine() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = reservoir::engine::compare_all(&gpu);
+    assert!(spikes.len() == 28 && spikes.iter().all(|&spikes| spikes > 100), "{spikes:?}");
+    reservoir::engine::refusals(&gpu);
+}
+
+#[test]
 fn memory_goes_there_and_back() {
     let Some(_alone) = alone() else { return };
     let gpu = Gpu::open(0, None).unwrap();

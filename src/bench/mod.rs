@@ -1,30 +1,256 @@
-//! The benchmark suite behind `ransnn bench`.
+//! The benchmark suite behind `ransnn bench`: what users do, timed, each case beside the least time it could take.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `reservoir` | features of frozen layers: samples per second |
+//! | `readout` | the fits on such features |
+//! | `measure` | warm-up, repeats, median and spread |
+//! | `devices` | what this machine offers |
+//!
+//! A floor counts the operations that the work cannot do without and divides them by what cores of [`CLOCK_HZ`] with
+//! 256-bit vectors could start in a cycle; it is an estimate to compare with, the same on every machine.
 
-use crate::error::Result;
+mod devices;
+mod measure;
+mod readout;
+mod reservoir;
+
+pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
+
+use crate::error::{Error, Result};
+use crate::experiment::summary::peak_rss_bytes;
+use measure::{Measured, Timer};
 use serde::Serialize;
+use std::fmt;
 
-/// A case.
+/// Version of the layout of [`Outcome`].
+pub const SCHEMA: u32 = 1;
+/// The clock that floors assume.
+pub const CLOCK_HZ: f64 = 3e9;
+
+/// One thing to measure.
+#[derive(Debug, Serialize)]
 pub struct Case {
-    /// Name.
+    /// Name, as in `ransnn bench NAME`.
     pub name: &'static str,
     /// One line.
     pub about: &'static str,
+    #[serde(skip)]
+    work: fn(Scale, &Timer) -> Result<Measured>,
 }
-/// All.
-pub const CASES: &[Case] = &[];
-/// Runs.
-pub fn run(_case: &Case, _threads: usize, _repeats: usize) -> Result<String> {
-    Ok(String::new())
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "reservoir/features",
+        about: "784 Bernoulli inputs of at most 0.25 to counts of 2000 frozen LIF, T = 50, batch 128, encoding included",
+        work: reservoir::features,
+    },
+    Case {
+        name: "reservoir/features-events",
+        about: "the same from input spikes that were drawn before",
+        work: reservoir::features_events,
+    },
+    Case {
+        name: "reservoir/conv",
+        about: "pixels to codes by the frozen convolutions of mnist.toml, batch 128",
+        work: reservoir::conv,
+    },
+    Case {
+        name: "readout/ridge",
+        about: "normal equations of 10,000 samples of 2000 codes below 32, and their solution for 10 classes",
+        work: readout::ridge,
+    },
+    Case {
+        name: "readout/adam",
+        about: "400 mini-batches of 128 samples of 2000 counts, 10 classes; a step is one mini-batch",
+        work: readout::adam,
+    },
+];
+
+/// How much work: tests run a tiny form of each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Full,
+    #[cfg(test)]
+    Tiny,
 }
-/// Devices.
-#[derive(Serialize)]
-pub struct Devices {}
-impl std::fmt::Display for Devices {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "")
+
+impl Scale {
+    /// `full`, or the other number in tests.
+    fn pick(self, full: usize, _tiny: usize) -> usize {
+        match self {
+            Self::Full => full,
+            #[cfg(test)]
+            Self::Tiny => _tiny,
+        }
     }
 }
-/// Devices.
-pub fn devices() -> Devices {
-    Devices {}
+
+/// The unit of [`Outcome::value`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Unit {
+    /// Samples per second: more is better.
+    #[serde(rename = "samples/s")]
+    SamplesPerSecond,
+    /// Seconds per training step: less is better.
+    #[serde(rename = "s/step")]
+    SecondsPerStep,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SamplesPerSecond => "samples/s",
+            Self::SecondsPerStep => "s/step",
+        })
+    }
+}
+
+/// The least time that the work of one call could take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Floor {
+    /// To be compared with [`Outcome::median_seconds`].
+    pub seconds: f64,
+    /// The operations counted and the rate assumed.
+    pub what: String,
+}
+
+impl Floor {
+    /// `cycles` spread over the threads of this pool.
+    fn of(cycles: f64, what: impl fmt::Display) -> Self {
+        let threads = rayon::current_num_threads();
+        let cores = if threads == 1 { "one core".into() } else { format!("{threads} cores") };
+        Self {
+            seconds: cycles / CLOCK_HZ / threads as f64,
+            what: format!("{what}; {cores} of {:.0} GHz with 256-bit vectors", CLOCK_HZ / 1e9),
+        }
+    }
+}
+
+/// The result of a case. `Display` is for people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Version of this layout.
+    pub schema: u32,
+    /// Name of the case.
+    pub case: &'static str,
+    /// Threads used.
+    pub threads: usize,
+    /// The result, from the median.
+    pub value: f64,
+    /// Its unit.
+    pub unit: Unit,
+    /// Timed repeats, each of as many calls as take 0.3 s.
+    pub repeats: usize,
+    /// Median over the repeats of the seconds of one call (one batch, one fit).
+    pub median_seconds: f64,
+    /// Slowest repeat less fastest, as a share of the median.
+    pub spread: f64,
+    /// Processor time of one call over all threads, mean over the repeats, where the system tells; steadier than
+    /// wall-clock time when others use the machine.
+    pub cpu_seconds: Option<f64>,
+    /// Largest resident set of the process so far, other cases before this one included.
+    pub peak_rss_bytes: u64,
+    /// What it is measured against.
+    pub floor: Floor,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = match self.unit {
+            Unit::SamplesPerSecond => format!("{:.0}", self.value),
+            Unit::SecondsPerStep => format!("{:.6}", self.value),
+        };
+        writeln!(
+            f,
+            "{:<26} {value:>10} {}   threads {}, spread {:.1} % of {} repeats",
+            self.case,
+            self.unit,
+            self.threads,
+            100.0 * self.spread,
+            self.repeats
+        )?;
+        let times = self.median_seconds / self.floor.seconds;
+        let floor = &self.floor;
+        writeln!(
+            f,
+            "    {:.6} s a call, {times:.1} times the floor of {:.6} s",
+            self.median_seconds, floor.seconds
+        )?;
+        write!(f, "    floor: {}\n    {:.0} MB at most", floor.what, self.peak_rss_bytes as f64 / 1e6)
+    }
+}
+
+/// Runs a case: one warm-up, then `repeats` timed repeats.
+///
+/// # Errors
+/// No repeats, threads that cannot be started, or what the work itself reports.
+pub fn run(case: &Case, threads: usize, repeats: usize) -> Result<Outcome> {
+    run_at(case, threads, Timer { repeats, least_seconds: 0.3 }, Scale::Full)
+}
+
+fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale) -> Result<Outcome> {
+    if timer.repeats == 0 {
+        return Err(Error::value("repeats", 0, "at least 1"));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
+    let measured = pool.install(|| (case.work)(scale, &timer))?;
+    let Measured { times, unit, amount, floor } = measured;
+    let median_seconds = times.median();
+    Ok(Outcome {
+        schema: SCHEMA,
+        case: case.name,
+        threads: pool.current_num_threads(),
+        value: match unit {
+            Unit::SamplesPerSecond => amount / median_seconds,
+            Unit::SecondsPerStep => median_seconds / amount,
+        },
+        unit,
+        repeats: timer.repeats,
+        median_seconds,
+        spread: times.spread(),
+        cpu_seconds: times.cpu_seconds,
+        peak_rss_bytes: peak_rss_bytes(),
+        floor,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_runs_and_its_json_has_every_key() -> Result<()> {
+        for case in CASES {
+            let outcome = run_at(case, 2, Timer { repeats: 2, least_seconds: 0.0 }, Scale::Tiny)?;
+            let json = serde_json::to_value(&outcome).expect("plain data");
+            assert_eq!((&json["schema"], &json["case"]), (&1.into(), &case.name.into()));
+            assert_eq!((&json["threads"], &json["repeats"]), (&2.into(), &2.into()));
+            let units = ["samples/s", "synaptic_events/s", "tokens/s", "s/step"];
+            assert!(units.contains(&json["unit"].as_str().expect("text")), "{json}");
+            for number in [&json["value"], &json["median_seconds"], &json["floor"]["seconds"]] {
+                assert!(number.as_f64().is_some_and(|x| x.is_finite() && x > 0.0), "{json}");
+            }
+            assert!(json["spread"].as_f64().is_some_and(|x| (0.0..1e6).contains(&x)), "{json}");
+            assert!(json["peak_rss_bytes"].is_u64(), "{json}");
+            assert!(json["floor"]["what"].as_str().is_some_and(|text| text.contains("2 cores of 3 GHz")));
+            let text = outcome.to_string();
+            assert!(text.starts_with(case.name) && text.contains("times the floor"), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
+
+    #[test]
+    fn no_repeats_are_refused() {
+        let error = run(&CASES[0], 1, 0).expect_err("refused").to_string();
+        assert_eq!(error, "repeats is 0; it must be at least 1");
+    }
 }

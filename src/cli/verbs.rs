@@ -287,22 +287,32 @@ fn data_list(global: &Global, store: &Store) -> Result<()> {
 fn bench(global: &Global, bench: &args::Bench) -> Result<()> {
     let known: Vec<&str> = crate::bench::CASES.iter().map(|case| case.name).collect();
     if bench.cases.is_empty() {
-        let list = crate::bench::CASES.iter().map(|case| format!("{:<22} {}\n", case.name, case.about));
+        if global.json {
+            return json(&crate::bench::CASES);
+        }
+        let list = crate::bench::CASES.iter().map(|case| format!("{:<26} {}\n", case.name, case.about));
         return print(&list.collect::<String>());
     }
-    for name in &bench.cases {
-        let case = crate::bench::CASES.iter().find(|case| case.name == name).ok_or_else(|| {
+    let find = |name: &String| {
+        crate::bench::CASES.iter().find(|case| case.name == name).ok_or_else(|| {
             let help = crate::experiment::diagnose::suggestion(name, &known).unwrap_or_default();
             Error::value("the case", name, format!("one that is listed by `ransnn bench`; {help}"))
-        })?;
-        let result = crate::bench::run(case, threads(global, 0), bench.repeats)?;
-        if global.json {
-            json(&result)?;
-        } else {
-            print(&format!("{result}\n"))?;
+        })
+    };
+    let cases = bench.cases.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let mut outcomes = vec![];
+    for case in cases {
+        let outcome = crate::bench::run(case, threads(global, 0), bench.repeats)?;
+        if !global.json {
+            print(&format!("{outcome}\n"))?;
         }
+        outcomes.push(outcome);
     }
-    Ok(())
+    match outcomes.as_slice() {
+        _ if !global.json => Ok(()),
+        [one] => json(one),
+        several => json(&several),
+    }
 }
 
 fn devices(global: &Global) -> Result<()> {

@@ -3,10 +3,12 @@
 //! Counts equal those of the CPU spike for spike: sums are integers, random numbers are a pure function of (stream,
 //! sample, step, pixel), and every float operation is rounded on its own. `kernels/reservoir.cu` has the formulas.
 
+use super::synapses;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use crate::snn::encode::bernoulli_threshold;
 use crate::snn::neurons::lif::{Fires, Lif, Reset, ResetActs};
-use crate::snn::{Values, Weights};
+use crate::snn::{Encoding, Network, Values, Weights};
 use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
 use crate::tensor::kernels::{self, ElementType};
 
@@ -101,6 +103,52 @@ impl Reservoir {
             targets,
             steps,
         })
+    }
+
+    /// Uploads a network of one input and one population of LIF neurons, connected by one int8 projection. Its counts
+    /// are those that [`Feedforward`](super::Feedforward) records for 8-bit pixels.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for other networks and encodings, with the reason; as [`Reservoir::new`].
+    pub fn of_network(gpu: &Gpu, net: &Network, encoding: &Encoding) -> Result<Self> {
+        let lacks = |why: String| Error::Unsupported {
+            op: "this network",
+            on: format!(
+                "on a GPU: {why}, where the reservoir pass takes one input, one population and one projection between them"
+            ),
+        };
+        encoding.validate()?;
+        let ([_, _], [projection]) = (net.populations.as_slice(), net.projections.as_slice()) else {
+            let (populations, projections) = (net.populations.len(), net.projections.len());
+            return Err(lacks(format!("it has {populations} populations and {projections} projections")));
+        };
+        let model = |pop: usize| net.populations.get(pop).map(|population| population.model.as_deref());
+        let (Some(None), Some(Some(neuron))) = (model(projection.pre.0), model(projection.post.0)) else {
+            return Err(lacks(format!("`{}` does not lead from an input to neurons", projection.name)));
+        };
+        if let Some(delay) = projection.delay {
+            return Err(lacks(format!("`{}` has a delay of {delay}", projection.name)));
+        }
+        let Some(lif) = neuron.as_any().downcast_ref::<Lif>() else {
+            let name = &net.populations[projection.post.0].name;
+            return Err(lacks(format!("the neurons of `{name}` are not plain LIF")));
+        };
+        let encoder = match *encoding {
+            Encoding::Constant { .. } => Encoder::Constant,
+            Encoding::Bernoulli { gain, .. } => {
+                let threshold = |x: u8| bernoulli_threshold(f32::from(x) / 255.0, gain);
+                Encoder::Bernoulli { thresholds: (0..=255).map(threshold).collect() }
+            }
+            Encoding::Latency { .. } | Encoding::Delta { .. } => {
+                return Err(unsupported("the latency or delta encoder"));
+            }
+        };
+        if let Weights::Conv2d { .. } = projection.weights {
+            return Err(unsupported("the reservoir pass with a convolution"));
+        }
+        synapses::check(net, projection)?;
+        let (scale, bias) = synapses::scale_and_bias(net, projection)?;
+        Self::new(gpu, &projection.weights, &scale, &bias, lif, &encoder, encoding.steps())
     }
 
     /// Spike counts `[samples, targets]` of `pixels` `[samples, sources]`. Random numbers are those of `stream` at
@@ -300,12 +348,29 @@ mod tests {
 
     #[test]
     fn dialects_have_their_bits() {
-        assert_eq!(dialect(&Lif::default()).unwrap(), 1 | 2);
-        assert_eq!(dialect(&Lif::snntorch(0.9)).unwrap(), 2 | 8);
-        assert_eq!(
-            dialect(&Lif { reset: Reset::To(0.5), fires: Fires::Above, ..Lif::default() }).unwrap(),
-            4
-        );
-        assert!(dialect(&Lif { refractory_steps: 1, ..Lif::snntorch(0.9) }).is_err());
+        // The kernel's own numbers, so that the two files cannot drift apart.
+        let bit = |name: &str| -> u32 {
+            let define = format!("#define {name} ");
+            let line = kernels::RESERVOIR.text.lines().find_map(|line| line.strip_prefix(define.as_str()));
+            line.and_then(|value| value.strip_suffix('u')?.parse().ok()).expect("the kernel defines it")
+        };
+        let [at, subtracts, to, next, before] = [
+            "FIRES_AT_THRESHOLD",
+            "RESET_SUBTRACTS",
+            "RESET_TO_VALUE",
+            "RESET_NEXT_STEP",
+            "RESET_BEFORE_NEXT_STEP",
+        ]
+        .map(bit);
+        assert_eq!((at | subtracts | to | next | before).count_ones(), 5);
+        let lif = Lif::default();
+        assert_eq!(dialect(&lif).unwrap(), at | subtracts);
+        assert_eq!(dialect(&Lif::snntorch(0.9)).unwrap(), subtracts | next);
+        assert_eq!(dialect(&Lif::snntorch_zero(0.9)).unwrap(), to | before);
+        assert_eq!(dialect(&Lif { reset: Reset::To(0.5), fires: Fires::Above, ..lif }).unwrap(), to);
+        assert_eq!(dialect(&Lif { reset: Reset::None, fires: Fires::Above, ..lif }).unwrap(), 0);
+        for acts in [ResetActs::NextStep, ResetActs::BeforeNextStep] {
+            assert!(dialect(&Lif { refractory_steps: 1, acts, ..lif }).is_err());
+        }
     }
 }

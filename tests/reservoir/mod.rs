@@ -1,4 +1,6 @@
-//! The reservoir pass on a GPU against a reference that is as plain as possible.
+//! The reservoir pass on a GPU against a reference that is as plain as possible, and (`engine`) against the CPU engine.
+
+pub mod engine;
 
 use ransnn::engine::cuda::{Encoder, Reservoir};
 use ransnn::rng::Stream;
@@ -72,9 +74,12 @@ pub fn dialects() -> Vec<Case> {
     let mut cases = Vec::new();
     for fires in [Fires::Above, Fires::AtOrAbove] {
         for reset in [Reset::Subtract, Reset::To(-0.25), Reset::None] {
-            for (acts, refractory_steps) in
-                [(ResetActs::SameStep, 0), (ResetActs::SameStep, 2), (ResetActs::NextStep, 0)]
-            {
+            for (acts, refractory_steps) in [
+                (ResetActs::SameStep, 0),
+                (ResetActs::SameStep, 2),
+                (ResetActs::NextStep, 0),
+                (ResetActs::BeforeNextStep, 0),
+            ] {
                 for rest in [0.0, 0.125] {
                     let lif = Lif {
                         fires,
