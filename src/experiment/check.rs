@@ -132,7 +132,14 @@ impl Check<'_> {
                 let help = "give `dataset`, a name from `ransnn data list`, or `path`";
                 self.wrong("data", "no data".into(), Some(help.into()));
             }
-            _ => {}
+            (Some(name), None) => {
+                if let Err(error) = crate::data::registry::find(name)
+                    && name != "strokes"
+                {
+                    self.wrong("data.dataset", error.to_string(), None);
+                }
+            }
+            (None, Some(_)) => {}
         }
         let share = config.data.test_share;
         self.range("data.test_share", share, share > 0.0 && share < 1.0, "between 0 and 1");
@@ -314,8 +321,8 @@ impl Check<'_> {
         if features.levels == 1 || features.levels > 256 {
             self.wrong(
                 "features.levels",
-                format!("{} levels", features.levels),
-                Some("from 2 to 256, or 0 to keep counts".into()),
+                format!("`features.levels` is {}", features.levels),
+                Some("it must be from 2 to 256, or 0 to keep counts".into()),
             );
         }
     }
