@@ -166,6 +166,12 @@ impl Error {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space, or choose another place with --out".into())
             }
+            Self::Io { path, source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound
+                    && path.extension().is_some_and(|extension| extension == "toml") =>
+            {
+                Some("`ransnn init` lists the experiments that it can write for you".into())
+            }
             Self::Internal(_) => {
                 Some("this is our mistake: please report it with the command you typed".into())
             }

@@ -31,7 +31,7 @@ pub struct Global {
     /// One JSON document on stdout, and nothing else there
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// How long work shows how far it is
+    /// How progress is shown, on stderr
     #[arg(long, global = true, value_enum, default_value_t = Bar::Auto, help_heading = "Global options")]
     pub progress: Bar,
     /// Colours in messages

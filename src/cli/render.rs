@@ -58,7 +58,7 @@ pub fn error_text(error: &Error, color: bool) -> String {
     }
     if let Error::Missing { attempts, .. } = error {
         for attempt in attempts {
-            text.push_str(&format!("  tried {attempt}\n"));
+            text.push_str(&format!("  - {attempt}\n"));
         }
     }
     if let Some(hint) = error.hint() {

@@ -62,10 +62,17 @@ fn cache_dir() -> Result<PathBuf> {
     })
 }
 
-fn threads(global: &Global, config: usize) -> usize {
+/// More threads than any machine has cores only take memory.
+const MOST_THREADS: usize = 1024;
+
+fn threads(global: &Global, config: usize) -> Result<usize> {
     match global.threads.unwrap_or(config) {
-        0 => std::thread::available_parallelism().map_or(1, Into::into),
-        n => n,
+        0 => Ok(std::thread::available_parallelism().map_or(1, Into::into)),
+        n if n > MOST_THREADS => {
+            let expected = format!("0 (all cores) to {MOST_THREADS}");
+            Err(Error::value("the number of threads", n, expected))
+        }
+        n => Ok(n),
     }
 }
 
@@ -82,9 +89,12 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         return Err(Error::value("--resume", "given with a sweep", "given for a single run"));
     }
     let store = store(global)?;
+    let threads = threads(global, base.run.threads)?;
+    // All of them first: a mistake in the last point of a sweep must not show after hours.
+    let resolved: Vec<_> =
+        points.iter().map(|point| sweep::at(&file, &text, &set, point)).collect::<Result<_>>()?;
     let mut summaries = vec![];
-    for point in &points {
-        let (config, overrides) = sweep::at(&file, &text, &set, point)?;
+    for (point, (config, overrides)) in points.iter().zip(resolved) {
         let run_dir = match &run.resume {
             Some(path) => {
                 let run_dir = RunDir::open(path)?;
@@ -98,7 +108,6 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
                 point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             console.note(&values.join(", "));
         }
-        let threads = threads(global, config.run.threads);
         let mut context =
             execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
         let summary = execute::run(&config, &mut context)?;
@@ -178,17 +187,16 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
         return print(&list.collect::<String>());
     };
     let known: Vec<&str> = builtin::EXPERIMENTS.iter().map(|(name, ..)| *name).collect();
-    let Some((_, path, text)) = builtin::EXPERIMENTS.iter().find(|(known, ..)| known == name) else {
+    let Some((.., text)) = builtin::EXPERIMENTS.iter().find(|(known, ..)| known == name) else {
         let help = crate::experiment::diagnose::suggestion(name, &known).unwrap_or_default();
-        return Err(Error::value("the experiment", name, format!("a built-in one: {help}")));
+        let expected = format!("one that `ransnn init` lists; {help}");
+        return Err(Error::value("the experiment", format!("`{name}`"), expected));
     };
-    let target = init.to.join(Path::new(path).file_name().unwrap_or_default());
+    // Not the name of the file in the repository: `mnist` and `paper/mnist` may go to the same folder.
+    let target = init.to.join(format!("{}.toml", name.replace('/', "-")));
     if target.exists() {
-        return Err(Error::value(
-            target.display().to_string(),
-            "there already",
-            "a new file: it is never overwritten",
-        ));
+        let what = "it is there already, and never overwritten; remove it, or choose another folder with --to";
+        return Err(Error::data(target, what));
     }
     std::fs::create_dir_all(&init.to).map_err(Error::io("create", &init.to))?;
     write_atomic(&target, text.as_bytes())?;
@@ -267,6 +275,9 @@ fn data(global: &Global, data: args::Data) -> Result<()> {
     if global.json {
         return json(&files);
     }
+    if files.is_empty() {
+        return print("built in: it is drawn when it is used, there are no files\n");
+    }
     let lines =
         files.iter().map(|file| format!("{:<32} {:>12} bytes  {}\n", file.name, file.bytes, file.checked));
     print(&lines.collect::<String>())
@@ -302,7 +313,7 @@ fn bench(global: &Global, bench: &args::Bench) -> Result<()> {
     let cases = bench.cases.iter().map(find).collect::<Result<Vec<_>>>()?;
     let mut outcomes = vec![];
     for case in cases {
-        let outcome = crate::bench::run(case, threads(global, 0), bench.repeats)?;
+        let outcome = crate::bench::run(case, threads(global, 0)?, bench.repeats)?;
         if !global.json {
             print(&format!("{outcome}\n"))?;
         }

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 
 pub use store::{Entry, Store};
-pub use strokes::strokes;
+pub use strokes::{STROKES, strokes};
 
 /// The values of some samples, row-major `[samples, features]`.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,15 +11,13 @@ use tempfile::NamedTempFile;
 use super::fetch::{self, Download};
 use super::idx::{self, Idx};
 use super::registry::{self, Archive, Known, KnownFile, Sum};
-use super::{Checked, Dataset, FileRecord, content, strokes};
+use super::{Checked, Dataset, FileRecord, STROKES, content, strokes};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// The largest single compressed file that is downloaded; the largest known has 26 MB.
 const FILE_LIMIT: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Sizes of `strokes` when it is opened by name: those of MNIST.
-const STROKES: (usize, usize) = (60_000, 10_000);
 
 /// A data folder: `<dir>/<data set>/<file>`, files compressed (`.gz`) or plain.
 ///
@@ -115,7 +113,7 @@ impl Store {
     /// As [`Store::verify`], for the files in `from`; nothing is copied then.
     pub fn add(&self, name: &str, from: &Path) -> Result<Vec<FileRecord>> {
         if name == "strokes" {
-            return Ok(Vec::new());
+            return Err(Error::value("data set", "`strokes`", "one with files: this one is built in"));
         }
         self.add_known(&registry::find(name)?, from)
     }

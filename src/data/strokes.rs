@@ -19,6 +19,9 @@ const SIDE: usize = 28;
 /// Samples that one task draws.
 const CHUNK: usize = 64;
 
+/// Training and test samples of `strokes` where nobody says how many: as many as MNIST has.
+pub const STROKES: (usize, usize) = (60_000, 10_000);
+
 type Point = [f32; 2];
 
 /// `train` and `test` hand-drawn-looking digits, 28×28, with about as many of each class.

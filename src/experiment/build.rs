@@ -4,7 +4,7 @@ use super::config::{self, Config, Connect, Dialect, Encode, Gain, Neuron, Record
 use crate::engine::{Pool, Probe, What};
 use crate::error::Result;
 use crate::learn::ransnn::{Coding, Transform, Tune};
-use crate::snn::builder::Precision;
+use crate::snn::builder::{NetworkBuilder, Precision};
 use crate::snn::neurons::{Fires, Lif, Reset, ResetActs};
 use crate::snn::{Encoding, Init, Network, Pop, Rule};
 use crate::units::Ms;
@@ -15,6 +15,19 @@ use std::collections::BTreeMap;
 /// # Errors
 /// [`crate::Error::Network`] with every mistake.
 pub fn network(config: &Config, seed: u64) -> Result<Network> {
+    let mut net = builder(config).build(seed)?;
+    for (name, projection) in &config.projection {
+        if let Gain::Fixed(gain) = projection.gain
+            && gain != 1.0
+        {
+            net.set_gain(name, vec![gain as f32])?;
+        }
+    }
+    Ok(net)
+}
+
+/// The description of the network; the populations it names are there.
+pub(super) fn builder(config: &Config) -> NetworkBuilder {
     let dt = Ms(config.encode.dt_ms());
     let mut builder = Network::builder(dt);
     let mut pops: BTreeMap<&str, Pop> = BTreeMap::new();
@@ -44,15 +57,7 @@ pub fn network(config: &Config, seed: u64) -> Result<Network> {
             config::Precision::F32 => Precision::F32,
         });
     }
-    let mut net = builder.build(seed)?;
-    for (name, projection) in &config.projection {
-        if let Gain::Fixed(gain) = projection.gain
-            && gain != 1.0
-        {
-            net.set_gain(name, vec![gain as f32])?;
-        }
-    }
-    Ok(net)
+    builder
 }
 
 fn lif(lif: &config::Lif, dt: Ms) -> Lif {

@@ -2,7 +2,7 @@
 
 use super::config::{Config, Connect, Encode, Gain, Neuron, Record, Shape, Solver, Train, Weights};
 use super::diagnose::{Places, Source, suggestion};
-use crate::error::{Problem, Result};
+use crate::error::{Error, Problem, Result};
 
 /// The newest schema that this program reads.
 pub const SCHEMA: u32 = 1;
@@ -15,6 +15,9 @@ pub fn load(source: &Source) -> Result<Config> {
     let (config, places) = source.parse()?;
     let mut check = Check { problems: vec![], places: &places };
     check.config(&config);
+    if check.problems.is_empty() {
+        check.network(&config);
+    }
     if check.problems.is_empty() { Ok(config) } else { Err(source.fail(check.problems)) }
 }
 
@@ -62,9 +65,17 @@ impl Check<'_> {
         for (name, population) in &config.population {
             self.population(name, population, config);
         }
-        if !config.population.values().any(|population| population.neuron == Neuron::Input) {
-            let help = "one population needs `neuron = \"input\"`";
-            self.wrong("population", "no population takes the samples".into(), Some(help.into()));
+        match config.population.iter().filter(|(_, population)| population.neuron == Neuron::Input).nth(1) {
+            Some((name, _)) => {
+                let help = "one takes the samples; the others need `neuron.lif = { … }`";
+                let path = format!("population.{name}.neuron");
+                self.wrong(&path, "there is a second input".into(), Some(help.into()));
+            }
+            None if !config.population.values().any(|population| population.neuron == Neuron::Input) => {
+                let help = "one population needs `neuron = \"input\"`";
+                self.wrong("population", "no population takes the samples".into(), Some(help.into()));
+            }
+            None => {}
         }
         for (name, projection) in &config.projection {
             self.projection(name, projection, &names);
@@ -87,6 +98,22 @@ impl Check<'_> {
         }
     }
 
+    /// What only shows when sizes are put together: kernels that do not fit, loops.
+    fn network(&mut self, config: &Config) {
+        let problems = match super::build::builder(config).check() {
+            Ok(()) => vec![],
+            Err(Error::Network(problems)) => problems,
+            Err(error) => vec![error.to_string()],
+        };
+        for what in problems {
+            // They begin with "population `NAME`" or "projection `NAME`".
+            let mut quoted = what.splitn(3, '`');
+            let kind = quoted.next().unwrap_or_default().trim();
+            let path = quoted.next().map(|name| format!("{kind}.{name}")).unwrap_or_default();
+            self.wrong(&path, what, None);
+        }
+    }
+
     fn device(&mut self, device: &str) {
         let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
         if !numbered && !["auto", "cpu", "cuda"].contains(&device) {
@@ -105,7 +132,14 @@ impl Check<'_> {
                 let help = "give `dataset`, a name from `ransnn data list`, or `path`";
                 self.wrong("data", "no data".into(), Some(help.into()));
             }
-            _ => {}
+            (Some(name), None) => {
+                if let Err(error) = crate::data::registry::find(name)
+                    && name != "strokes"
+                {
+                    self.wrong("data.dataset", error.to_string(), None);
+                }
+            }
+            (None, Some(_)) => {}
         }
         let share = config.data.test_share;
         self.range("data.test_share", share, share > 0.0 && share < 1.0, "between 0 and 1");
@@ -298,8 +332,8 @@ impl Check<'_> {
         if features.levels == 1 || features.levels > 256 {
             self.wrong(
                 "features.levels",
-                format!("{} levels", features.levels),
-                Some("from 2 to 256, or 0 to keep counts".into()),
+                format!("`features.levels` is {}", features.levels),
+                Some("it must be from 2 to 256, or 0 to keep counts".into()),
             );
         }
     }

@@ -56,13 +56,14 @@ impl Source {
         for text in &padded {
             let (entry, errors) = DeTable::parse_recoverable(text);
             problems.extend(errors.iter().map(problem));
-            merge(document.get_mut(), entry.into_inner());
+            merge(document.get_mut(), entry.into_inner(), text);
         }
         let places = Places::of_document(document.get_ref());
         if !problems.is_empty() {
             return Err(self.fail(problems));
         }
         let mut removed: Vec<Range<usize>> = vec![];
+        let mut taken: Vec<String> = vec![];
         loop {
             match Config::deserialize(toml::Deserializer::from(document.clone())) {
                 Ok(config) if problems.is_empty() => return Ok((config, places)),
@@ -71,13 +72,13 @@ impl Source {
                     let mut problem = problem(&error);
                     let entry = problem.span.as_ref().and_then(|span| remove(document.get_mut(), span));
                     // An absence around something taken out is our own doing, not a mistake of the user's.
-                    let consequence = match &entry {
+                    let consequence = absent(&problem.message, &taken) || match &entry {
                         Some(entry) => {
                             removed.iter().any(|old| entry.start <= old.start && old.end <= entry.end)
                         }
                         None => !removed.is_empty(),
                     };
-                    if entry.is_none() && problem.message.starts_with("missing field") {
+                    if entry.is_none() && problem.message.ends_with("is missing") {
                         // The whole document is "where" it is missing: nothing to underline.
                         problem.span = None;
                     }
@@ -85,7 +86,10 @@ impl Source {
                         problems.push(problem);
                     }
                     match entry {
-                        Some(entry) => removed.push(entry),
+                        Some(entry) => {
+                            taken.extend(names(&self.text[entry.clone()]));
+                            removed.push(entry);
+                        }
                         None => return Err(self.fail(problems)),
                     }
                 }
@@ -136,14 +140,33 @@ fn collect(table: &DeTable<'_>, prefix: &str, places: &mut Vec<(String, Range<us
     }
 }
 
-fn merge<'t>(into: &mut DeTable<'t>, from: DeTable<'t>) {
+/// Keys of an entry as it is written: `a.b = …`.
+fn names(entry: &str) -> Vec<String> {
+    let key = entry.split('=').next().unwrap_or_default();
+    key.split('.').map(|name| name.trim().trim_matches(['"', '[', ']']).to_string()).collect()
+}
+
+/// Whether a message is about something that is not there because it was taken out.
+fn absent(message: &str, taken: &[String]) -> bool {
+    let field = message.strip_prefix("the key `").and_then(|rest| rest.strip_suffix("` is missing"));
+    match field {
+        Some(field) => taken.iter().any(|name| name == field),
+        None => message == NO_CHOICE && !taken.is_empty(),
+    }
+}
+
+/// Puts an override on top. A table in braces replaces what was there, so that one choice can take the place of
+/// another: `--set train.ransnn.solver={adam={}}`.
+fn merge<'t>(into: &mut DeTable<'t>, from: DeTable<'t>, text: &str) {
     for (key, value) in from {
         let known = into.iter_mut().find(|(old, _)| old.get_ref() == key.get_ref()).map(|(_, value)| value);
         match known {
             Some(old) => match (old.get_mut(), value) {
-                (DeValue::Table(old), value) if value.get_ref().is_table() => {
+                (DeValue::Table(old), value)
+                    if value.get_ref().is_table() && !text[value.span()].starts_with('{') =>
+                {
                     if let DeValue::Table(new) = value.into_inner() {
-                        merge(old, new);
+                        merge(old, new, text);
                     }
                 }
                 (_, value) => *old = value,
@@ -185,6 +208,29 @@ fn extent(key: Range<usize>, value: &toml::Spanned<DeValue<'_>>) -> Range<usize>
     range
 }
 
+const NO_CHOICE: &str = "a choice is missing here";
+const TWO_CHOICES: &str = "more than one choice is given here";
+
+/// What serde says about types of Rust, for people who write TOML.
+fn in_words(message: &str) -> String {
+    if message.starts_with("wanted exactly 1 element") {
+        return if message.contains("more than 1") { TWO_CHOICES } else { NO_CHOICE }.into();
+    }
+    if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return format!("the key `{field}` is missing");
+    }
+    let Some((got, expected)) = message.split_once(", expected ") else { return message.into() };
+    let expected = match expected {
+        "usize" | "u64" | "u32" => "a whole number, 0 or more",
+        "f64" => "a number",
+        "a sequence" => "a list in brackets",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        other => other.strip_prefix("struct ").map_or(other, |_| "a table"),
+    };
+    format!("{got}, expected {expected}")
+}
+
 /// A problem as the TOML reader tells it, with a suggestion where it lists what it expected.
 fn problem(error: &toml::de::Error) -> Problem {
     let message = error.message().trim_end_matches('.').to_string();
@@ -196,7 +242,11 @@ fn problem(error: &toml::de::Error) -> Problem {
             let kind = if message.starts_with("unknown field") { "unknown key" } else { "unknown choice" };
             (format!("{kind} `{got}`"), suggestion(got, &expected))
         }
-        _ => (message.clone(), None),
+        _ => (in_words(&message), None),
+    };
+    let rest = match first.as_str() {
+        TWO_CHOICES => Some("keep one of them; `--set KEY={ … }` puts one in the place of another".into()),
+        _ => rest,
     };
     Problem { message: first, span: error.span(), help: rest }
 }
@@ -249,7 +299,7 @@ mod tests {
         let found = problems(&text, &[]);
         let all = found.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("\n");
         assert!(all.contains("unknown key `falback`"), "{all}");
-        assert!(all.contains("invalid type: floating point `1.5`, expected usize"), "{all}");
+        assert!(all.contains("floating point `1.5`, expected a whole number"), "{all}");
         assert!(all.contains("unknown key `too`"), "{all}");
         let span = found.iter().find(|p| p.message.contains("falback")).and_then(|p| p.span.clone());
         assert_eq!(span.map(|span| &text[span]), Some("falback"));

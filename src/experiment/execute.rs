@@ -3,7 +3,7 @@
 use super::config::{Config, Fallback, On, Solver, Train};
 use super::summary::{self, Accuracy, Memory, Parameters, PerSample, Seconds, Seed, Stat, Status, Summary};
 use super::{build, render_report, run_dir::RunDir, run_dir::environment};
-use crate::data::{Dataset, Holdout, OriginKind, OwnData, Samples, Split, Store};
+use crate::data::{Dataset, Holdout, OriginKind, OwnData, STROKES, Samples, Split, Store};
 use crate::engine::{Activity, Input, Recording};
 use crate::error::{Error, Result};
 use crate::learn::adam::{self, Softmax};
@@ -65,12 +65,18 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
         let status =
             if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
         let value = serde_json::json!({
-            "schema": summary::SCHEMA, "name": config.name, "status": status, "error": error.to_string()
+            "schema": summary::SCHEMA, "name": config.name, "status": status, "error": with_causes(error)
         });
         // The first error is the one to report.
         let _ = context.run_dir.write_json("summary.json", &value);
     }
     result
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Result<Summary> {
@@ -160,10 +166,18 @@ fn finished(path: &Path) -> Result<Option<Outcome>> {
 
 /// Reads the data, with the fallback that the configuration asks for.
 fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
+    let all = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+    // Drawn, not read: what the limits leave out is not worth the time.
+    let strokes = || {
+        let test = if config.eval.on == On::Test { all(config.data.test_limit) } else { 0 };
+        let (train, test) = (all(config.data.train_limit).min(STROKES.0), test.min(STROKES.1));
+        crate::data::strokes(0, train, test)
+    };
     let mut data = match (&config.data.dataset, &config.data.path) {
+        (Some(name), _) if name == "strokes" => strokes(),
         (Some(name), _) => match context.store.open(name, context.progress) {
             Err(error @ Error::Missing { .. }) if config.data.fallback == Fallback::Strokes => {
-                let mut data = context.store.open("strokes", context.progress)?;
+                let mut data = strokes();
                 data.origin.kind = OriginKind::Fallback { wanted: name.clone(), reason: error.to_string() };
                 data
             }
@@ -181,7 +195,6 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
         }
         (None, None) => return Err(Error::value("data", "missing", "a data set or a path")),
     };
-    let all = |limit: usize| if limit == 0 { usize::MAX } else { limit };
     data.truncate(all(config.data.train_limit), usize::MAX);
     if config.eval.on == On::Validation {
         data = data.validation(Holdout::Count(config.data.validation))?;
@@ -467,6 +480,7 @@ impl One<'_> {
         if checkpoint.is_file() {
             trainer.restore(&checkpoint)?;
         }
+        self.run_dir.forget_metrics(self.seed, trainer.iteration())?;
         self.progress.start("readout", Some(trainer.total() as u64), Unit::Steps);
         while let Some(step) = trainer.step()? {
             self.progress.advance(1);

@@ -52,9 +52,11 @@ impl RunDir {
         #[cfg(unix)]
         {
             let link = home.join("latest");
-            let _ = std::fs::remove_file(&link);
             if let Some(name) = run.path.file_name() {
-                std::os::unix::fs::symlink(name, &link).map_err(Error::io("link", link))?;
+                // Through a rename: two runs that start at once do not trip over each other.
+                let fresh = run.file(".latest");
+                let made = std::os::unix::fs::symlink(name, &fresh);
+                made.and_then(|()| std::fs::rename(&fresh, &link)).map_err(Error::io("link", link))?;
             }
         }
         Ok(run)
@@ -142,6 +144,26 @@ impl RunDir {
         line.push(b'\n');
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(&line)).map_err(Error::io("write", path))
+    }
+
+    
+/// Takes out of `metrics.jsonl` what a run that was killed wrote of a seed after step `step`, so that the steps
+    /// that are repeated do not stand there twice; and a last line that was cut off.
+    ///
+    /// # Errors
+    /// Unreadable, unwritable.
+    pub fn forget_metrics(&self, seed: u64, step: usize) -> Result<()> {
+        let path = self.file("metrics.jsonl");
+        if !path.is_file() {
+            return Ok(());
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let stays = |line: &&[u8]| {
+            let Ok(value) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
+            value["seed"] != seed || value["step"].as_u64().is_some_and(|at| at <= step as u64)
+        };
+        let kept = bytes.split_inclusive(|&byte| byte == b'\n').filter(stays).collect::<Vec<_>>().concat();
+        if kept.len() == bytes.len() { Ok(()) } else { write_atomic(&path, &kept) }
     }
 }
 

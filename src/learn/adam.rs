@@ -9,6 +9,7 @@ use crate::rng::Stream;
 use rand::RngExt;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Features of all training samples, `[samples, width]`.
@@ -120,6 +121,11 @@ impl<'a> Trainer<'a> {
     pub fn total(&self) -> usize {
         let passes = self.options.epochs * self.per_epoch();
         if self.options.batches == 0 { passes } else { self.options.batches }
+    }
+
+    /// Number of mini-batches that are done.
+    pub fn iteration(&self) -> usize {
+        self.iteration
     }
 
     fn per_epoch(&self) -> usize {
@@ -249,7 +255,9 @@ impl<'a> Trainer<'a> {
                     .map_err(|e| Error::Internal(e.to_string()))
             })
             .collect();
-        let bytes = safetensors::serialize(views?, None).map_err(|e| Error::Internal(e.to_string()))?;
+        let sum = sum(tensors.iter().map(|&(_, _, _, bytes)| bytes));
+        let metadata = Some(std::collections::HashMap::from([("sha256".to_string(), sum)]));
+        let bytes = safetensors::serialize(views?, metadata).map_err(|e| Error::Internal(e.to_string()))?;
         crate::files::write_atomic(path, &bytes)
     }
 
@@ -259,16 +267,22 @@ impl<'a> Trainer<'a> {
     /// Damaged, or of another readout.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::data(path, e.to_string()))?;
-        let read = |name: &str, width: usize| {
-            let tensor = file.tensor(name).map_err(|e| Error::data(path, e.to_string()))?;
-            let whole = tensor.data().len().is_multiple_of(width);
-            if whole {
-                Ok(tensor.data().to_vec())
-            } else {
-                Err(Error::data(path, format!("`{name}` is cut off")))
-            }
+        let damaged = |what: &str| {
+            let help = "remove it to train from the beginning";
+            Error::data(path, format!("this checkpoint is damaged ({what}); {help}"))
         };
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e.to_string()))?;
+        let read = |name: &str, width: usize| {
+            let tensor = file.tensor(name).map_err(|e| damaged(&e.to_string()))?;
+            let whole = tensor.data().len().is_multiple_of(width);
+            if whole { Ok(tensor.data().to_vec()) } else { Err(damaged(&format!("`{name}` is cut off"))) }
+        };
+        let raw: Result<Vec<_>> = SAVED.iter().map(|name| read(name, 1)).collect();
+        let expected = metadata.metadata().as_ref().and_then(|map| map.get("sha256"));
+        if expected != Some(&sum(raw?.iter().map(Vec::as_slice))) {
+            return Err(damaged("its content does not have the SHA-256 that it states"));
+        }
         let floats = |name: &str| -> Result<Vec<f32>> { Ok(bytemuck::pod_collect_to_vec(&read(name, 4)?)) };
         let curve: Vec<f64> = bytemuck::pod_collect_to_vec(&read("curve", 8)?);
         let iteration: Vec<u64> = bytemuck::pod_collect_to_vec(&read("iteration", 8)?);
@@ -280,6 +294,10 @@ impl<'a> Trainer<'a> {
                 format!("it belongs to another readout: this one has {size} parameters"),
             ));
         }
+        if iteration[0] > self.total() as u64 {
+            let what = format!("it is {} mini-batches far, of {}", iteration[0], self.total());
+            return Err(Error::data(path, format!("it belongs to another run: {what}")));
+        }
         let [parameters, first, second] = state;
         (self.readout.parameters, self.first_moment, self.second_moment) = (parameters, first, second);
         self.iteration = iteration[0] as usize;
@@ -290,6 +308,16 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// Names of the saved tensors, in the order in which their sum is taken.
+const SAVED: [&str; 5] = ["parameters", "first_moment", "second_moment", "curve", "iteration"];
+
+/// SHA-256 of some bytes, in hexadecimal.
+fn sum<'b>(parts: impl Iterator<Item = &'b [u8]>) -> String {
+    let mut hash = Sha256::new();
+    parts.for_each(|bytes| hash.update(bytes));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Softmax {

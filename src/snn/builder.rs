@@ -159,6 +159,20 @@ impl NetworkBuilder {
     /// [`Error::Network`] with every mistake, by name; [`Error::Memory`] where there is nothing else wrong, before
     /// anything is allocated.
     pub fn build(self, seed: u64) -> Result<Network> {
+        self.check()?;
+        let names = self.projection_names();
+        let mut projections = Vec::with_capacity(self.edges.len());
+        for (spec, name) in self.edges.into_iter().zip(names) {
+            projections.push(draw(spec, name, seed, &self.populations)?);
+        }
+        Ok(Network { dt: self.dt, seed, populations: self.populations, projections })
+    }
+
+    /// What [`NetworkBuilder::build`] checks, without drawing anything.
+    ///
+    /// # Errors
+    /// As [`NetworkBuilder::build`].
+    pub fn check(&self) -> Result<()> {
         let names = self.projection_names();
         let mut problems = self.population_problems();
         let mut bytes = 0.0;
@@ -183,14 +197,7 @@ impl NetworkBuilder {
             }
             problems.push(format!("its weights need {needed} bytes, but {} are available", self.memory));
         }
-        if !problems.is_empty() {
-            return Err(Error::Network(problems));
-        }
-        let mut projections = Vec::with_capacity(self.edges.len());
-        for (spec, name) in self.edges.into_iter().zip(names) {
-            projections.push(draw(spec, name, seed, &self.populations)?);
-        }
-        Ok(Network { dt: self.dt, seed, populations: self.populations, projections })
+        if problems.is_empty() { Ok(()) } else { Err(Error::Network(problems)) }
     }
 
     fn projection_names(&self) -> Vec<String> {

@@ -1,0 +1,77 @@
+//! The experiments of the repository, and the documentation of every key.
+
+use ransnn::experiment::{annotate, check, config::Config, diagnose::Source, plan};
+use std::path::{Path, PathBuf};
+
+fn toml_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            toml_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(path);
+        }
+    }
+}
+
+fn experiments() -> Vec<(String, Config)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("mnist.toml")];
+    toml_files(&root.join("experiments"), &mut files);
+    files.sort();
+    assert!(files.len() > 5);
+    let load = |path: PathBuf| {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(&path).expect("text");
+        let config = Source::new(&name, &text, &[]).and_then(|source| check::load(&source));
+        (name, config.expect("it is right"))
+    };
+    files.into_iter().map(load).collect()
+}
+
+#[test]
+fn every_experiment_can_be_planned_and_read_back() {
+    for (name, config) in experiments() {
+        let plan = plan::of(&config).expect("it can be built");
+        assert!(plan.features > 0, "{name}");
+        let text = annotate::annotated(&config);
+        let again = Source::new("resolved", &text, &[]).and_then(|source| check::load(&source));
+        assert_eq!(again.expect("resolved text is right"), config, "{name}");
+    }
+}
+
+#[test]
+fn every_key_of_a_resolved_configuration_is_documented() {
+    for (name, config) in experiments() {
+        let text = annotate::annotated(&config);
+        let keys = text.lines().filter(|line| !line.starts_with('[') && line.contains(" = "));
+        for line in keys {
+            assert!(line.contains("  # "), "{name}: `{line}` has no documentation");
+        }
+    }
+}
+
+/// A value that the schema takes at each documented key is not known here; but a key that it does not know is
+/// reported as such, whatever its value.
+#[test]
+fn every_documented_key_is_known_to_the_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/strokes.toml");
+    let text = std::fs::read_to_string(root).expect("text");
+    let unknown = |key: &str| match Source::new("x", &text, &[format!("{key}=true")]).and_then(|s| s.parse()) {
+        Ok(_) => false,
+        Err(ransnn::Error::Config { problems, .. }) => {
+            problems.iter().any(|problem| problem.message.starts_with("unknown"))
+        }
+        Err(error) => panic!("{error}"),
+    };
+    assert!(unknown("features.bogus"));
+    for (key, _) in annotate::KEYS {
+        let key = match key.split_once('*') {
+            Some(("population.", rest)) => format!("population.new{rest}"),
+            Some(("projection.", rest)) => format!("projection.new{rest}"),
+            Some(("sweep.", _)) => continue,
+            _ => (*key).to_string(),
+        };
+        assert!(!unknown(&key), "`{key}` is documented, but the schema does not know it");
+    }
+}
