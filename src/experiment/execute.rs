@@ -494,7 +494,9 @@ impl One<'_> {
             if interrupted || step.iteration % self.config.run.checkpoint_every.max(1) == 0 {
                 trainer.save(&checkpoint)?;
             }
-            self.check_interrupt()?;
+            if interrupted {
+                return Err(Error::Interrupted { checkpoint: Some(self.run_dir.path().to_path_buf()) });
+            }
         }
         self.progress.finish();
         let curve = trainer.curve().to_vec();

@@ -45,10 +45,10 @@ pub fn write(
         Ok((name.as_str(), view))
     });
     let views: Vec<_> = views.collect::<Result<_>>()?;
-    let about = [("ransnn.kind", "ransnn-readout"), ("ransnn.version", env!("CARGO_PKG_VERSION"))];
-    let mut metadata: std::collections::HashMap<String, String> =
-        about.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
-    metadata.insert("seed".into(), seed.to_string());
+    let about =
+        serde_json::json!({ "kind": "ransnn-readout", "version": env!("CARGO_PKG_VERSION"), "seed": seed });
+    // One entry only: the library writes a hash map, in another order each time.
+    let metadata = std::collections::HashMap::from([("ransnn".to_string(), about.to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(e.to_string()))?;
     run.write(&format!("model-{seed}.safetensors"), &bytes)
 }

@@ -80,12 +80,12 @@ fn the_resolved_configuration_and_any_number_of_threads_give_the_same_result() {
         texts(&run_small(folders[1].path(), &with("2")), 0);
         let one = run_directory(folders[0].path(), "strokes");
         let two = run_directory(folders[1].path(), "strokes");
-        assert_eq!(result(&one), result(&two));
+        assert!(result(&one) == result(&two), "threads");
         let mut again = ransnn(folders[2].path());
         again.arg("run").arg(one.join("config.toml"));
         outcome(again, 0);
         let again = run_directory(folders[2].path(), "strokes");
-        assert_eq!(result(&one), result(&again));
+        assert!(result(&one) == result(&again), "resolved configuration");
         let config = |run: &Path| std::fs::read_to_string(run.join("config.toml")).unwrap();
         assert_eq!(config(&one), config(&again));
     }
@@ -208,7 +208,7 @@ fn an_interrupted_and_a_killed_run_end_as_if_they_had_not_been_stopped() {
         assert!(err.contains("another configuration") && err.contains("features.levels = 16"), "{err}");
 
         texts(&run_small(folder.path(), &[&ADAM[..], &resume].concat()), 0);
-        assert_eq!(result(&run), expected);
+        assert!(result(&run) == expected, "{name}");
         assert_eq!(read_json(&run.join("summary.json"))["status"], "ok");
     }
 }
