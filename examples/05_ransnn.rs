@@ -30,5 +30,6 @@ fn main() -> ransnn::Result<()> {
     equations.add(&reservoir.codes_of("train", Input::U8(train), 2000)?, &data.train.labels)?;
     let guesses = equations.solve(30.0)?.classify(&reservoir.codes_of("test", Input::U8(test), 500)?)?;
     let right = guesses.iter().zip(&data.test.labels).filter(|(a, b)| a == b).count();
-    Ok(println!("{:.1} % of the test digits are right", right as f64 / 5.0))
+    println!("{:.1} % of the test digits are right", right as f64 / 5.0);
+    Ok(())
 }

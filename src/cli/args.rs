@@ -32,8 +32,8 @@ pub struct Global {
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// How progress is shown, on stderr
-    #[arg(long, global = true, value_enum, default_value_t = Bar::Auto, help_heading = "Global options")]
-    pub progress: Bar,
+    #[arg(long, global = true, value_enum, default_value_t = Style::Auto, help_heading = "Global options")]
+    pub progress: Style,
     /// Colours in messages
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, help_heading = "Global options")]
     pub color: Color,
@@ -44,11 +44,12 @@ pub struct Global {
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Bar {
+pub enum Style {
     /// Bars on a terminal, otherwise plain lines
     Auto,
     /// Bars
-    Bar,
+    #[value(name = "bar")]
+    Bars,
     /// A line for each piece of work
     Plain,
     /// Nothing

@@ -1,6 +1,6 @@
 //! Progress on stderr: bars on a terminal, otherwise a line for each piece of work.
 
-use super::args::Bar;
+use super::args;
 use crate::progress::{Progress, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -39,14 +39,14 @@ enum Style {
 
 impl Console {
     /// As asked on the command line.
-    pub fn new(bar: Bar, quiet: bool) -> Self {
-        let style = match bar {
+    pub fn new(asked: args::Style, quiet: bool) -> Self {
+        let style = match asked {
             _ if quiet => Style::Silent,
-            Bar::None => Style::Silent,
-            Bar::Bar => Style::Bars,
-            Bar::Plain => Style::Plain,
-            Bar::Auto if std::io::stderr().is_terminal() => Style::Bars,
-            Bar::Auto => Style::Plain,
+            args::Style::None => Style::Silent,
+            args::Style::Bars => Style::Bars,
+            args::Style::Plain => Style::Plain,
+            args::Style::Auto if std::io::stderr().is_terminal() => Style::Bars,
+            args::Style::Auto => Style::Plain,
         };
         Self { style, bar: None, what: String::new(), begun: Instant::now(), done: 0 }
     }

@@ -48,6 +48,10 @@ pub fn write(
     let about =
         serde_json::json!({ "kind": "ransnn-readout", "version": env!("CARGO_PKG_VERSION"), "seed": seed });
     // One entry only: the library writes a hash map, in another order each time.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "safetensors takes no other map, and one entry has one order"
+    )]
     let metadata = std::collections::HashMap::from([("ransnn".to_string(), about.to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(e.to_string()))?;
     run.write(&format!("model-{seed}.safetensors"), &bytes)

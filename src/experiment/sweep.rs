@@ -13,10 +13,13 @@ pub struct Point {
     pub values: Vec<(String, String)>,
 }
 
+/// A key (or several, separated by commas) and the values that it takes.
+pub type Axis = (String, Vec<String>);
+
 /// Splits `--set` arguments into plain overrides and swept ones (`key=1,2,3`).
 ///
 /// A value with brackets, braces or quotes is plain, whatever it holds.
-pub fn split(set: &[String]) -> Result<(Vec<String>, Vec<(String, Vec<String>)>)> {
+pub fn split(set: &[String]) -> Result<(Vec<String>, Vec<Axis>)> {
     let (mut plain, mut swept) = (vec![], vec![]);
     for text in set {
         let (key, value) = text.split_once('=').ok_or_else(|| Error::value("--set", text, "key=value"))?;
@@ -31,7 +34,7 @@ pub fn split(set: &[String]) -> Result<(Vec<String>, Vec<(String, Vec<String>)>)
 }
 
 /// The points of `[sweep]` in the file and of the command line, as a grid.
-pub fn points(config: &Config, swept: Vec<(String, Vec<String>)>) -> Vec<Point> {
+pub fn points(config: &Config, swept: Vec<Axis>) -> Vec<Point> {
     let mut axes = swept;
     for (key, values) in &config.sweep {
         if !axes.iter().any(|(known, _)| known == key) {

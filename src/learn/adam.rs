@@ -256,6 +256,10 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let sum = sum(tensors.iter().map(|&(_, _, _, bytes)| bytes));
+        #[expect(
+            clippy::disallowed_types,
+            reason = "safetensors takes no other map, and one entry has one order"
+        )]
         let metadata = Some(std::collections::HashMap::from([("sha256".to_string(), sum)]));
         let bytes = safetensors::serialize(views?, metadata).map_err(|e| Error::Internal(e.to_string()))?;
         crate::files::write_atomic(path, &bytes)
@@ -288,7 +292,10 @@ impl<'a> Trainer<'a> {
         let iteration: Vec<u64> = bytemuck::pod_collect_to_vec(&read("iteration", 8)?);
         let state = [floats("parameters")?, floats("first_moment")?, floats("second_moment")?];
         let size = self.readout.parameters.len();
-        if state.iter().any(|values| values.len() != size) || iteration.len() != 1 || curve.len() % 3 != 0 {
+        if state.iter().any(|values| values.len() != size)
+            || iteration.len() != 1
+            || !curve.len().is_multiple_of(3)
+        {
             return Err(Error::data(
                 path,
                 format!("it belongs to another readout: this one has {size} parameters"),
@@ -303,7 +310,7 @@ impl<'a> Trainer<'a> {
         self.iteration = iteration[0] as usize;
         self.curve = curve.chunks(3).map(|p| (p[0] as usize, p[1], p[2])).collect();
         self.order.clear();
-        if self.iteration % self.per_epoch() != 0 {
+        if !self.iteration.is_multiple_of(self.per_epoch()) {
             self.shuffle((self.iteration / self.per_epoch()) as u64);
         }
         Ok(())

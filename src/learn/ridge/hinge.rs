@@ -360,7 +360,8 @@ fn descend<G: Gram<u8>>(
         objective.scores(&direction, &mut moved);
         let (length, value) = objective.line_search(&point, &direction, &scores, &moved);
         // Scores have the precision of 32 bits: what is below it is no gain. NaN ends here as well.
-        if !(loss - value > f64::from(f32::EPSILON) * loss) {
+        let better = loss - value > f64::from(f32::EPSILON) * loss;
+        if !better {
             break;
         }
         point.combine(1.0, length, &direction);

@@ -1,6 +1,6 @@
 //! Normal equations as a safetensors file, to continue an interrupted pass over the data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -156,8 +156,8 @@ fn bad(what: impl std::fmt::Display) -> Error {
 fn parse(bytes: &[u8]) -> Result<NormalEquations> {
     let file = SafeTensors::deserialize(bytes).map_err(bad)?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(bad)?;
-    let none = HashMap::new();
-    let header = metadata.metadata().as_ref().unwrap_or(&none).get(KEY).ok_or_else(|| bad("no header"))?;
+    let header =
+        metadata.metadata().as_ref().and_then(|entries| entries.get(KEY)).ok_or_else(|| bad("no header"))?;
     let header: Header = serde_json::from_str(header).map_err(bad)?;
     if header.schema != SCHEMA {
         return Err(bad(format!("schema {} where {SCHEMA} is known", header.schema)));
