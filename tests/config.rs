@@ -57,7 +57,8 @@ fn every_key_of_a_resolved_configuration_is_documented() {
 fn every_documented_key_is_known_to_the_schema() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/strokes.toml");
     let text = std::fs::read_to_string(root).expect("text");
-    let unknown = |key: &str| match Source::new("x", &text, &[format!("{key}=true")]).and_then(|s| s.parse()) {
+    let unknown = |key: &str| match Source::new("x", &text, &[format!("{key}=true")]).and_then(|s| s.parse())
+    {
         Ok(_) => false,
         Err(ransnn::Error::Config { problems, .. }) => {
             problems.iter().any(|problem| problem.message.starts_with("unknown"))

@@ -195,7 +195,8 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
     // Not the name of the file in the repository: `mnist` and `paper/mnist` may go to the same folder.
     let target = init.to.join(format!("{}.toml", name.replace('/', "-")));
     if target.exists() {
-        let what = "it is there already, and never overwritten; remove it, or choose another folder with --to";
+        let what =
+            "it is there already, and never overwritten; remove it, or choose another folder with --to";
         return Err(Error::data(target, what));
     }
     std::fs::create_dir_all(&init.to).map_err(Error::io("create", &init.to))?;

@@ -72,12 +72,13 @@ impl Source {
                     let mut problem = problem(&error);
                     let entry = problem.span.as_ref().and_then(|span| remove(document.get_mut(), span));
                     // An absence around something taken out is our own doing, not a mistake of the user's.
-                    let consequence = absent(&problem.message, &taken) || match &entry {
-                        Some(entry) => {
-                            removed.iter().any(|old| entry.start <= old.start && old.end <= entry.end)
-                        }
-                        None => !removed.is_empty(),
-                    };
+                    let consequence = absent(&problem.message, &taken)
+                        || match &entry {
+                            Some(entry) => {
+                                removed.iter().any(|old| entry.start <= old.start && old.end <= entry.end)
+                            }
+                            None => !removed.is_empty(),
+                        };
                     if entry.is_none() && problem.message.ends_with("is missing") {
                         // The whole document is "where" it is missing: nothing to underline.
                         problem.span = None;

@@ -146,8 +146,7 @@ impl RunDir {
         file.and_then(|mut file| file.write_all(&line)).map_err(Error::io("write", path))
     }
 
-    
-/// Takes out of `metrics.jsonl` what a run that was killed wrote of a seed after step `step`, so that the steps
+    /// Takes out of `metrics.jsonl` what a run that was killed wrote of a seed after step `step`, so that the steps
     /// that are repeated do not stand there twice; and a last line that was cut off.
     ///
     /// # Errors

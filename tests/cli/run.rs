@@ -18,7 +18,9 @@ fn a_run_prints_a_table_and_writes_its_directory() {
     assert_eq!(std::fs::read(run.join("source.toml")).unwrap(), std::fs::read(strokes()).unwrap());
     let overrides = std::fs::read_to_string(run.join("overrides.txt")).unwrap();
     assert_eq!(overrides, "data.train_limit=600\ndata.test_limit=200\n");
-    for file in ["config.toml", "env.json", "metrics.jsonl", "report.html", "report.json", "model-0.safetensors"] {
+    for file in
+        ["config.toml", "env.json", "metrics.jsonl", "report.html", "report.json", "model-0.safetensors"]
+    {
         assert!(run.join(file).metadata().unwrap().len() > 0, "{file}");
     }
     let summary = read_json(&run.join("summary.json"));
@@ -142,18 +144,16 @@ fn without_the_data_the_fallback_is_taken_only_where_the_file_says_so_and_it_is_
     run.arg("run").arg(repository("mnist.toml")).args(["--offline", "--set", "data.fallback=none"]);
     let (out, err) = outcome(run, 1);
     assert_eq!(out, "");
-    for part in ["mnist is not in", "network use is forbidden", "ransnn data fetch mnist", "ransnn data add mnist"] {
+    for part in
+        ["mnist is not in", "network use is forbidden", "ransnn data fetch mnist", "ransnn data add mnist"]
+    {
         assert!(err.contains(part), "{part} in {err}");
     }
 }
 
 /// An iterative solver that takes about a second.
-const ADAM: [&str; 4] = [
-    "--set",
-    "train.ransnn.solver={adam={batch=64, batches=3000}}",
-    "--set",
-    "run.checkpoint_every=200",
-];
+const ADAM: [&str; 4] =
+    ["--set", "train.ransnn.solver={adam={batch=64, batches=3000}}", "--set", "run.checkpoint_every=200"];
 
 /// Starts the Adam run in the background and waits until `file` of its run directory is there.
 fn start(folder: &Path, file: &str) -> (Child, PathBuf) {

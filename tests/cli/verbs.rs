@@ -94,7 +94,8 @@ fn a_run_can_be_shown_and_reported_again() {
     let run = run_directory(folder.path(), "strokes");
     let shown = ok(folder.path(), &["show", "runs/strokes/latest"]);
     assert!(shown.starts_with("strokes  on strokes") && shown.ends_with(&table), "{shown}");
-    let json: Value = serde_json::from_str(&ok(folder.path(), &["show", "runs/strokes/latest", "--json"])).unwrap();
+    let json: Value =
+        serde_json::from_str(&ok(folder.path(), &["show", "runs/strokes/latest", "--json"])).unwrap();
     assert_eq!(json["status"], "ok");
     let csv = ok(folder.path(), &["show", "runs/strokes/latest", "--csv"]);
     assert!(csv.starts_with("seed,step,split,loss,accuracy,spikes_per_sample\n0,,test,,0."), "{csv}");
@@ -120,7 +121,9 @@ fn data_is_listed_added_and_verified() {
     assert!(empty.contains("mnist is not in empty"), "{empty}");
     assert!(!folder.path().join("data").exists(), "nothing is added");
     assert!(fails(folder.path(), 1, &["data", "add", "strokes", "--from", "empty"]).contains("built in"));
-    assert!(fails(folder.path(), 1, &["data", "fetch", "mnits", "--offline"]).contains("did you mean `mnist`?"));
+    assert!(
+        fails(folder.path(), 1, &["data", "fetch", "mnits", "--offline"]).contains("did you mean `mnist`?")
+    );
 }
 
 #[test]
