@@ -393,7 +393,7 @@ impl Neuron for Stairs {
 fn other_models_and_refractory_periods() {
     for case in 0..20 {
         let mut draw = Draw::new(5000 + case);
-        let refractory = Lif { refractory_steps: 2, ..draw.dialect() };
+        let refractory = Lif { refractory_steps: 2, acts: ResetActs::SameStep, ..draw.dialect() };
         let net = network(
             vec![
                 population("in", &[20], None),
