@@ -12,7 +12,7 @@ use super::{
     constant::{Place, Rows, Work},
     encoder::{Encoder, Sample},
     events::Events,
-    layer::{Layer, Model, order, plain_lif},
+    layer::{Layer, Model, order},
     record::{Activity, Feature, Probe, Recording, Slice, What},
     simd::{Block, Currents, Simd, TILE},
     synapses::Sums,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     rng::Stream,
-    snn::{Encoding, Network, Population},
+    snn::{Encoding, Network, Population, neurons::Lif},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -146,7 +146,7 @@ impl<'n> Feedforward<'n> {
         let mut features = Vec::new();
         for probe in probes {
             let model = net.populations.get(probe.population.0).and_then(|p| p.model.as_deref());
-            let most = if model.is_some_and(|model| plain_lif(model).is_some()) { 1 } else { 255 };
+            let most = if model.is_some_and(|model| model.as_any().is::<Lif>()) { 1 } else { 255 };
             features.push(Feature::new(net, probe, encoding.steps(), most)?);
         }
         let mut layers = Vec::new();

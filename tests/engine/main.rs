@@ -118,7 +118,7 @@ impl Draw {
             threshold: self.float(0.6, 1.4),
             fires: [Fires::Above, Fires::AtOrAbove][self.below(2)],
             reset,
-            acts: [ResetActs::SameStep, ResetActs::NextStep][self.below(2)],
+            acts: [ResetActs::SameStep, ResetActs::NextStep, ResetActs::BeforeNextStep][self.below(3)],
             refractory_steps: 0,
         }
     }
