@@ -1,7 +1,7 @@
 //! Networks without loops and without delays, sample by sample.
 //!
 //! The network is compiled into layers in topological order. A chunk of a few samples runs on one thread; it goes
-//! through stretches of at most [`STRETCH`] steps, and in each stretch through the layers: spikes of the sources are
+//! through stretches of at most `STRETCH` (64) steps, and in each stretch through the layers: spikes of the sources are
 //! delivered, the neurons advance, their spikes become lists for the layers after them. Dense layers are worked on
 //! in tiles of 64 targets, so that the weights and the state of a tile stay in the cache over all steps and samples.
 //!

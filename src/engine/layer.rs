@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    snn::{Encoding, Network, Neuron, Population, neurons::{Lif, ResetActs}},
+    snn::{
+        Encoding, Network, Neuron, Population,
+        neurons::{Lif, ResetActs},
+    },
 };
 
 /// One population with what it receives.
@@ -128,7 +131,11 @@ impl<'n> Layer<'n> {
 /// The model as a [`Lif`] that the fast loops know: any dialect without a refractory period
 /// whose reset does not act between two steps.
 pub(crate) fn plain_lif(model: &dyn Neuron) -> Option<Lif> {
-    model.as_any().downcast_ref::<Lif>().copied().filter(|lif| lif.refractory_steps == 0 && lif.acts != ResetActs::BeforeNextStep)
+    model
+        .as_any()
+        .downcast_ref::<Lif>()
+        .copied()
+        .filter(|lif| lif.refractory_steps == 0 && lif.acts != ResetActs::BeforeNextStep)
 }
 
 /// Populations, each after those it receives from.
