@@ -1,4 +1,10 @@
 //! Spiking neural networks whose hidden weights are random and frozen: simulate, train, measure.
+//!
+//! A whole RanSNN from the library:
+//!
+//! ```
+#![doc = include_str!("../examples/05_ransnn.rs")]
+//! ```
 #![deny(unsafe_code)]
 // Here and not in Cargo.toml, because examples do print.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
