@@ -4,6 +4,36 @@
 pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
     ("mnist", "mnist.toml", include_str!("../../mnist.toml")),
     ("fashion", "experiments/fashion.toml", include_str!("../../experiments/fashion.toml")),
+    (
+        "ladder/mnist-1",
+        "experiments/ladder/mnist-1.toml",
+        include_str!("../../experiments/ladder/mnist-1.toml"),
+    ),
+    (
+        "ladder/mnist-2",
+        "experiments/ladder/mnist-2.toml",
+        include_str!("../../experiments/ladder/mnist-2.toml"),
+    ),
+    (
+        "ladder/mnist-3",
+        "experiments/ladder/mnist-3.toml",
+        include_str!("../../experiments/ladder/mnist-3.toml"),
+    ),
+    (
+        "ladder/mnist-4",
+        "experiments/ladder/mnist-4.toml",
+        include_str!("../../experiments/ladder/mnist-4.toml"),
+    ),
+    (
+        "ladder/mnist-5",
+        "experiments/ladder/mnist-5.toml",
+        include_str!("../../experiments/ladder/mnist-5.toml"),
+    ),
+    (
+        "ladder/mnist-7",
+        "experiments/ladder/mnist-7.toml",
+        include_str!("../../experiments/ladder/mnist-7.toml"),
+    ),
     ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
     ("paper/mnist", "experiments/paper/mnist.toml", include_str!("../../experiments/paper/mnist.toml")),
     ("paper/fashion", "experiments/paper/fashion.toml", include_str!("../../experiments/paper/fashion.toml")),
