@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod files;
 pub mod learn;
 pub mod nn;
+pub mod parallel;
 pub mod progress;
 pub mod report;
 pub mod rng;
