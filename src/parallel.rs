@@ -55,6 +55,10 @@ pub fn chunks_mut<T: Send>(data: &mut [T], size: usize, work: impl Fn(usize, &mu
 /// assert_eq!((a, b), ([0, 0, 1, 1], [0, 1]));
 /// ```
 pub fn owned<T: Send>(items: Vec<T>, work: impl Fn(usize, T) + Sync) {
+    hand_out(items, &work);
+}
+
+fn hand_out<T: Send>(items: Vec<T>, work: &(dyn Fn(usize, T) + Sync)) {
     let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
     for_each(items.len(), |i| {
         if let Some(item) = items[i].lock().unwrap_or_else(PoisonError::into_inner).take() {

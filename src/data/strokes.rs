@@ -8,8 +8,8 @@
 //! Each sample has a random stream of its own, keyed by (seed, split, index): sample 5 is the same in a set of
 //! ten and of a million.
 
+use crate::parallel;
 use rand::RngExt;
-use rayon::prelude::*;
 
 use super::{Dataset, Origin, OriginKind, Samples, Split};
 use crate::rng::{Stream, Walk};
@@ -49,15 +49,14 @@ pub fn strokes(seed: u64, train: usize, test: usize) -> Dataset {
 fn draw_split(stream: Stream, len: usize) -> Split {
     let mut pixels = vec![0; len * SIDE * SIDE];
     let mut labels = vec![0; len];
-    pixels.par_chunks_mut(CHUNK * SIDE * SIDE).zip(labels.par_chunks_mut(CHUNK)).enumerate().for_each(
-        |(chunk, (pixels, labels))| {
-            for (i, (image, label)) in pixels.chunks_exact_mut(SIDE * SIDE).zip(labels).enumerate() {
-                let mut random = stream.walk((chunk * CHUNK + i) as u64);
-                *label = random.random_range(0..10u16);
-                draw(*label, &mut random, image);
-            }
-        },
-    );
+    let pieces = pixels.chunks_mut(CHUNK * SIDE * SIDE).zip(labels.chunks_mut(CHUNK)).collect();
+    parallel::owned(pieces, |chunk, (pixels, labels): (&mut [u8], &mut [u16])| {
+        for (i, (image, label)) in pixels.chunks_exact_mut(SIDE * SIDE).zip(labels).enumerate() {
+            let mut random = stream.walk((chunk * CHUNK + i) as u64);
+            *label = random.random_range(0..10u16);
+            draw(*label, &mut random, image);
+        }
+    });
     Split { samples: Samples::U8(pixels), labels }
 }
 
@@ -347,8 +346,7 @@ fn draw_line(a: Point, b: Point, pen: f32, ink: &mut [f32; SIDE * SIDE]) {
 
 #[cfg(test)]
 mod tests {
-    use faer::prelude::Solve;
-    use faer::{Mat, Side};
+    use nalgebra::DMatrix;
     use sha2::Digest;
 
     use super::*;
@@ -395,8 +393,8 @@ mod tests {
     }
 
     /// Images at half resolution and a constant, `[len, 197]`.
-    fn halved(split: &Split) -> Mat<f64> {
-        let mut x = Mat::zeros(split.len(), 197);
+    fn halved(split: &Split) -> DMatrix<f64> {
+        let mut x = DMatrix::zeros(split.len(), 197);
         for (i, image) in pixels(split).chunks(784).enumerate() {
             for (at, &pixel) in image.iter().enumerate() {
                 x[(i, at / 56 * 14 + at % 28 / 2)] += f64::from(pixel) / 1020.0;
@@ -410,11 +408,11 @@ mod tests {
     fn a_linear_classifier_is_well_above_chance_and_well_below_perfect() {
         let digits = strokes(0, 2000, 1000);
         let (train, test) = (halved(&digits.train), halved(&digits.test));
-        let mut targets = Mat::<f64>::zeros(2000, 10);
+        let mut targets = DMatrix::<f64>::zeros(2000, 10);
         digits.train.labels.iter().enumerate().for_each(|(i, &label)| targets[(i, usize::from(label))] = 1.0);
         let mut gram = train.transpose() * &train;
         (0..197).for_each(|i| gram[(i, i)] += 1.0);
-        let weights = gram.llt(Side::Lower).unwrap().solve(train.transpose() * &targets);
+        let weights = gram.cholesky().unwrap().solve(&(train.transpose() * &targets));
         let scores = test * weights;
         let right = digits.test.labels.iter().enumerate().filter(|&(i, &label)| {
             (0..10).max_by(|&a, &b| scores[(i, a)].total_cmp(&scores[(i, b)])) == Some(usize::from(label))

@@ -5,9 +5,9 @@
 
 use crate::error::{Error, Result};
 use crate::learn::ridge::Features;
+use crate::parallel;
 use crate::rng::Stream;
 use rand::RngExt;
-use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -372,20 +372,27 @@ impl Softmax {
             }
         };
         // A few rows at a time: features in f32 would take four times their memory.
+        let parts = |len: usize, part: &(dyn Fn(std::ops::Range<usize>) -> Vec<u16> + Sync)| -> Vec<u16> {
+            let size = ROWS * width;
+            let classes = parallel::map(len.div_ceil(size), |i| part(i * size..len.min((i + 1) * size)));
+            classes.into_iter().flatten().collect()
+        };
         Ok(match features.into() {
             Features::U8(codes) => {
                 whole(codes.len())?;
-                let part = |codes: &[u8]| some(&codes.iter().map(|&code| code.into()).collect::<Vec<f32>>());
-                codes.par_chunks(ROWS * width).flat_map_iter(part).collect()
+                parts(codes.len(), &|range| {
+                    some(&codes[range].iter().map(|&x| x.into()).collect::<Vec<f32>>())
+                })
             }
             Features::F32(values) => {
                 whole(values.len())?;
-                values.par_chunks(ROWS * width).flat_map_iter(some).collect()
+                parts(values.len(), &|range| some(&values[range]))
             }
             Features::F64(values) => {
                 whole(values.len())?;
-                let part = |values: &[f64]| some(&values.iter().map(|&x| x as f32).collect::<Vec<f32>>());
-                values.par_chunks(ROWS * width).flat_map_iter(part).collect()
+                parts(values.len(), &|range| {
+                    some(&values[range].iter().map(|&x| x as f32).collect::<Vec<f32>>())
+                })
             }
         })
     }

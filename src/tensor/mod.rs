@@ -34,6 +34,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use device::Device;
 pub use dtype::DType;
+// What the layers above compute with outside of the tape.
+pub(crate) use cpu::gemm;
+pub(crate) use dtype::{Element, Float};
 pub use op::{Backward, Keep, Op, apply};
 pub use ops::spike::Surrogate;
 pub use shape::Meta;
@@ -42,7 +45,6 @@ pub use tape::{Grads, Recorded, Trainable, grad, recorded, visit_in, visit_in_mu
 
 use crate::{Error, Result};
 use cpu::{Buffer, each_buffer};
-use dtype::Element;
 use half::{bf16, f16};
 
 /// An immutable array of numbers, row-major, cheap to clone. The operations on it stand in [`ops`].

@@ -187,6 +187,11 @@ impl Backward<'_> {
 /// # Errors
 /// Operands on different devices, shapes that do not fit, kinds of number or devices without an implementation.
 pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    apply_boxed(Box::new(op), inputs)
+}
+
+/// Apart from the box, the same code for all operations.
+fn apply_boxed(op: Box<dyn Op>, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let metas: Vec<&Meta> = inputs.iter().map(|t| t.meta()).collect();
     let inferred = op.infer(&metas)?;
     let device = inputs.first().map_or(&Device::Cpu, |t| t.device());
@@ -196,7 +201,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     }
     // Threads that wait inside an operation may run other tasks: those must not find this tape.
     let recording = tape::Suspended::new();
-    let outputs = run(&op, inputs, inferred, device)?;
+    let outputs = run(&*op, inputs, inferred, device)?;
     drop(recording);
     tape::record(op, inputs, &outputs);
     Ok(outputs)
@@ -204,8 +209,10 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
 
 /// [`apply`] for operations with one output.
 pub(crate) fn apply1(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
-    let name = op.name();
-    let mut outputs = apply(op, inputs)?;
+    only(op.name(), apply_boxed(Box::new(op), inputs)?)
+}
+
+fn only(name: &str, mut outputs: Vec<Tensor>) -> Result<Tensor> {
     match (outputs.pop(), outputs.len()) {
         (Some(output), 0) => Ok(output),
         _ => Err(Error::Internal(format!("{name} was expected to have one output"))),

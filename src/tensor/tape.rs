@@ -142,7 +142,7 @@ impl Drop for Suspended {
 }
 
 /// Notes an operation, if a tape is there and an input needs a gradient.
-pub(crate) fn record(op: impl Op, inputs: &[&Tensor], outputs: &[Tensor]) {
+pub(crate) fn record(op: Box<dyn Op>, inputs: &[&Tensor], outputs: &[Tensor]) {
     let Some(mut tape) = TAPE.take() else { return };
     let slots: Vec<Option<usize>> = inputs.iter().map(|t| tape.slot(t)).collect();
     if slots.iter().any(Option::is_some) {
@@ -165,7 +165,7 @@ pub(crate) fn record(op: impl Op, inputs: &[&Tensor], outputs: &[Tensor]) {
             tape.tracked.push(output.id());
         }
         let device = outputs.first().map_or(Device::Cpu, |t| t.device().clone());
-        tape.nodes.push(Node { op: Box::new(op), inputs, outputs: kept, device });
+        tape.nodes.push(Node { op, inputs, outputs: kept, device });
     }
     TAPE.set(Some(tape));
 }

@@ -6,9 +6,9 @@
 
 use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table};
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::rng::Stream;
 use crate::snn::{Encoding, Network};
-use rayon::prelude::*;
 
 /// Function applied to each count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl<'n> Reservoir<'n> {
                 on: "with membranes or traces: they are no counts".into(),
             });
         }
-        out.par_chunks_mut(width).enumerate().for_each(|(sample, row)| {
+        parallel::chunks_mut(out, width, |sample, row| {
             let mut left = row;
             for ((table, codes), &width) in recorded.iter().zip(tables).zip(widths) {
                 let (part, rest) = left.split_at_mut(width);

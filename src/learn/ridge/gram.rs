@@ -1,13 +1,11 @@
 //! Gram matrices, added up block by block: `A += XᵀX`.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
-
 use super::simd::{LANES, LINES, Line, Packing, Simd};
 use super::tiles::{TILE, Tiles, places};
 use super::{Feature, Number};
 use crate::error::Result;
+use crate::parallel;
+use crate::tensor::gemm::{Matrix, product_here};
 
 /// Samples that go through the sums while these stay in registers and the panels in the first cache.
 const CHUNK: usize = 256;
@@ -67,7 +65,8 @@ impl IntegerGram {
             Some(moved) => moved,
             none => none.insert(Tiles::zeros(self.features)?),
         };
-        moved.all_mut().par_iter_mut().zip(self.sums.all_mut()).for_each(|(wide, narrow)| {
+        let pairs = moved.all_mut().iter_mut().zip(self.sums.all_mut()).collect();
+        parallel::owned(pairs, |_, (wide, narrow): (&mut Vec<u64>, &mut Vec<u32>)| {
             for (wide, narrow) in wide.iter_mut().zip(narrow) {
                 *wide += u64::from(std::mem::take(narrow));
             }
@@ -83,7 +82,7 @@ impl IntegerGram {
         let lines = samples.div_ceil(packing.samples()).next_multiple_of(LINES);
         let panels = features.div_ceil(LANES);
         self.packed.resize(panels * lines, bytemuck::Zeroable::zeroed());
-        self.packed.par_chunks_mut(lines).enumerate().for_each(|(panel, lines)| {
+        parallel::chunks_mut(&mut self.packed, lines, |panel, lines| {
             let first = panel * LANES;
             let width = LANES.min(features - first);
             let mut groups = rows.chunks(packing.samples() * features);
@@ -125,7 +124,8 @@ impl Gram<u8> for IntegerGram {
         let panels = self.features.div_ceil(LANES);
         let chunk = CHUNK / packing.samples();
         let places = places(self.sums.blocks());
-        self.sums.all_mut().par_iter_mut().zip(&places).for_each(|(tile, &(i, j))| {
+        parallel::owned(self.sums.all_mut().iter_mut().collect(), |at, tile: &mut Vec<u32>| {
+            let (i, j) = places[at];
             let block = |i: usize| i * (TILE / LANES)..((i + 1) * (TILE / LANES)).min(panels);
             for start in (0..lines).step_by(chunk) {
                 let end = (start + chunk).min(lines);
@@ -184,23 +184,22 @@ impl<T: Number + Feature> Gram<T> for RealGram {
 
     fn add(&mut self, rows: &[T]) -> Result<()> {
         let features = self.features;
-        let rows = MatRef::from_row_major_slice(rows, rows.len() / features, features);
+        let samples = rows.len() / features;
         let places = places(self.sums.blocks());
-        self.sums.all_mut().par_iter_mut().zip(&places).for_each_init(
-            || vec![T::from_f64(0.0); TILE * TILE],
-            |product, (tile, &(i, j))| {
-                let columns = |i: usize| rows.subcols(i * TILE, TILE.min(features - i * TILE));
-                let (left, right) = (columns(i), columns(j));
-                let product = &mut product[..left.ncols() * right.ncols()];
-                let out = MatMut::from_row_major_slice_mut(product, left.ncols(), right.ncols());
-                matmul(out, Accum::Replace, left.transpose(), right, T::from_f64(1.0), Par::Seq);
-                for (tile, product) in tile.chunks_mut(TILE).zip(product.chunks(right.ncols())) {
-                    for (sum, product) in tile.iter_mut().zip(product) {
-                        *sum += Number::to_f64(*product);
-                    }
+        parallel::owned(self.sums.all_mut().iter_mut().collect(), |at, tile: &mut Vec<f64>| {
+            let columns = |i: usize| {
+                let first = i * TILE;
+                Matrix::strided(&rows[first..], samples, TILE.min(features - first), features)
+            };
+            let (left, right) = (columns(places[at].0), columns(places[at].1));
+            let mut product = vec![T::ZERO; left.cols * right.cols];
+            product_here(left.t(), right, &mut product);
+            for (tile, product) in tile.chunks_mut(TILE).zip(product.chunks(right.cols)) {
+                for (sum, product) in tile.iter_mut().zip(product) {
+                    *sum += product.to_f64();
                 }
-            },
-        );
+            }
+        });
         Ok(())
     }
 

@@ -23,13 +23,12 @@
 //! only. So the step is found by Newton's method on the derivative inside a bracket, almost always exactly and in a
 //! few looks (Keerthi & DeCoste, JMLR 6, 2005). A step costs two passes over the codes, `X d` and `Xᵀ r`.
 
-use rayon::prelude::*;
-
 use super::gram::Gram;
 use super::products::{scores, transposed};
 use super::solve::{Problem, precondition};
 use super::{AnySums, NormalEquations, Ridge};
 use crate::error::{Error, Result};
+use crate::parallel;
 
 /// How a readout is refined.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,24 +192,20 @@ impl Objective<'_> {
     fn gradient(&self, point: &Point, scores: &[f32], residuals: &mut [f32]) -> Point {
         let (k, n) = (self.outputs, self.labels.len() as f64);
         let size = CHUNK * k;
-        let sums: Vec<Vec<f64>> = residuals
-            .par_chunks_mut(size)
-            .zip(scores.par_chunks(size))
-            .zip(self.labels.par_chunks(CHUNK))
-            .map(|((residuals, scores), labels)| {
-                let mut sums = vec![0.0; k];
-                for ((r, f), &label) in residuals.chunks_mut(k).zip(scores.chunks(k)).zip(labels) {
-                    for c in 0..k {
-                        let y = sign(c, label);
-                        r[c] = -y * (1.0 - y * f[c]).max(0.0);
-                        sums[c] += f64::from(r[c]);
-                    }
+        let mut sums = vec![0.0; self.labels.len().div_ceil(CHUNK) * k];
+        let pieces = residuals.chunks_mut(size).zip(sums.chunks_mut(k)).collect();
+        parallel::owned(pieces, |at, (residuals, sums): (&mut [f32], &mut [f64])| {
+            let (scores, labels) = (&scores[at * size..], &self.labels[at * CHUNK..]);
+            for ((r, f), &label) in residuals.chunks_mut(k).zip(scores.chunks(k)).zip(labels) {
+                for c in 0..k {
+                    let y = sign(c, label);
+                    r[c] = -y * (1.0 - y * f[c]).max(0.0);
+                    sums[c] += f64::from(r[c]);
                 }
-                sums
-            })
-            .collect();
+            }
+        });
         let mut bias = vec![0.0; k];
-        for sums in sums {
+        for sums in sums.chunks(k) {
             for (bias, sum) in bias.iter_mut().zip(sums) {
                 *bias += sum / n;
             }
@@ -230,26 +225,23 @@ impl Objective<'_> {
     fn look(&self, at: &[f32], moved: &[f32], step: f64) -> Look {
         let (k, n) = (self.outputs, self.labels.len() as f64);
         let size = CHUNK * k;
-        let looks: Vec<Look> = at
-            .par_chunks(size)
-            .zip(moved.par_chunks(size))
-            .zip(self.labels.par_chunks(CHUNK))
-            .map(|((at, moved), labels)| {
-                let mut sum = Look { value: 0.0, slope: 0.0, curvature: 0.0 };
-                for ((at, moved), &label) in at.chunks(k).zip(moved.chunks(k)).zip(labels) {
-                    for c in 0..k {
-                        let y = f64::from(sign(c, label));
-                        let moved = f64::from(moved[c]);
-                        let margin = 1.0 - y * (f64::from(at[c]) + step * moved);
-                        let active = if margin > 0.0 { 1.0 } else { 0.0 };
-                        sum.value += active * 0.5 * margin * margin;
-                        sum.slope -= active * y * margin * moved;
-                        sum.curvature += active * moved * moved;
-                    }
+        let looks = parallel::map(self.labels.len().div_ceil(CHUNK), |piece| {
+            let labels = &self.labels[piece * CHUNK..self.labels.len().min((piece + 1) * CHUNK)];
+            let (at, moved) = (&at[piece * size..], &moved[piece * size..]);
+            let mut sum = Look { value: 0.0, slope: 0.0, curvature: 0.0 };
+            for ((at, moved), &label) in at.chunks(k).zip(moved.chunks(k)).zip(labels) {
+                for c in 0..k {
+                    let y = f64::from(sign(c, label));
+                    let moved = f64::from(moved[c]);
+                    let margin = 1.0 - y * (f64::from(at[c]) + step * moved);
+                    let active = if margin > 0.0 { 1.0 } else { 0.0 };
+                    sum.value += active * 0.5 * margin * margin;
+                    sum.slope -= active * y * margin * moved;
+                    sum.curvature += active * moved * moved;
                 }
-                sum
-            })
-            .collect();
+            }
+            sum
+        });
         let sum = |part: fn(&Look) -> f64| looks.iter().map(part).sum::<f64>() / n;
         Look { value: sum(|l| l.value), slope: sum(|l| l.slope), curvature: sum(|l| l.curvature) }
     }
@@ -365,7 +357,7 @@ fn descend<G: Gram<u8>>(
             break;
         }
         point.combine(1.0, length, &direction);
-        scores.par_iter_mut().zip(&moved).for_each(|(score, moved)| *score += length as f32 * moved);
+        scores.iter_mut().zip(&moved).for_each(|(score, moved)| *score += length as f32 * moved);
         loss = value;
         losses.push(loss);
         last = Some((gradient, energy, direction));

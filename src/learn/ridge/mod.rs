@@ -41,36 +41,21 @@ pub use hinge::Refine;
 pub use select::{Criterion, Score};
 
 use crate::error::{Error, Result};
+use crate::tensor::Float;
 use sums::Sums;
 
 /// A number that matrices are made of.
-trait Number: faer::traits::RealField + bytemuck::Pod + Send + Sync {
+trait Number: Float + nalgebra::RealField {
     /// Spacing of numbers near 1.
-    const EPSILON: f64;
-    /// Rounds.
-    fn from_f64(value: f64) -> Self;
-    /// Exact.
-    fn to_f64(self) -> f64;
+    const SPACING: f64;
 }
 
 impl Number for f32 {
-    const EPSILON: f64 = f32::EPSILON as f64;
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
+    const SPACING: f64 = f32::EPSILON as f64;
 }
 
 impl Number for f64 {
-    const EPSILON: f64 = f64::EPSILON;
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-    fn to_f64(self) -> f64 {
-        self
-    }
+    const SPACING: f64 = f64::EPSILON;
 }
 
 /// A number that features are made of.

@@ -3,12 +3,10 @@
 //! Small tiles of rows are converted and multiplied while they are in the cache. Tiles are the same for any number of
 //! threads, and each output is summed in one fixed order, so results are too.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
-
 use super::Feature;
 use super::tiles::TILE;
+use crate::parallel;
+use crate::tensor::gemm::{Matrix, add_product, product_here};
 
 /// Rows of a tile.
 const ROWS: usize = 128;
@@ -17,45 +15,37 @@ const ROWS: usize = 128;
 pub(super) fn scores<T: Feature>(rows: &[T], weights: &[f32], bias: &[f32], out: &mut [f32]) {
     let k = bias.len();
     let features = weights.len() / k;
-    let weights = MatRef::from_row_major_slice(weights, k, features).transpose();
-    out.par_chunks_mut(ROWS * k).zip(rows.par_chunks(ROWS * features)).for_each_init(
-        Vec::new,
-        |tile, (out, rows)| {
-            for out in out.chunks_mut(k) {
-                out.copy_from_slice(bias);
-            }
-            for first in (0..features).step_by(TILE) {
-                let width = TILE.min(features - first);
-                let tile = convert(rows, features, first, width, tile);
-                let mut out = MatMut::from_row_major_slice_mut(out, tile.nrows(), k);
-                matmul(&mut out, Accum::Add, tile, weights.subrows(first, width), 1.0, Par::Seq);
-            }
-        },
-    );
+    parallel::chunks_mut(out, ROWS * k, |at, out| {
+        for out in out.chunks_mut(k) {
+            out.copy_from_slice(bias);
+        }
+        let rows = &rows[at * ROWS * features..][..out.len() / k * features];
+        let mut tile = Vec::new();
+        for first in (0..features).step_by(TILE) {
+            let width = TILE.min(features - first);
+            let weights = Matrix::strided(&weights[first..], k, width, features).t();
+            add_product(1.0, convert(rows, features, first, width, &mut tile), weights, out);
+        }
+    });
 }
 
 /// `out = rowsᵀ · right` for rows `[n, features]`, right `[n, outputs]`, `out` `[padded features, outputs]`, of which
 /// the padding is left alone. Sums of a tile are in 32 bits, their sums in 64.
 pub(super) fn transposed<T: Feature>(rows: &[T], features: usize, right: &[f32], k: usize, out: &mut [f64]) {
-    out.par_chunks_mut(TILE * k).enumerate().for_each_init(
-        || (Vec::new(), vec![0.0; TILE * k]),
-        |(tile, product), (block, out)| {
-            let first = block * TILE;
-            let width = TILE.min(features - first);
-            let out = &mut out[..width * k];
-            out.fill(0.0);
-            for (rows, right) in rows.chunks(ROWS * features).zip(right.chunks(ROWS * k)) {
-                let tile = convert(rows, features, first, width, tile);
-                let right = MatRef::from_row_major_slice(right, tile.nrows(), k);
-                let product = &mut product[..width * k];
-                let into = MatMut::from_row_major_slice_mut(product, width, k);
-                matmul(into, Accum::Replace, tile.transpose(), right, 1.0f32, Par::Seq);
-                for (out, product) in out.iter_mut().zip(product) {
-                    *out += f64::from(*product);
-                }
+    parallel::chunks_mut(out, TILE * k, |block, out| {
+        let first = block * TILE;
+        let width = TILE.min(features - first);
+        let out = &mut out[..width * k];
+        out.fill(0.0);
+        let (mut tile, mut product) = (Vec::new(), vec![0.0f32; width * k]);
+        for (rows, right) in rows.chunks(ROWS * features).zip(right.chunks(ROWS * k)) {
+            let tile = convert(rows, features, first, width, &mut tile);
+            product_here(tile.t(), Matrix::new(right, tile.rows, k), &mut product);
+            for (out, product) in out.iter_mut().zip(&product) {
+                *out += f64::from(*product);
             }
-        },
-    );
+        }
+    });
 }
 
 /// Columns `first..first + width` of some rows.
@@ -65,7 +55,7 @@ fn convert<'a, T: Feature>(
     first: usize,
     width: usize,
     tile: &'a mut Vec<f32>,
-) -> MatRef<'a, f32> {
+) -> Matrix<'a, f32> {
     let count = rows.len() / features;
     tile.resize(ROWS * TILE, 0.0);
     let tile = &mut tile[..count * width];
@@ -74,7 +64,7 @@ fn convert<'a, T: Feature>(
             *tile = x.single();
         }
     }
-    MatRef::from_row_major_slice(tile, count, width)
+    Matrix::new(tile, count, width)
 }
 
 #[cfg(test)]

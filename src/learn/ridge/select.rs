@@ -11,6 +11,7 @@ use super::solve::{Problem, Solution};
 use super::tiles::TILE;
 use super::{Feature, Number};
 use crate::error::{Error, Result};
+use crate::tensor::Element;
 
 /// What is minimised over λ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +80,14 @@ pub(super) fn score<T: Feature, G: Gram<T>>(
     for (rows, targets) in rows.chunks(TILE * features).zip(targets.chunks(TILE * outputs)) {
         let width = rows.len() / features;
         z.clear();
-        z.resize(padded * width, T::Factor::from_f64(0.0));
+        z.resize(padded * width, T::Factor::of_f64(0.0));
         let mut predicted = vec![0.0; width * outputs];
         for (i, row) in rows.chunks(features).enumerate() {
             let predicted = &mut predicted[i * outputs..][..outputs];
             predicted.copy_from_slice(&problem.target_mean);
             for (f, x) in row.iter().enumerate() {
                 let value = (x.value() - problem.mean[f]) * problem.inverse_scale[f];
-                z[f * width + i] = T::Factor::from_f64(value);
+                z[f * width + i] = T::Factor::of_f64(value);
                 for (sum, v) in predicted.iter_mut().zip(&solution.values[f * outputs..]) {
                     *sum += value * v;
                 }

@@ -6,15 +6,13 @@
 //! preconditioner (Golub & Van Loan, *Matrix Computations*, §11.5). So the solution has the quality of 64 bits while
 //! memory holds two half matrices of 32.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
-
 use super::factor::Cholesky;
 use super::gram::Gram;
 use super::tiles::{TILE, Tiles, places};
 use super::{Form, Number};
 use crate::error::{Error, Result};
+use crate::parallel;
+use crate::tensor::gemm::{Matrix, add_product};
 
 /// Conjugate-gradient steps before the problem is given up as too ill-conditioned.
 const STEPS: usize = 300;
@@ -110,27 +108,24 @@ impl<'a, G> Problem<'a, G> {
     {
         let mut matrix = Tiles::zeros(self.mean.len())?;
         let places = places(matrix.blocks());
-        matrix.all_mut().par_iter_mut().zip(&places).for_each_init(
-            || vec![0.0; TILE * TILE],
-            |sums, (tile, &(i, j))| {
-                self.gram.tile(i, j, sums);
-                for (r, (tile, sums)) in tile.chunks_mut(TILE).zip(sums.chunks(TILE)).enumerate() {
-                    let row = i * TILE + r;
-                    let (mean, scale) = (self.samples * self.mean[row], self.inverse_scale[row]);
-                    for (c, (out, sum)) in tile.iter_mut().zip(sums).enumerate() {
-                        let column = j * TILE + c;
-                        *out = T::from_f64(
-                            (sum - mean * self.mean[column]) * scale * self.inverse_scale[column],
-                        );
-                    }
-                    if i == j {
-                        let value = (sums[r] - mean * self.mean[row]) * scale * scale + lambda;
-                        let dead = scale == 0.0;
-                        tile[r] = T::from_f64(if dead { 1.0 } else { value + raise });
-                    }
+        parallel::owned(matrix.all_mut().iter_mut().collect(), |at, tile: &mut Vec<T>| {
+            let (i, j) = places[at];
+            let mut sums = vec![0.0; TILE * TILE];
+            self.gram.tile(i, j, &mut sums);
+            for (r, (tile, sums)) in tile.chunks_mut(TILE).zip(sums.chunks(TILE)).enumerate() {
+                let row = i * TILE + r;
+                let (mean, scale) = (self.samples * self.mean[row], self.inverse_scale[row]);
+                for (c, (out, sum)) in tile.iter_mut().zip(sums).enumerate() {
+                    let column = j * TILE + c;
+                    *out = T::of_f64((sum - mean * self.mean[column]) * scale * self.inverse_scale[column]);
                 }
-            },
-        );
+                if i == j {
+                    let value = (sums[r] - mean * self.mean[row]) * scale * scale + lambda;
+                    let dead = scale == 0.0;
+                    tile[r] = T::of_f64(if dead { 1.0 } else { value + raise });
+                }
+            }
+        });
         Ok(matrix)
     }
 
@@ -149,25 +144,21 @@ impl<'a, G> Problem<'a, G> {
             }
         }
         let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(TILE * k).enumerate().for_each_init(
-            || vec![0.0; TILE * TILE],
-            |sums, (i, out)| {
-                for j in 0..blocks {
-                    self.gram.tile(i.max(j), i.min(j), sums);
-                    let tile = MatRef::from_row_major_slice(sums, TILE, TILE);
-                    let tile = if j <= i { tile } else { tile.transpose() };
-                    let x = MatRef::from_row_major_slice(&scaled[j * TILE * k..][..TILE * k], TILE, k);
-                    let out = MatMut::from_row_major_slice_mut(out, TILE, k);
-                    matmul(out, Accum::Add, tile, x, 1.0, Par::Seq);
+        parallel::chunks_mut(&mut out, TILE * k, |i, out| {
+            let mut sums = vec![0.0; TILE * TILE];
+            for j in 0..blocks {
+                self.gram.tile(i.max(j), i.min(j), &mut sums);
+                let tile = Matrix::new(&sums, TILE, TILE);
+                let tile = if j <= i { tile } else { tile.t() };
+                add_product(1.0, tile, Matrix::new(&scaled[j * TILE * k..][..TILE * k], TILE, k), out);
+            }
+            for (r, out) in out.chunks_mut(k).enumerate() {
+                let f = i * TILE + r;
+                for ((out, along), x) in out.iter_mut().zip(&along_mean).zip(&x[f * k..]) {
+                    *out = (*out - self.mean[f] * along) * self.inverse_scale[f] + lambda * x;
                 }
-                for (r, out) in out.chunks_mut(k).enumerate() {
-                    let f = i * TILE + r;
-                    for ((out, along), x) in out.iter_mut().zip(&along_mean).zip(&x[f * k..]) {
-                        *out = (*out - self.mean[f] * along) * self.inverse_scale[f] + lambda * x;
-                    }
-                }
-            },
-        );
+            }
+        });
         out
     }
 
@@ -186,7 +177,7 @@ impl<'a, G> Problem<'a, G> {
             if let Some(factor) = Cholesky::<T>::new(self.matrix::<T, U>(lambda, raise)?) {
                 return Ok((factor, raise == 0.0));
             }
-            raise = largest * T::EPSILON * 4f64.powi(attempt + 1);
+            raise = largest * T::SPACING * 4f64.powi(attempt + 1);
         }
         Err(ill_conditioned(lambda))
     }
@@ -288,7 +279,7 @@ pub(super) fn precondition<T: Number>(factor: &Cholesky<T>, residual: &[f64], co
     if largest == 0.0 {
         return vec![0.0; residual.len()];
     }
-    let mut z: Vec<T> = residual.iter().map(|r| T::from_f64(r / largest)).collect();
+    let mut z: Vec<T> = residual.iter().map(|r| T::of_f64(r / largest)).collect();
     factor.solve_lower(&mut z, columns, 0);
     factor.solve_upper(&mut z, columns);
     z.iter().map(|z| z.to_f64() * largest).collect()

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
 use super::gram::Gram;
 use super::select::{residual_squares, score};
 use super::solve::{Moments, Problem};
 use super::tiles::TILE;
 use super::{Criterion, Feature, Form, Ridge, Score, Targets, check_finite};
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::rng::Stream;
 
 /// Sums, the rows of an unfinished block, and rows kept for leave-one-out.
@@ -136,7 +135,7 @@ impl<T: Feature> Sums<T> {
         let (features, outputs) = (self.features, self.outputs);
         self.gram.add(rows)?;
         self.samples += (rows.len() / features) as u64;
-        self.cross.par_chunks_mut((outputs + 1) * TILE).enumerate().for_each(|(block, sums)| {
+        parallel::chunks_mut(&mut self.cross, (outputs + 1) * TILE, |block, sums| {
             let first = block * TILE;
             let width = TILE.min(features - first);
             for (row, target) in rows.chunks(features).zip(targets.chunks(outputs)) {

@@ -94,11 +94,11 @@ fn equals_scikit_learn_on_real_features() {
     }
 }
 
-/// `W = X_cᵀ (X_c X_cᵀ + λ I)⁻¹ Y_c` on standardised features, by faer in 64 bits.
+/// `W = X_cᵀ (X_c X_cᵀ + λ I)⁻¹ Y_c` on standardised features, by a dense factorisation in 64 bits.
 fn dual(rows: &[u8], labels: &[u16], features: usize, classes: usize, lambda: f64) -> Vec<f64> {
-    use faer::linalg::solvers::Solve;
+    use nalgebra::DMatrix;
     let n = labels.len();
-    let mut x = faer::Mat::from_fn(n, features, |i, f| f64::from(rows[i * features + f]));
+    let mut x = DMatrix::from_fn(n, features, |i, f| f64::from(rows[i * features + f]));
     let mut scales = Vec::new();
     for f in 0..features {
         let mean = (0..n).map(|i| x[(i, f)]).sum::<f64>() / n as f64;
@@ -106,14 +106,14 @@ fn dual(rows: &[u8], labels: &[u16], features: usize, classes: usize, lambda: f6
         scales.push(if scale > 0.0 { scale } else { 1.0 });
         (0..n).for_each(|i| x[(i, f)] = (x[(i, f)] - mean) / scales[f]);
     }
-    let mut y = faer::Mat::from_fn(n, classes, |i, k| if usize::from(labels[i]) == k { 1.0 } else { 0.0 });
+    let mut y = DMatrix::from_fn(n, classes, |i, k| if usize::from(labels[i]) == k { 1.0 } else { 0.0 });
     for k in 0..classes {
         let mean = (0..n).map(|i| y[(i, k)]).sum::<f64>() / n as f64;
         (0..n).for_each(|i| y[(i, k)] -= mean);
     }
     let mut gram = &x * x.transpose();
     (0..n).for_each(|i| gram[(i, i)] += lambda);
-    let weights = x.transpose() * gram.llt(faer::Side::Lower).unwrap().solve(&y);
+    let weights = x.transpose() * gram.cholesky().unwrap().solve(&y);
     (0..classes)
         .flat_map(|k| (0..features).map(move |f| (k, f)))
         .map(|(k, f)| weights[(f, k)] / scales[f])

@@ -5,33 +5,74 @@
 
 use crate::tensor::dtype::Float;
 
-/// A matrix in row-major memory, or its transpose.
-#[derive(Clone, Copy)]
+/// A matrix in memory: element `(i, j)` stands at `i · row_stride + j · col_stride`.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a, T> {
-    pub data: &'a [T],
+    data: &'a [T],
     pub rows: usize,
     pub cols: usize,
-    /// Whether `data` holds the transpose, of shape `[cols, rows]`.
-    pub transposed: bool,
+    row_stride: usize,
+    col_stride: usize,
 }
 
-impl<T> Matrix<'_, T> {
-    /// Distance between neighbours in a row and in a column.
-    fn strides(&self) -> (isize, isize) {
-        if self.transposed { (self.rows as isize, 1) } else { (1, self.cols as isize) }
+impl<'a, T> Matrix<'a, T> {
+    /// Row-major.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row-major, with rows that begin `row_stride` apart: columns out of a wider matrix.
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols };
+        assert!(needed <= data.len() && cols <= row_stride.max(cols), "a matrix inside of its memory");
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, over the same memory.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
     }
 }
 
-/// `out = a · b`, with `out` row-major of shape `[a.rows, b.cols]`.
+/// `out = a · b` on all threads, with `out` row-major of shape `[a.rows, b.cols]`.
 pub(crate) fn product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    run(a, b, T::ONE, false, out, gemm::Parallelism::Rayon(0));
+}
+
+/// `out = a · b` on the calling thread.
+pub(crate) fn product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    run(a, b, T::ONE, false, out, gemm::Parallelism::None);
+}
+
+/// `out += factor · a · b` on the calling thread.
+pub(crate) fn add_product<T: Float>(factor: T, a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    run(a, b, factor, true, out, gemm::Parallelism::None);
+}
+
+fn run<T: Float>(
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    factor: T,
+    add: bool,
+    out: &mut [T],
+    threads: gemm::Parallelism,
+) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert!(b.rows == k && a.data.len() == m * k && b.data.len() == k * n && out.len() == m * n);
+    assert!(b.rows == k && out.len() == m * n, "{m} × {k} times {} × {n}", b.rows);
     if k == 0 || m == 0 || n == 0 {
-        return out.fill(T::ZERO);
+        if !add {
+            out.fill(T::ZERO);
+        }
+        return;
     }
-    let ((a_col, a_row), (b_col, b_row)) = (a.strides(), b.strides());
-    // SAFETY: the assertion above says that each slice holds rows × cols elements, and the strides stay inside them;
-    // `out` is borrowed mutably, so it overlaps neither operand; it is not read (`read_dst` is false).
+    // SAFETY: the constructors of `Matrix` assert that every element lies inside of its slice, and the assertion above
+    // that `out` holds m × n; `out` is borrowed mutably, so it overlaps neither operand; it is initialised.
     unsafe {
         gemm::gemm(
             m,
@@ -40,19 +81,19 @@ pub(crate) fn product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T
             out.as_mut_ptr(),
             1,
             n as isize,
-            false,
+            add,
             a.data.as_ptr(),
-            a_col,
-            a_row,
+            a.col_stride as isize,
+            a.row_stride as isize,
             b.data.as_ptr(),
-            b_col,
-            b_row,
-            T::ZERO,
-            T::ONE,
+            b.col_stride as isize,
+            b.row_stride as isize,
+            if add { T::ONE } else { T::ZERO },
+            factor,
             false,
             false,
             false,
-            gemm::Parallelism::Rayon(0),
+            threads,
         );
     }
 }
@@ -72,8 +113,8 @@ mod tests {
                 let with = |threads| {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
                     let mut out = vec![f32::NAN; m * n];
-                    let a = Matrix { data: &a, rows: m, cols: k, transposed: ta };
-                    let b = Matrix { data: &b, rows: k, cols: n, transposed: tb };
+                    let a = if ta { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
+                    let b = if tb { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
                     pool.install(|| product(a, b, &mut out));
                     out
                 };
@@ -84,5 +125,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn columns_of_a_wider_matrix() {
+        // [[0 1 2], [3 4 5]]: columns 1 and 2, times their own transpose, added twice over.
+        let data: Vec<f64> = (0..6).map(f64::from).collect();
+        let part = Matrix::strided(&data[1..], 2, 2, 3);
+        let mut out = vec![100.0; 4];
+        add_product(2.0, part, part.t(), &mut out);
+        assert_eq!(out, [110.0, 128.0, 128.0, 182.0]);
+        product_here(part.t(), part, &mut out);
+        assert_eq!(out, [17.0, 22.0, 22.0, 29.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "inside of its memory")]
+    fn memory_is_checked() {
+        Matrix::strided(&[0.0f32; 4], 2, 2, 3);
     }
 }

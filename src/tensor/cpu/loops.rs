@@ -1,7 +1,6 @@
 //! The loops that operations share: map, broadcasted zip, sums along axes, copies through strides.
 
-use rayon::prelude::*;
-
+use crate::parallel;
 use crate::tensor::dtype::{Element, Float};
 use crate::tensor::shape::{broadcast_strides, strides};
 
@@ -15,7 +14,7 @@ pub(crate) fn chunks<T: Send>(out: &mut [T], unit: usize, work: impl Fn(usize, &
     if out.len() <= size {
         work(0, out);
     } else {
-        out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| work(i * size, piece));
+        parallel::chunks_mut(out, size, |i, piece| work(i * size, piece));
     }
 }
 
@@ -183,7 +182,10 @@ pub(crate) fn dot_by<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -
     if a.len() <= CHUNK {
         return piece(a, b);
     }
-    let parts: Vec<T> = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| piece(a, b)).collect();
+    let parts = parallel::map(a.len().div_ceil(CHUNK), |i| {
+        let range = i * CHUNK..((i + 1) * CHUNK).min(a.len());
+        piece(&a[range.clone()], &b[range])
+    });
     parts.into_iter().fold(T::ZERO, |total, part| total + part)
 }
 
@@ -195,21 +197,21 @@ pub(crate) fn sum_middle<T: Float>(x: &[T], n: usize, inner: usize, out: &mut [T
     if inner == 1 {
         // Rows of few elements are grouped into one task by the cost of reading them.
         let rows = (CHUNK / n).max(1);
-        let work = |(i, piece): (usize, &mut [T])| {
+        let work = |i, piece: &mut [T]| {
             for (j, out) in piece.iter_mut().enumerate() {
                 let row = i * rows + j;
                 *out = sum(&x[row * n..(row + 1) * n]);
             }
         };
         return match out.len() <= rows {
-            true => work((0, out)),
-            false => out.par_chunks_mut(rows).enumerate().for_each(work),
+            true => work(0, out),
+            false => parallel::chunks_mut(out, rows, work),
         };
     }
     // Columns are cut into strips: each strip is summed from top to bottom by one task.
     const STRIP: usize = 512;
-    let strips = |(o, row): (usize, &mut [T])| {
-        let sum_strip = |(s, strip): (usize, &mut [T])| {
+    let strips = |o, row: &mut [T]| {
+        let sum_strip = |s, strip: &mut [T]| {
             strip.fill(T::ZERO);
             for k in 0..n {
                 let at = (o * n + k) * inner + s * STRIP;
@@ -217,13 +219,13 @@ pub(crate) fn sum_middle<T: Float>(x: &[T], n: usize, inner: usize, out: &mut [T
             }
         };
         match n * inner <= CHUNK {
-            true => row.chunks_mut(STRIP).enumerate().for_each(sum_strip),
-            false => row.par_chunks_mut(STRIP).enumerate().for_each(sum_strip),
+            true => row.chunks_mut(STRIP).enumerate().for_each(|(s, strip)| sum_strip(s, strip)),
+            false => parallel::chunks_mut(row, STRIP, sum_strip),
         }
     };
     match out.len() * n <= CHUNK {
-        true => out.chunks_mut(inner).enumerate().for_each(strips),
-        false => out.par_chunks_mut(inner).enumerate().for_each(strips),
+        true => out.chunks_mut(inner).enumerate().for_each(|(o, row)| strips(o, row)),
+        false => parallel::chunks_mut(out, inner, strips),
     }
 }
 

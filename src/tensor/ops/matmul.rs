@@ -1,8 +1,7 @@
 //! Products of matrices, single and in batches, of operands as they are or transposed without a copy.
 
-use rayon::prelude::*;
-
 use crate::Result;
+use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
 use crate::tensor::cpu::{View, ViewMut, loops::CHUNK};
@@ -74,15 +73,19 @@ impl Op for Matmul {
             if m * n == 0 {
                 return Ok(());
             }
-            let one = |(i, out): (usize, &mut [T])| {
+            let matrix = |data, rows, cols, transposed| match transposed {
+                true => Matrix::new(data, cols, rows).t(),
+                false => Matrix::new(data, rows, cols),
+            };
+            let one = |i, out: &mut [T]| {
                 let (i, j) = (which(&strides[0], i) * m * k, which(&strides[1], i) * k * n);
-                let a = Matrix { data: &a[i..i + m * k], rows: m, cols: k, transposed: self.transposed[0] };
-                let b = Matrix { data: &b[j..j + k * n], rows: k, cols: n, transposed: self.transposed[1] };
+                let a = matrix(&a[i..i + m * k], m, k, self.transposed[0]);
+                let b = matrix(&b[j..j + k * n], k, n, self.transposed[1]);
                 product(a, b, out);
             };
             match out.len().saturating_mul(k) <= CHUNK {
-                true => out.chunks_mut(m * n).enumerate().for_each(one),
-                false => out.par_chunks_mut(m * n).enumerate().for_each(one),
+                true => out.chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out)),
+                false => parallel::chunks_mut(out, m * n, one),
             }
             Ok(())
         })
