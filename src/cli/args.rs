@@ -84,6 +84,8 @@ pub enum Command {
     Show(Show),
     /// Write the HTML report of a run again
     Report(Report),
+    /// Finished runs side by side, as a table and plots
+    Compare(Compare),
     /// Data sets: list, fetch, verify, add
     #[command(subcommand)]
     Data(Data),
@@ -99,6 +101,11 @@ pub enum Command {
 
 /// `ransnn run`
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  ransnn run mnist.toml
+  ransnn run mnist.toml --set eval.repeat=3 --json
+  ransnn run mnist.toml --set encode.constant.steps=2,4,8
+  ransnn run mnist.toml --resume runs/mnist/latest")]
 pub struct Run {
     /// Experiment file
     pub file: PathBuf,
@@ -124,6 +131,7 @@ pub struct Run {
 
 /// `ransnn init`
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  ransnn init\n  ransnn init mnist --to experiments")]
 pub struct Init {
     /// Name of the experiment; without it they are listed
     pub name: Option<String>,
@@ -152,6 +160,7 @@ pub struct OneFile {
 
 /// `ransnn config`
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  ransnn config\n  ransnn config mnist.toml --set seed=3")]
 pub struct Config {
     /// Experiment file; without it all keys are listed
     pub file: Option<PathBuf>,
@@ -162,6 +171,9 @@ pub struct Config {
 
 /// `ransnn show`
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  ransnn show runs/mnist/latest\n  ransnn show runs/mnist/latest --csv > metrics.csv"
+)]
 pub struct Show {
     /// Run directory
     pub path: PathBuf,
@@ -177,8 +189,21 @@ pub struct Report {
     pub path: PathBuf,
 }
 
+/// `ransnn compare`
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  ransnn compare runs/mnist-*/latest --to plots")]
+pub struct Compare {
+    /// Run directories
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder for accuracy-seconds.svg and accuracy-energy.svg
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub to: PathBuf,
+}
+
 /// `ransnn data`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  ransnn data fetch mnist\n  ransnn data add mnist --from Downloads")]
 pub enum Data {
     /// The data sets that are known, and which are here
     List,
@@ -204,6 +229,7 @@ pub enum Data {
 
 /// `ransnn bench`
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  ransnn bench reservoir/features --threads 1 --json")]
 pub struct Bench {
     /// Cases, for example `reservoir/features`; without any they are listed
     pub cases: Vec<String>,

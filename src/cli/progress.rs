@@ -1,8 +1,9 @@
 //! Progress on stderr: bars on a terminal, otherwise a line for each piece of work.
 
 use super::args;
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub struct Console {
     what: String,
     begun: Instant,
     done: u64,
+    log: Option<std::fs::File>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -48,11 +50,23 @@ impl Console {
             args::Style::Auto if std::io::stderr().is_terminal() => Style::Bars,
             args::Style::Auto => Style::Plain,
         };
-        Self { style, bar: None, what: String::new(), begun: Instant::now(), done: 0 }
+        Self { style, bar: None, what: String::new(), begun: Instant::now(), done: 0, log: None }
+    }
+
+    /// From now on notes are also appended to this file, each after its time, whatever is shown.
+    pub fn log_to(&mut self, path: &std::path::Path) -> Result<()> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        self.log = Some(file.map_err(Error::io("write", path))?);
+        Ok(())
     }
 
     /// A remark between pieces of work.
     pub fn note(&self, text: &str) {
+        if let Some(mut log) = self.log.as_ref() {
+            let now = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+            // A log that cannot be written must not stop the work; the results will say that the disk is full.
+            let _ = writeln!(log, "{now} {text}");
+        }
         if self.style != Style::Silent {
             let _ = writeln!(std::io::stderr(), "{text}");
         }
@@ -70,15 +84,19 @@ impl Progress for Console {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         let amount = match unit {
             Unit::Bytes => "{bytes}/{total_bytes}  {bytes_per_sec}",
-            Unit::Samples => "{human_pos}/{human_len} samples  {per_sec}",
-            Unit::Steps => "{human_pos}/{human_len}  {per_sec}",
+            Unit::Samples => "{human_pos}/{human_len} samples  {rate}",
+            Unit::Steps => "{human_pos}/{human_len}  {rate}",
         };
         let template = match total {
-            Some(_) => format!("{{msg:18}} {{bar:32}}  {amount}  {{eta}} left"),
+            Some(_) => format!("{{msg:18}} {{wide_bar}}  {amount}  {{eta}} left"),
             None => "{msg:18} {spinner} {elapsed}".to_string(),
         };
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style.progress_chars("━╸ "));
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Nothing can be done about a terminal that takes no text.
+            let _ = write!(out, "{}/s", HumanCount(state.per_sec().max(0.0).round() as u64));
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
         bar.set_message(self.what.clone());
         bar.enable_steady_tick(Duration::from_millis(200));
         self.bar = Some(bar);

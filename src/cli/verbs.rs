@@ -5,7 +5,7 @@ use super::{builtin, print, progress, render};
 use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::experiment::{
-    annotate, check, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep,
+    annotate, check, compare, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep,
 };
 use crate::files::{read_text, write_atomic};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Config(config) => self::config(&config),
         Command::Show(show) => self::show(global, &show),
         Command::Report(report) => self::report(global, &report),
+        Command::Compare(compare) => self::compare(global, &compare),
         Command::Data(data) => self::data(global, data),
         Command::Bench(bench) => self::bench(global, &bench),
         Command::Devices => devices(global),
@@ -103,6 +104,7 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
             }
             None => RunDir::create(&run.out, &config, &text, &overrides)?,
         };
+        console.log_to(&run_dir.file("log.txt"))?;
         if points.len() > 1 {
             let values: Vec<String> =
                 point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
@@ -170,6 +172,18 @@ fn sweep_result(
     }
     table += &format!("\n{}\n", folder.join("sweep.svg").display());
     print(&table)
+}
+
+fn compare(global: &Global, args: &args::Compare) -> Result<()> {
+    let all: Vec<Summary> = args.runs.iter().map(|run| compare::read(run)).collect::<Result<_>>()?;
+    std::fs::create_dir_all(&args.to).map_err(Error::io("create", &args.to))?;
+    let mut written = String::new();
+    for (name, svg) in compare::plots(&all)? {
+        let path = args.to.join(name);
+        write_atomic(&path, svg.as_bytes())?;
+        written += &format!("\n{}", path.display());
+    }
+    if global.json { json(&all) } else { print(&format!("{}{written}\n", compare::table(&all))) }
 }
 
 fn init(global: &Global, init: &args::Init) -> Result<()> {

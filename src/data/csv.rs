@@ -64,6 +64,7 @@ pub fn open(path: &Path, options: &OwnData) -> Result<Dataset> {
         name: stem(path),
         shape: vec![width],
         classes: names.len(),
+        class_names: names,
         train,
         test,
         origin: Origin { kind: OriginKind::Files, files },

@@ -225,6 +225,7 @@ pub(super) fn assemble(
         name,
         shape: vec![1, image[0], image[1]],
         classes,
+        class_names: Vec::new(),
         train,
         test,
         origin: Origin { kind: OriginKind::Files, files: records },

@@ -113,6 +113,8 @@ pub struct Dataset {
     pub shape: Vec<usize>,
     /// Number of classes.
     pub classes: usize,
+    /// Names of the classes, in order; empty where they have only their numbers.
+    pub class_names: Vec<String>,
     /// What to learn from.
     pub train: Split,
     /// What to test on.
@@ -131,6 +133,11 @@ pub enum Holdout {
 }
 
 impl Dataset {
+    /// What people call a class: its name, or its number.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+
     /// Numbers per sample.
     pub fn features(&self) -> usize {
         self.shape.iter().product()

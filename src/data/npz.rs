@@ -83,6 +83,7 @@ pub fn open(path: &Path, options: &OwnData) -> Result<Dataset> {
         name: stem(path),
         shape,
         classes,
+        class_names: Vec::new(),
         train,
         test,
         origin: Origin { kind: OriginKind::Files, files: vec![record] },

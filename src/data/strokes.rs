@@ -40,6 +40,7 @@ pub fn strokes(seed: u64, train: usize, test: usize) -> Dataset {
         name: "strokes".into(),
         shape: vec![1, SIDE, SIDE],
         classes: 10,
+        class_names: Vec::new(),
         train: draw_split(Stream::named(seed, "data/strokes/train"), train),
         test: draw_split(Stream::named(seed, "data/strokes/test"), test),
         origin: Origin { kind: OriginKind::BuiltIn, files: Vec::new() },

@@ -58,7 +58,7 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(context.threads).build();
     let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
     let started = Instant::now();
-    let env = environment(context.threads, "cpu");
+    let env = environment(context.threads, "cpu", None);
     context.run_dir.write_json("env.json", &env)?;
     let result = pool.install(|| all_seeds(config, context, started));
     if let Err(error) = &result {
@@ -82,6 +82,7 @@ fn with_causes(error: &Error) -> String {
 fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Result<Summary> {
     device(&config.run.device)?;
     let data = data(config, context)?;
+    context.run_dir.write_json("env.json", &environment(context.threads, "cpu", Some(&data)))?;
     let data_seconds = started.elapsed().as_secs_f64();
     let mut outcomes: Vec<Outcome> = vec![];
     for seed in (0..config.eval.repeat as u64).map(|i| config.seed + i) {
@@ -327,7 +328,7 @@ impl One<'_> {
             curve: fitted.curve,
         };
         super::model_file::write(self.run_dir, self.seed, &net, &reservoir, &fitted.readout.tensors())?;
-        self.run_dir.metric(&serde_json::json!({
+        self.run_dir.metric(serde_json::json!({
             "seed": self.seed, "split": if config.eval.on == On::Test { "test" } else { "validation" },
             "accuracy": outcome.result.test_accuracy, "spikes_per_sample": outcome.result.spikes_per_sample,
         }))?;
@@ -482,12 +483,14 @@ impl One<'_> {
         }
         self.run_dir.forget_metrics(self.seed, trainer.iteration())?;
         self.progress.start("readout", Some(trainer.total() as u64), Unit::Steps);
+        let per_epoch = trainer.per_epoch() as f64;
         while let Some(step) = trainer.step()? {
             self.progress.advance(1);
             let last = step.iteration == trainer.total();
             if step.iteration % 10 == 0 || last {
-                self.run_dir.metric(&serde_json::json!({
-                    "seed": self.seed, "step": step.iteration, "split": "train", "loss": step.loss, "accuracy": step.accuracy,
+                let epoch = step.iteration as f64 / per_epoch;
+                self.run_dir.metric(serde_json::json!({
+                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "train", "loss": step.loss, "accuracy": step.accuracy,
                 }))?;
             }
             let interrupted = self.progress.interrupted();
@@ -573,7 +576,8 @@ pub fn write_report(run: &RunDir) -> Result<PathBuf> {
 /// # Errors
 /// The file is missing or damaged.
 pub fn metrics_csv(run: &RunDir) -> Result<String> {
-    const COLUMNS: [&str; 6] = ["seed", "step", "split", "loss", "accuracy", "spikes_per_sample"];
+    const COLUMNS: [&str; 8] =
+        ["t", "seed", "step", "epoch", "split", "loss", "accuracy", "spikes_per_sample"];
     let path = run.file("metrics.jsonl");
     let text = crate::files::read_text(&path)?;
     let mut out = csv::Writer::from_writer(vec![]);

@@ -3,6 +3,7 @@
 pub mod annotate;
 pub mod build;
 pub mod check;
+pub mod compare;
 pub mod config;
 pub mod diagnose;
 pub mod execute;

@@ -3,6 +3,7 @@
 use super::{build, config::Config};
 use crate::engine::Feedforward;
 use crate::error::Result;
+use crate::report::number::{bytes, grouped};
 use serde::Serialize;
 
 /// Sizes, memory and operations.
@@ -43,18 +44,17 @@ impl std::fmt::Display for Plan {
         let plan = &self.network;
         writeln!(f, "{}", self.name)?;
         for (name, neurons) in &plan.populations {
-            writeln!(f, "  population {name:<16} {neurons:>10} neurons")?;
+            writeln!(f, "  population {name:<16} {:>12} neurons", grouped(*neurons as u64))?;
         }
-        for (name, weights, bytes) in &plan.projections {
-            writeln!(f, "  projection {name:<16} {weights:>10} weights  {bytes:>12} bytes")?;
+        for (name, weights, size) in &plan.projections {
+            let (weights, bytes) = (grouped(*weights), bytes(*size as f64));
+            writeln!(f, "  projection {name:<16} {weights:>12} weights  {bytes:>12}")?;
         }
-        writeln!(f, "  per sample: {} steps, {} neuron updates,", plan.steps, plan.neuron_updates)?;
-        writeln!(f, "    {} multiply-accumulates of constant currents,", plan.analogue_operations)?;
-        writeln!(f, "    at most {} synaptic operations", plan.most_synaptic_operations)?;
-        writeln!(
-            f,
-            "  {} features; normal equations and factor {} bytes",
-            self.features, self.normal_equations_bytes
-        )
+        let of = grouped;
+        writeln!(f, "  per sample: {} steps, {} neuron updates,", plan.steps, of(plan.neuron_updates))?;
+        writeln!(f, "    {} multiply-accumulates of constant currents,", of(plan.analogue_operations))?;
+        writeln!(f, "    at most {} synaptic operations", of(plan.most_synaptic_operations))?;
+        let square = bytes(self.normal_equations_bytes as f64);
+        writeln!(f, "  {} features; normal equations and factor {square}", of(self.features as u64))
     }
 }

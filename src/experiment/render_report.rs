@@ -128,7 +128,7 @@ pub(super) fn page(
         }),
         curves,
         confusion: Some(Confusion {
-            classes: (0..data.classes).map(|class| class.to_string()).collect(),
+            classes: (0..data.classes).map(|class| data.class_name(class)).collect(),
             counts: confusion,
         }),
         examples,
@@ -259,8 +259,8 @@ fn examples(config: &Config, data: &Dataset, net: &Network, outcome: &Outcome) -
                 of: size as u64,
                 spikes: spikes.collect(),
             },
-            label: data.test.labels[i].to_string(),
-            predicted: outcome.predicted[i].to_string(),
+            label: data.class_name(data.test.labels[i].into()),
+            predicted: data.class_name(outcome.predicted[i].into()),
         });
     }
     Ok(examples)

@@ -134,13 +134,18 @@ impl RunDir {
         self.write(name, &text)
     }
 
-    /// Appends one line to `metrics.jsonl`.
+    /// Appends one line to `metrics.jsonl`: `value`, an object, after the time `t` in seconds since 1970.
     ///
     /// # Errors
     /// Unwritable, disk full.
-    pub fn metric(&self, value: &impl Serialize) -> Result<()> {
+    pub fn metric(&self, value: serde_json::Value) -> Result<()> {
         let path = self.file("metrics.jsonl");
-        let mut line = serde_json::to_vec(value).map_err(|e| Error::Internal(e.to_string()))?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut all = serde_json::Map::from_iter([("t".to_string(), (now.as_millis() as f64 / 1e3).into())]);
+        if let serde_json::Value::Object(mut value) = value {
+            all.append(&mut value);
+        }
+        let mut line = serde_json::to_vec(&all).map_err(|e| Error::Internal(e.to_string()))?;
         line.push(b'\n');
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(&line)).map_err(Error::io("write", path))
@@ -178,8 +183,8 @@ fn flatten(prefix: &str, value: &toml::Value, lines: &mut Vec<String>) {
     }
 }
 
-/// Facts about the machine and the program, for `env.json`.
-pub fn environment(threads: usize, device: &str) -> serde_json::Value {
+/// Facts about the machine, the program and the data, for `env.json`.
+pub fn environment(threads: usize, device: &str, data: Option<&crate::data::Dataset>) -> serde_json::Value {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = info
         .lines()
@@ -187,12 +192,24 @@ pub fn environment(threads: usize, device: &str) -> serde_json::Value {
         .map(|rest| rest.trim_matches([' ', '\t', ':']));
     serde_json::json!({
         "ransnn": env!("CARGO_PKG_VERSION"),
+        "revision": option_env!("RANSNN_BUILT_FROM"),
+        "rustc": option_env!("RANSNN_RUSTC"),
+        "features": if cfg!(feature = "cuda") { vec!["cuda"] } else { vec![] },
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cpu": cpu,
         "simd": crate::engine::Simd::best().name(),
         "threads": threads,
         "device": device,
+        "data": data.map(|data| {
+            let file = |file: &crate::data::FileRecord| {
+                serde_json::json!({ "name": file.name, "bytes": file.bytes, "sha256": file.sha256 })
+            };
+            serde_json::json!({
+                "name": data.name,
+                "files": data.origin.files.iter().map(file).collect::<Vec<_>>(),
+            })
+        }),
     })
 }
 

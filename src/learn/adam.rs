@@ -128,7 +128,8 @@ impl<'a> Trainer<'a> {
         self.iteration
     }
 
-    fn per_epoch(&self) -> usize {
+    /// Mini-batches in a pass over the training set.
+    pub fn per_epoch(&self) -> usize {
         self.labels.len() / self.options.batch
     }
 

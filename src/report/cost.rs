@@ -11,10 +11,16 @@ struct Cost {
     source: &'static str,
 }
 
+/// Energy of a 32-bit floating-point addition in 45 nm logic, in pJ (Horowitz, ISSCC 2014).
+pub const ADDITION_PICOJOULES: f64 = 0.9;
+
+/// Energy of a 32-bit floating-point multiplication and addition in 45 nm logic, in pJ (Horowitz, ISSCC 2014).
+pub const MULTIPLY_ADD_PICOJOULES: f64 = 4.6;
+
 /// One addition in ordinary logic.
 const ADDITION: Cost = Cost {
     what: "One 32-bit floating-point addition in 45 nm logic",
-    picojoules: 0.9,
+    picojoules: ADDITION_PICOJOULES,
     source: "M. Horowitz, “Computing’s energy problem (and what we can do about it)”, ISSCC 2014, pp. 10–14",
 };
 /// One operation on a neuromorphic chip.
@@ -27,7 +33,7 @@ const LOIHI: Cost = Cost {
 /// Multiplication and addition: 3.7 + 0.9.
 const MULTIPLY_ADD: Cost = Cost {
     what: "For comparison, a dense pass: one 32-bit multiply-accumulate in 45 nm logic",
-    picojoules: 4.6,
+    picojoules: MULTIPLY_ADD_PICOJOULES,
     source: "Horowitz 2014: multiplication 3.7 pJ and addition 0.9 pJ",
 };
 

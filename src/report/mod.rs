@@ -26,6 +26,7 @@ pub mod plot;
 #[cfg(test)]
 mod sample;
 
+pub use cost::{ADDITION_PICOJOULES, MULTIPLY_ADD_PICOJOULES};
 pub use page::{
     Confusion, Energy, Example, FileRecord, Histogram, Image, Layer, Measured, Page, Parameters, Part,
     Raster, Run, Tile,

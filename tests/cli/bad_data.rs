@@ -167,3 +167,44 @@ fn tables_of_ones_own() {
     assert!(err.contains("`population.input` is 3 values") && err.contains("the 2 of own"), "{err}");
     assert!(run_own(folder.path(), "nothing.csv", 2, 1).contains("cannot read nothing.csv"));
 }
+
+/// An array as NumPy writes it.
+fn npy(kind: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
+    while !(header.len() + 11).is_multiple_of(64) {
+        header.push(' ');
+    }
+    header.push('\n');
+    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), values].concat()
+}
+
+#[test]
+fn arrays_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |x: &[f32], test_labels: &[u8], code| {
+        let file = std::fs::File::create(folder.path().join("own.npz")).unwrap();
+        let mut archive = zip::ZipWriter::new(file);
+        let floats = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let labels: Vec<u8> = (0..40).map(|i| i % 2).collect();
+        for (name, array) in [
+            ("x_train", npy("<f4", "40, 2", &floats(x))),
+            ("y_train", npy("|u1", "40,", &labels)),
+            ("x_test", npy("<f4", "4, 2", &floats(&x[..8]))),
+            ("y_test", npy("|u1", "4,", test_labels)),
+        ] {
+            archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(&array).unwrap();
+        }
+        archive.finish().unwrap();
+        run_own(folder.path(), "own.npz", 2, code)
+    };
+    let good: Vec<f32> = (0..80).map(|i| (i * 7 % 11) as f32).collect();
+    assert!(run(&good, &[0, 1, 0, 1], 0).contains("weights trained"));
+    let mut bad = good.clone();
+    bad[33] = f32::NAN;
+    let err = run(&bad, &[0, 1, 0, 1], 1);
+    assert!(err.contains("own.npz: ") && err.contains("sample 16 is not a finite"), "{err}");
+    let err = run(&good, &[0, 1, 2, 1], 1);
+    assert!(err.contains("own.npz: ") && err.contains("label 2 of test sample 2"), "{err}");
+}

@@ -98,7 +98,18 @@ fn a_run_can_be_shown_and_reported_again() {
         serde_json::from_str(&ok(folder.path(), &["show", "runs/strokes/latest", "--json"])).unwrap();
     assert_eq!(json["status"], "ok");
     let csv = ok(folder.path(), &["show", "runs/strokes/latest", "--csv"]);
-    assert!(csv.starts_with("seed,step,split,loss,accuracy,spikes_per_sample\n0,,test,,0."), "{csv}");
+    let mut lines = csv.lines();
+    assert_eq!(lines.next(), Some("t,seed,step,epoch,split,loss,accuracy,spikes_per_sample"));
+    assert!(lines.next().is_some_and(|line| line.contains(",0,,,test,,0.")), "{csv}");
+    let log = std::fs::read_to_string(folder.path().join("runs/strokes/latest/log.txt")).unwrap();
+    assert!(log.lines().any(|line| line.starts_with("20") && line.contains("test")), "{log}");
+    let table = ok(folder.path(), &["compare", "runs/strokes/latest", "--to", "plots"]);
+    assert!(table.starts_with("| run |") && table.contains("| strokes | strokes | "), "{table}");
+    for plot in ["accuracy-seconds.svg", "accuracy-energy.svg"] {
+        assert!(std::fs::read_to_string(folder.path().join("plots").join(plot)).unwrap().starts_with("<svg"));
+    }
+    let none = fails(folder.path(), 1, &["compare", "plots"]);
+    assert!(none.contains("cannot read plots/summary.json"), "{none}");
     let page = std::fs::read(run.join("report.html")).unwrap();
     std::fs::remove_file(run.join("report.html")).unwrap();
     ok(folder.path(), &["report", "runs/strokes/latest"]);
