@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use device::Device;
 pub use dtype::DType;
 pub use op::{Backward, Keep, Op, apply};
+pub use ops::adapted_linear::Adaptation;
 pub use ops::spike::Surrogate;
 pub use shape::Meta;
 pub use storage::Storage;

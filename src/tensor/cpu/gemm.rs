@@ -24,14 +24,26 @@ impl<T> Matrix<'_, T> {
 
 /// `out = a · b`, with `out` row-major of shape `[a.rows, b.cols]`.
 pub(crate) fn product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    multiply(a, b, T::ONE, false, out);
+}
+
+/// `out += factor · a · b`.
+pub(crate) fn add_product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
+    multiply(a, b, factor, true, out);
+}
+
+fn multiply<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, add: bool, out: &mut [T]) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k && a.data.len() == m * k && b.data.len() == k * n && out.len() == m * n);
     if k == 0 || m == 0 || n == 0 {
-        return out.fill(T::ZERO);
+        if !add {
+            out.fill(T::ZERO);
+        }
+        return;
     }
     let ((a_col, a_row), (b_col, b_row)) = (a.strides(), b.strides());
     // SAFETY: the assertion above says that each slice holds rows × cols elements, and the strides stay inside them;
-    // `out` is borrowed mutably, so it overlaps neither operand; it is not read (`read_dst` is false).
+    // `out` is borrowed mutably, so it overlaps neither operand, and holds values, so that it may be read.
     unsafe {
         gemm::gemm(
             m,
@@ -40,15 +52,15 @@ pub(crate) fn product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T
             out.as_mut_ptr(),
             1,
             n as isize,
-            false,
+            add,
             a.data.as_ptr(),
             a_col,
             a_row,
             b.data.as_ptr(),
             b_col,
             b_row,
-            T::ZERO,
-            T::ONE,
+            if add { T::ONE } else { T::ZERO },
+            factor,
             false,
             false,
             false,
