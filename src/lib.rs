@@ -19,6 +19,7 @@ pub mod files;
 pub mod learn;
 pub mod nn;
 pub mod parallel;
+pub mod peft;
 pub mod progress;
 pub mod report;
 pub mod rng;

@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 
+use crate::peft::Slot;
 use crate::rng::Stream;
 use crate::tensor::{DType, Tensor, Trainable};
 use crate::{Error, Result};
@@ -13,6 +14,8 @@ pub struct Linear {
     pub weight: Tensor,
     /// b, `[outputs]`.
     pub bias: Option<Tensor>,
+    /// Adapters on top; empty unless a method was attached.
+    pub slot: Slot,
 }
 
 impl Linear {
@@ -36,16 +39,12 @@ impl Linear {
             Tensor::from_f64(values, shape)?.to_dtype(dtype)
         };
         let bias = bias.then(|| draw(1, &[outputs])).transpose()?;
-        Ok(Self { weight: draw(0, &[outputs, inputs])?, bias })
+        Ok(Self { weight: draw(0, &[outputs, inputs])?, bias, slot: Slot::default() })
     }
 
     /// `[.., inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x.matmul_nt(&self.weight)?;
-        match &self.bias {
-            Some(bias) => y.add(bias),
-            None => Ok(y),
-        }
+        self.slot.apply(x, &self.weight, self.bias.as_ref())
     }
 }
 

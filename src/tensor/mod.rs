@@ -38,6 +38,7 @@ pub use dtype::DType;
 pub(crate) use cpu::gemm;
 pub(crate) use dtype::{Element, Float};
 pub use op::{Backward, Keep, Op, apply};
+pub use ops::adapted_linear::Adaptation;
 pub use ops::spike::Surrogate;
 pub use shape::Meta;
 pub use storage::Storage;

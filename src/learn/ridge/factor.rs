@@ -9,7 +9,7 @@ use nalgebra::{Cholesky as Dense, DMatrix};
 use super::Number;
 use super::tiles::{TILE, Tiles, index, places};
 use crate::parallel;
-use crate::tensor::gemm::{Matrix, add_product, product_here};
+use crate::tensor::gemm::{Matrix, add_product_here, product_here};
 
 /// The lower factor, but with the inverse of each diagonal tile in its place: solutions are products, too.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl<T: Number> Cholesky<T> {
                 let (i, j) = places[rest + at];
                 if j > k {
                     let (left, right) = (square(&panel[i - k - 1]), square(&panel[j - k - 1]).t());
-                    add_product(-T::ONE, left, right, tile);
+                    add_product_here(left, right, -T::ONE, tile);
                 }
             });
             matrix.all_mut()[index(k, k)] = pivot;
@@ -69,7 +69,7 @@ impl<T: Number> Cholesky<T> {
             self.solve_tile(square(self.lower.tile(j, j)), head, columns);
             parallel::chunks_mut(tail, size, |i, x| {
                 let tile = square(self.lower.tile(j + 1 + i, j));
-                add_product(-T::ONE, tile, Matrix::new(head, TILE, columns), x);
+                add_product_here(tile, Matrix::new(head, TILE, columns), -T::ONE, x);
             });
         }
     }
@@ -83,7 +83,7 @@ impl<T: Number> Cholesky<T> {
             self.solve_tile(square(self.lower.tile(j, j)).t(), tail, columns);
             parallel::chunks_mut(head, size, |i, x| {
                 let tile = square(self.lower.tile(j, i)).t();
-                add_product(-T::ONE, tile, Matrix::new(tail, TILE, columns), x);
+                add_product_here(tile, Matrix::new(tail, TILE, columns), -T::ONE, x);
             });
         }
     }

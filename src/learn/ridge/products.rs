@@ -6,7 +6,7 @@
 use super::Feature;
 use super::tiles::TILE;
 use crate::parallel;
-use crate::tensor::gemm::{Matrix, add_product, product_here};
+use crate::tensor::gemm::{Matrix, add_product_here, product_here};
 
 /// Rows of a tile.
 const ROWS: usize = 128;
@@ -24,7 +24,7 @@ pub(super) fn scores<T: Feature>(rows: &[T], weights: &[f32], bias: &[f32], out:
         for first in (0..features).step_by(TILE) {
             let width = TILE.min(features - first);
             let weights = Matrix::strided(&weights[first..], k, width, features).t();
-            add_product(1.0, convert(rows, features, first, width, &mut tile), weights, out);
+            add_product_here(convert(rows, features, first, width, &mut tile), weights, 1.0, out);
         }
     });
 }

@@ -12,7 +12,7 @@ use super::tiles::{TILE, Tiles, places};
 use super::{Form, Number};
 use crate::error::{Error, Result};
 use crate::parallel;
-use crate::tensor::gemm::{Matrix, add_product};
+use crate::tensor::gemm::{Matrix, add_product_here};
 
 /// Conjugate-gradient steps before the problem is given up as too ill-conditioned.
 const STEPS: usize = 300;
@@ -150,7 +150,8 @@ impl<'a, G> Problem<'a, G> {
                 self.gram.tile(i.max(j), i.min(j), &mut sums);
                 let tile = Matrix::new(&sums, TILE, TILE);
                 let tile = if j <= i { tile } else { tile.t() };
-                add_product(1.0, tile, Matrix::new(&scaled[j * TILE * k..][..TILE * k], TILE, k), out);
+                let x = Matrix::new(&scaled[j * TILE * k..][..TILE * k], TILE, k);
+                add_product_here(tile, x, 1.0, out);
             }
             for (r, out) in out.chunks_mut(k).enumerate() {
                 let f = i * TILE + r;

@@ -50,8 +50,13 @@ pub(crate) fn product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &m
     run(a, b, T::ONE, false, out, gemm::Parallelism::None);
 }
 
+/// `out += factor · a · b` on all threads.
+pub(crate) fn add_product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
+    run(a, b, factor, true, out, gemm::Parallelism::Rayon(0));
+}
+
 /// `out += factor · a · b` on the calling thread.
-pub(crate) fn add_product<T: Float>(factor: T, a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+pub(crate) fn add_product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
     run(a, b, factor, true, out, gemm::Parallelism::None);
 }
 
@@ -133,7 +138,7 @@ mod tests {
         let data: Vec<f64> = (0..6).map(f64::from).collect();
         let part = Matrix::strided(&data[1..], 2, 2, 3);
         let mut out = vec![100.0; 4];
-        add_product(2.0, part, part.t(), &mut out);
+        add_product_here(part, part.t(), 2.0, &mut out);
         assert_eq!(out, [110.0, 128.0, 128.0, 182.0]);
         product_here(part.t(), part, &mut out);
         assert_eq!(out, [17.0, 22.0, 22.0, 29.0]);

@@ -6,7 +6,7 @@
 //! | with numbers | `affine` `mul_scalar` `add_scalar` `neg` `powf` |
 //! | functions | `exp` `ln` `sqrt` `tanh` `sigmoid` `relu` `gelu` `gelu_tanh` `silu` `dropout` |
 //! | spikes | `spike` `spike_above` |
-//! | products | `matmul` `matmul_nt` `matmul_tn` |
+//! | products | `matmul` `matmul_nt` `matmul_tn` `adapted_linear` |
 //! | reductions | `sum` `sum_all` `sum_to` `mean` `mean_all` `max` `argmax` |
 //! | normalisation, loss | `softmax` `log_softmax` `layer_norm` `rms_norm` `cross_entropy` |
 //! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `concat` |
@@ -15,6 +15,7 @@
 //!
 //! To add one: a file here, and its line in the two lists below. A test fails until its gradient is checked.
 
+pub(crate) mod adapted_linear;
 mod add;
 mod affine;
 mod broadcast_to;
@@ -54,6 +55,7 @@ use super::check::Entry;
 
 /// Every operation with the cases its gradient is checked on.
 pub(crate) const REGISTRY: &[Entry] = &[
+    Entry { name: "adapted_linear", cases: adapted_linear::cases, differentiable: true },
     Entry { name: "add", cases: add::cases, differentiable: true },
     Entry { name: "affine", cases: affine::cases, differentiable: true },
     Entry { name: "broadcast_to", cases: broadcast_to::cases, differentiable: true },

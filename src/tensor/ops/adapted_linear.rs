@@ -1,0 +1,372 @@
+//! A linear map with what adapters add to it, in one pass over its output: a product of low rank, a factor for each
+//! output, a bias (LoRA, Hu et al., arXiv:2106.09685; DoRA, Liu et al., arXiv:2402.09353; BOFT, arXiv:2311.06243).
+
+use crate::Result;
+use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::gemm::{Matrix, add_product, product};
+use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::op::{Backward, Keep, Op, apply, infer};
+use crate::tensor::shape::mismatch;
+use crate::tensor::{Meta, Tensor};
+
+/// What is added to `x Wᵀ`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Adaptation<'a> {
+    /// `(A [r, in], B [out, r], c)`: adds `c (x Aᵀ) Bᵀ`.
+    pub low_rank: Option<(&'a Tensor, &'a Tensor, f64)>,
+    /// `s [out]`: factor of each output.
+    pub scale: Option<&'a Tensor>,
+    /// `b [out]`, added last.
+    pub bias: Option<&'a Tensor>,
+}
+
+/// Inputs: x, W, then A and B, the scale and the bias as far as they are there. Outputs: y, and `x Aᵀ` for the gradient.
+#[derive(Clone, Copy, Debug)]
+struct AdaptedLinear {
+    low_rank: Option<f64>,
+    scale: bool,
+    bias: bool,
+}
+
+impl AdaptedLinear {
+    /// Where A (B is next), the scale and the bias stand among the inputs.
+    fn places(self) -> (usize, usize, usize) {
+        let scale = if self.low_rank.is_some() { 4 } else { 2 };
+        (2, scale, scale + usize::from(self.scale))
+    }
+}
+
+/// A matrix as it lies in memory.
+fn matrix<T>(data: &[T], rows: usize, cols: usize) -> Matrix<'_, T> {
+    Matrix::new(data, rows, cols)
+}
+
+/// The transpose of a matrix that lies in memory as `[cols, rows]`.
+fn transposed<T>(data: &[T], rows: usize, cols: usize) -> Matrix<'_, T> {
+    Matrix::new(data, cols, rows).t()
+}
+
+/// `y[.., o] *= s[o]`.
+fn scale_columns<T: Float>(y: &mut [T], s: &[T]) {
+    crate::tensor::cpu::loops::chunks(y, s.len(), |_, piece| {
+        for row in piece.chunks_mut(s.len()) {
+            row.iter_mut().zip(s).for_each(|(y, &s)| *y = *y * s);
+        }
+    });
+}
+
+impl Op for AdaptedLinear {
+    fn name(&self) -> &'static str {
+        "adapted_linear"
+    }
+
+    fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        infer::alike(self.name(), inputs)?;
+        let (x, w) = (&inputs[0].shape, &inputs[1].shape);
+        let &[out, cols] = &w[..] else { return Err(mismatch(self.name(), x, w, "W is [out, in]")) };
+        if x.last() != Some(&cols) {
+            return Err(mismatch(self.name(), x, w, "x is [.., in] and W [out, in]"));
+        }
+        let y = [&x[..x.len() - 1], &[out]].concat();
+        let (low, scale, bias) = self.places();
+        let mut outputs = vec![Meta::new(y, inputs[0].dtype)];
+        if self.low_rank.is_some() {
+            let (a, b) = (&inputs[low].shape, &inputs[low + 1].shape);
+            match (&a[..], &b[..]) {
+                (&[r, n], &[m, r2]) if n == cols && m == out && r == r2 => {
+                    outputs.push(Meta::new([&x[..x.len() - 1], &[r]].concat(), inputs[0].dtype));
+                }
+                _ => return Err(mismatch(self.name(), a, b, format!("A is [r, {cols}] and B [{out}, r]"))),
+            }
+        }
+        for (there, at) in [(self.scale, scale), (self.bias, bias)] {
+            if there && inputs[at].shape != [out] {
+                return Err(mismatch(self.name(), w, &inputs[at].shape, "scale and bias are [out]"));
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let (out, cols) = (inputs[1].shape()[0], inputs[1].shape()[1]);
+        let rows = inputs[0].meta.len() / cols.max(1);
+        let (low, scale, bias) = self.places();
+        each_float!(self.name(), inputs[0].meta.dtype, T => {
+            let (x, w) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
+            let (y, rest) = outputs.split_at_mut(1);
+            let y = y[0].slice::<T>()?;
+            product(matrix(x, rows, cols), transposed(w, cols, out), y);
+            if let Some(factor) = self.low_rank {
+                let (a, b) = (inputs[low].slice::<T>()?, inputs[low + 1].slice::<T>()?);
+                let r = inputs[low].shape()[0];
+                let h = rest[0].slice::<T>()?;
+                product(matrix(x, rows, cols), transposed(a, cols, r), h);
+                add_product(matrix(h, rows, r), transposed(b, r, out), T::of_f64(factor), y);
+            }
+            if self.scale {
+                scale_columns(y, inputs[scale].slice::<T>()?);
+            }
+            if self.bias {
+                let b = inputs[bias].slice::<T>()?;
+                crate::tensor::cpu::loops::chunks(y, out, |_, piece| {
+                    for row in piece.chunks_mut(out) {
+                        row.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
+                    }
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn keep(&self, needs: &[bool]) -> Keep {
+        let (low, scale, _) = self.places();
+        let mut keep = Keep::NOTHING.input(0, needs[1]).input(1, needs[0]);
+        if self.low_rank.is_some() {
+            let (a, b) = (needs[low], needs[low + 1]);
+            keep =
+                keep.input(0, needs[1] || a).input(low, needs[0]).input(low + 1, needs[0] || a).output(1, b);
+        }
+        if self.scale {
+            // The scale's gradient takes x Wᵀ as y / s: y is held by whoever uses it anyway.
+            keep = keep.input(scale, true).output(0, needs[scale]);
+        }
+        keep
+    }
+
+    /// With g′ = g ⊙ s: dx = g′ W + c (g′ B) A, dW = g′ᵀ x, dA = c (g′ B)ᵀ x, dB = c g′ᵀ (x Aᵀ), ds = Σ g y / s.
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (low, scale, bias) = self.places();
+        let count = bias + usize::from(self.bias);
+        let needs: Vec<bool> = (0..count).map(|i| at.needs(i)).collect();
+        let keep = self.keep(&needs);
+        let chain = Chain {
+            of: *self,
+            shapes: (0..count).map(|i| at.input_meta(i).clone()).collect(),
+            needs: needs.clone(),
+        };
+        // What was kept, in the order in which `Chain` takes it.
+        let mut inputs = vec![at.grad()?];
+        for i in 0..count {
+            if keep.keeps_input(i) {
+                inputs.push(at.input(i)?);
+            }
+        }
+        if self.scale && needs[scale] {
+            inputs.push(at.output(0)?);
+        }
+        if self.low_rank.is_some() && needs[low + 1] {
+            inputs.push(at.output(1)?);
+        }
+        let mut grads = apply(chain, &inputs)?.into_iter();
+        Ok(needs.into_iter().map(|needed| if needed { grads.next() } else { None }).collect())
+    }
+}
+
+/// Gradients of the inputs that need one. Inputs: g, the kept inputs, y and `x Aᵀ` as kept.
+#[derive(Debug)]
+struct Chain {
+    of: AdaptedLinear,
+    shapes: Vec<Meta>,
+    needs: Vec<bool>,
+}
+
+impl Op for Chain {
+    fn name(&self) -> &'static str {
+        "adapted_linear"
+    }
+
+    fn infer(&self, _inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        Ok(self
+            .shapes
+            .iter()
+            .zip(&self.needs)
+            .filter(|(_, needed)| **needed)
+            .map(|(m, _)| m.clone())
+            .collect())
+    }
+
+    fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let (low, scale, bias) = self.of.places();
+        let keep = self.of.keep(&self.needs);
+        let (out, cols) = (self.shapes[1].shape[0], self.shapes[1].shape[1]);
+        let rows = self.shapes[0].len() / cols.max(1);
+        each_float!(self.name(), inputs[0].meta.dtype, T => {
+            let mut rest = inputs.iter();
+            let mut next = |there: bool| match there {
+                true => rest.next().map(|view| view.slice::<T>()).transpose(),
+                false => Ok(None),
+            };
+            let g = next(true)?.unwrap_or(&[]);
+            let mut kept = Vec::new();
+            for i in 0..self.needs.len() {
+                kept.push(next(keep.keeps_input(i))?.unwrap_or(&[]));
+            }
+            let y = next(self.of.scale && self.needs[scale])?.unwrap_or(&[]);
+            let h = next(self.of.low_rank.is_some() && self.needs[low + 1])?.unwrap_or(&[]);
+            let mut scaled = Vec::new();
+            if self.of.scale {
+                scaled = g.to_vec();
+                scale_columns(&mut scaled, kept[scale]);
+            }
+            let g_inner = if self.of.scale { &scaled[..] } else { g };
+
+            let factor = T::of_f64(self.of.low_rank.unwrap_or(0.0));
+            let r = self.of.low_rank.map_or(0, |_| self.shapes[low].shape[0]);
+            // g′ B, which both dx and dA read.
+            let mut gb = vec![T::ZERO; if r > 0 && (self.needs[0] || self.needs[low]) { rows * r } else { 0 }];
+            if !gb.is_empty() {
+                product(matrix(g_inner, rows, out), matrix(kept[low + 1], out, r), &mut gb);
+            }
+            let mut outputs = outputs.iter_mut();
+            for i in 0..self.needs.len() {
+                if !self.needs[i] {
+                    continue;
+                }
+                let Some(to) = outputs.next() else { continue };
+                let to = to.slice::<T>()?;
+                if i == 0 {
+                    product(matrix(g_inner, rows, out), matrix(kept[1], out, cols), to);
+                    if !gb.is_empty() {
+                        add_product(matrix(&gb, rows, r), matrix(kept[low], r, cols), factor, to);
+                    }
+                } else if i == 1 {
+                    product(transposed(g_inner, out, rows), matrix(kept[0], rows, cols), to);
+                } else if r > 0 && i == low {
+                    add_product(transposed(&gb, r, rows), matrix(kept[0], rows, cols), factor, to);
+                } else if r > 0 && i == low + 1 {
+                    add_product(transposed(g_inner, out, rows), matrix(h, rows, r), factor, to);
+                } else if self.of.scale && i == scale {
+                    for (g, y) in g.chunks(out.max(1)).zip(y.chunks(out.max(1))) {
+                        to.iter_mut().zip(g.iter().zip(y)).for_each(|(to, (&g, &y))| *to += g * y);
+                    }
+                    to.iter_mut().zip(kept[scale]).for_each(|(to, &s)| *to /= s);
+                } else if self.of.bias && i == bias {
+                    for g in g.chunks(out.max(1)) {
+                        to.iter_mut().zip(g).for_each(|(to, &g)| *to += g);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        at.none()
+    }
+}
+
+/// Below this, `y / s` may have lost `x Wᵀ` to rounding.
+const TINY: f64 = 1e-18;
+
+impl Tensor {
+    /// `s ⊙ (x Wᵀ + c (x Aᵀ) Bᵀ) + b` for `x [.., in]` and `W [out, in]`, with what the adaptation has of it.
+    ///
+    /// The tape keeps x only where W or A are trained; a frozen layer keeps nothing but itself.
+    ///
+    /// # Errors
+    /// Shapes or kinds that do not fit.
+    pub fn adapted_linear(&self, weight: &Self, with: Adaptation<'_>) -> Result<Self> {
+        let Some(scale) = with.scale else { return fused(self, weight, with) };
+        // A bias is added afterwards, so that y / s is x Wᵀ.
+        let vanishes = scale.dtype().is_computing() && scale.to_f64()?.iter().any(|s| s.abs() < TINY);
+        let y = match vanishes {
+            true => fused(self, weight, Adaptation { scale: None, bias: None, ..with })?.mul(scale)?,
+            false => fused(self, weight, Adaptation { bias: None, ..with })?,
+        };
+        with.bias.map_or(Ok(y.clone()), |bias| y.add(bias))
+    }
+}
+
+fn fused(x: &Tensor, weight: &Tensor, with: Adaptation<'_>) -> Result<Tensor> {
+    let mut inputs = vec![x, weight];
+    if let Some((a, b, _)) = with.low_rank {
+        inputs.extend([a, b]);
+    }
+    inputs.extend(with.scale.iter().chain(&with.bias));
+    let op = AdaptedLinear {
+        low_rank: with.low_rank.map(|(_, _, factor)| factor),
+        scale: with.scale.is_some(),
+        bias: with.bias.is_some(),
+    };
+    Ok(apply(op, &inputs)?.swap_remove(0))
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (shape, out, r) in [(&[5][..], 3, 1), (&[4, 3], 5, 2), (&[2, 3, 4], 3, 2)] {
+        let cols = shape[shape.len() - 1];
+        for (low, scale, bias) in [
+            (false, false, false),
+            (true, false, false),
+            (false, true, false),
+            (true, true, false),
+            (false, false, true),
+            (true, true, true),
+        ] {
+            let shapes: [&[usize]; 6] = [shape, &[out, cols], &[r, cols], &[out, r], &[out], &[out]];
+            let all = check::inputs("adapted_linear", &shapes, 0.2, 1.0);
+            let used = [true, true, low, low, scale, bias];
+            let inputs = all.iter().zip(used).filter(|(_, used)| *used).map(|(x, _)| x.clone()).collect();
+            let run = move |x: &[Tensor]| {
+                let mut rest = x[2..].iter();
+                let low_rank =
+                    if low { rest.next().zip(rest.next()).map(|(a, b)| (a, b, 0.7)) } else { None };
+                let scale = if scale { rest.next() } else { None };
+                let bias = if bias { rest.next() } else { None };
+                x[0].adapted_linear(&x[1], Adaptation { low_rank, scale, bias })
+            };
+            cases.push(Case::new(format!("adapted_linear {shape:?} {used:?}"), inputs, run));
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{DType, grad, recorded};
+    use std::collections::BTreeMap;
+
+    fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
+        Tensor::from_f64(values.to_vec(), shape).expect("fits")
+    }
+
+    #[test]
+    fn values_and_refusals() {
+        let x = tensor(&[1.0, 2.0], &[1, 2]);
+        let w = tensor(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &[3, 2]);
+        let (a, b) = (tensor(&[1.0, 1.0], &[1, 2]), tensor(&[1.0, 0.0, 2.0], &[3, 1]));
+        let (s, bias) = (tensor(&[1.0, 0.0, 2.0], &[3]), tensor(&[0.5, 0.5, 0.5], &[3]));
+        let with = Adaptation { low_rank: Some((&a, &b, 0.5)), scale: Some(&s), bias: Some(&bias) };
+        let y = x.adapted_linear(&w, with).expect("runs").to_f64().expect("f64");
+        assert_eq!(y, [1.0 + 1.5 + 0.5, 0.5, 2.0 * (3.0 + 3.0) + 0.5]);
+        let flipped = Adaptation { low_rank: Some((&b, &a, 0.5)), ..Default::default() };
+        assert!(x.adapted_linear(&w, flipped).is_err());
+        assert!(x.adapted_linear(&a.transpose(0, 1).expect("runs"), Adaptation::default()).is_err());
+        let short = Adaptation { bias: Some(&a), ..Default::default() };
+        assert!(x.adapted_linear(&w, short).is_err());
+    }
+
+    #[test]
+    fn a_scale_of_zero_has_its_gradient() {
+        let x = tensor(&[1.0, 2.0], &[1, 2]);
+        let w = tensor(&[1.0, 3.0], &[1, 2]);
+        let params = BTreeMap::from([("s".to_string(), tensor(&[0.0], &[1]))]);
+        let with = Adaptation { scale: Some(&params["s"]), ..Default::default() };
+        let (_, grads) = grad(&params, || x.adapted_linear(&w, with)?.sum_all()).expect("a gradient");
+        assert_eq!(grads.get("s").expect("there").to_f64().expect("f64"), [7.0]);
+    }
+
+    #[test]
+    fn frozen_maps_keep_no_activations() {
+        let x = BTreeMap::from([("x".to_string(), Tensor::full(&[64, 2], 1.0, DType::F64).expect("fits"))]);
+        let w = tensor(&[1.0, 3.0], &[1, 2]);
+        grad(&x, || {
+            let y = x["x"].adapted_linear(&w, Adaptation::default())?;
+            assert_eq!(recorded().expect("recording").bytes, 16, "only W");
+            y.sum_all()
+        })
+        .expect("a gradient");
+    }
+}
