@@ -2,6 +2,7 @@
 //!
 //! Work is cut into chunks of fixed size, never by the number of threads, so results do not depend on it.
 
+pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod loops;
 pub(crate) mod math;

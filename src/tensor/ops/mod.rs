@@ -4,11 +4,12 @@
 //! |---|---|
 //! | arithmetic, broadcast | `add` `sub` `mul` `div` `greater_equal` |
 //! | with numbers | `affine` `mul_scalar` `add_scalar` `neg` `powf` |
-//! | functions | `exp` `ln` `sqrt` `tanh` `sigmoid` `relu` `gelu` `gelu_tanh` `silu` `dropout` |
-//! | spikes | `spike` `spike_above` |
+//! | functions | `exp` `ln` `sqrt` `tanh` `sigmoid` `relu` `gelu` `gelu_tanh` `silu` `dropout` `clamp` |
+//! | spikes | `spike` `spike_above` `qcfs` |
+//! | images | `conv2d` `avg_pool2d` `max_pool2d` |
 //! | products | `matmul` `matmul_nt` `matmul_tn` `adapted_linear` |
 //! | reductions | `sum` `sum_all` `sum_to` `mean` `mean_all` `max` `argmax` |
-//! | normalisation, loss | `softmax` `log_softmax` `layer_norm` `rms_norm` `cross_entropy` |
+//! | normalisation, loss | `softmax` `log_softmax` `batch_norm` `batch_norm_with` `layer_norm` `rms_norm` `cross_entropy` |
 //! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `concat` |
 //! | choice | `index_select` `embedding` `select` |
 //! | other | `to_dtype` `detach` |
@@ -18,9 +19,13 @@
 pub(crate) mod adapted_linear;
 mod add;
 mod affine;
+mod avg_pool2d;
+mod batch_norm;
 mod broadcast_to;
 mod cast;
+mod clamp;
 mod concat;
+mod conv2d;
 mod cross_entropy;
 mod detach;
 mod div;
@@ -34,10 +39,12 @@ mod ln;
 mod log_softmax;
 mod matmul;
 mod max;
+mod max_pool2d;
 mod mul;
 mod narrow;
 mod permute;
 mod powf;
+mod qcfs;
 mod relu;
 mod reshape;
 mod rms_norm;
@@ -58,9 +65,13 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "adapted_linear", cases: adapted_linear::cases, differentiable: true },
     Entry { name: "add", cases: add::cases, differentiable: true },
     Entry { name: "affine", cases: affine::cases, differentiable: true },
+    Entry { name: "avg_pool2d", cases: avg_pool2d::cases, differentiable: true },
+    Entry { name: "batch_norm", cases: batch_norm::cases, differentiable: true },
     Entry { name: "broadcast_to", cases: broadcast_to::cases, differentiable: true },
     Entry { name: "cast", cases: cast::cases, differentiable: true },
+    Entry { name: "clamp", cases: clamp::cases, differentiable: true },
     Entry { name: "concat", cases: concat::cases, differentiable: true },
+    Entry { name: "conv2d", cases: conv2d::cases, differentiable: true },
     Entry { name: "cross_entropy", cases: cross_entropy::cases, differentiable: true },
     Entry { name: "detach", cases: detach::cases, differentiable: true },
     Entry { name: "div", cases: div::cases, differentiable: true },
@@ -74,10 +85,12 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "log_softmax", cases: log_softmax::cases, differentiable: true },
     Entry { name: "matmul", cases: matmul::cases, differentiable: true },
     Entry { name: "max", cases: max::cases, differentiable: true },
+    Entry { name: "max_pool2d", cases: max_pool2d::cases, differentiable: true },
     Entry { name: "mul", cases: mul::cases, differentiable: true },
     Entry { name: "narrow", cases: narrow::cases, differentiable: true },
     Entry { name: "permute", cases: permute::cases, differentiable: true },
     Entry { name: "powf", cases: powf::cases, differentiable: true },
+    Entry { name: "qcfs", cases: qcfs::cases, differentiable: true },
     Entry { name: "relu", cases: relu::cases, differentiable: true },
     Entry { name: "reshape", cases: reshape::cases, differentiable: true },
     Entry { name: "rms_norm", cases: rms_norm::cases, differentiable: true },
