@@ -291,7 +291,7 @@ pub(super) fn delay_problem(recipe: &Recipe<'_>, dt: Ms) -> Option<String> {
         Base::Kaiming => return Some("delays cannot be drawn from it".into()),
     };
     let most_steps = f64::from(u16::MAX);
-    if !(steps(least) >= 1.0) {
+    if steps(least) < 1.0 || least.is_nan() {
         return Some(format!("a delay is {}; it must be at least the time step, {dt}", Ms(least)));
     }
     (steps(most) > most_steps)

@@ -11,9 +11,7 @@ const SLOTS: usize = 1 << 16;
 
 /// Neurons of one population with consecutive numbers.
 pub(super) struct Block<'n, F> {
-    /// Their population.
-    pub population: usize,
-    /// Their numbers in it.
+    /// Their numbers in their population.
     pub range: Range<u32>,
     model: &'n dyn Neuron,
     /// `[variables][neurons]`
@@ -72,7 +70,6 @@ pub(super) struct Probe<F> {
 
 impl<'n, F: Number> Block<'n, F> {
     pub fn new(
-        population: usize,
         range: Range<u32>,
         model: &'n dyn Neuron,
         state: Vec<Vec<F>>,
@@ -81,7 +78,6 @@ impl<'n, F: Number> Block<'n, F> {
         let n = range.len();
         let receptors = model.receptors().len();
         Self {
-            population,
             range,
             model,
             state,

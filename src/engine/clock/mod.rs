@@ -329,7 +329,7 @@ impl<'n, F: Number> Core<'n, F> {
                         .map(|all| all[part.clone()].iter().map(|&v| F::of(v)).collect())
                         .collect();
                     let drives = drives(net, index, model, &range)?;
-                    blocks.push(Block::new(index, range, model, state, drives));
+                    blocks.push(Block::new(range, model, state, drives));
                 }
             }
             of.push(start..blocks.len());
