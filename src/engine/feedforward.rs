@@ -36,7 +36,7 @@ pub(crate) const STRETCH: usize = 64;
 /// use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
 /// use ransnn::snn::{Encoding, Init, Network, Pop, Population, Projection, Rule, Values, Weights, neurons::Lif};
 /// use ransnn::units::Ms;
-/// let population = |name: &str, model| Population { name: name.into(), shape: vec![2], model };
+/// let population = |name: &str, model| Population { name: name.into(), shape: vec![2], model, stimulus: Default::default() };
 /// let net = Network {
 ///     dt: Ms(1.0),
 ///     seed: 7,
@@ -56,6 +56,7 @@ pub(crate) const STRETCH: usize = 64;
 ///         },
 ///         bias: vec![],
 ///         gain: vec![],
+///         wiring: Default::default(),
 ///     }],
 /// };
 /// let probes = [Probe { population: Pop(1), what: What::Counts }];

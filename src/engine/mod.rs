@@ -16,8 +16,10 @@
 //! | `record` | features and activity |
 //! | `plan` | sizes and operations before anything runs |
 //! | `cuda` | the reservoir pass on a GPU |
+//! | `clock` | any network with delays, on a grid of time |
 //! | `simd` | the inner loops, once per instruction set |
 
+pub mod clock;
 mod constant;
 pub mod cuda;
 mod encoder;
@@ -29,6 +31,7 @@ pub mod record;
 pub mod simd;
 mod synapses;
 
+pub use clock::{Options, Precision, Simulator};
 pub use events::Events;
 pub use feedforward::{Feedforward, Input};
 pub use plan::Plan;

@@ -5,6 +5,9 @@ use super::draw::{Draw, biases, fits_bias};
 use super::init::{Base, Init};
 use super::network::{Network, Pop, Population, Projection, describe_cycle, sort};
 use super::neuron::{Neuron, Param};
+use super::stimulus::{Drive, Source, Stimulus, Wiring};
+use super::synapses::{self, Delays};
+use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::units::Ms;
 
@@ -54,6 +57,7 @@ pub enum Precision {
 pub struct NetworkBuilder {
     dt: Ms,
     memory: u64,
+    simulation: bool,
     populations: Vec<Population>,
     edges: Vec<Spec>,
 }
@@ -69,6 +73,9 @@ struct Spec {
     delay: Option<Ms>,
     frozen: bool,
     precision: Option<Precision>,
+    receptor: Option<String>,
+    delays: Option<Init>,
+    autapses: bool,
 }
 
 /// A projection in the making.
@@ -100,6 +107,25 @@ impl Edge<'_> {
         self
     }
 
+    /// Delivers the spikes of each synapse with a delay of its own, in milliseconds: drawn or listed, and rounded to
+    /// the time step. What a normal distribution draws below one step is drawn again. Of simulations.
+    pub fn delays(self, delays: Init) -> Self {
+        self.0.delays = Some(delays);
+        self
+    }
+
+    /// Ends on this receptor of the target's model; on its first one otherwise. Of simulations.
+    pub fn receptor(self, name: impl Into<String>) -> Self {
+        self.0.receptor = Some(name.into());
+        self
+    }
+
+    /// Never connects a neuron to itself. Of simulations.
+    pub fn no_autapses(self) -> Self {
+        self.0.autapses = false;
+        self
+    }
+
     /// Never trains it.
     pub fn frozen(self) -> Self {
         self.0.frozen = true;
@@ -114,8 +140,29 @@ impl Edge<'_> {
 }
 
 impl NetworkBuilder {
-    pub(super) fn new(dt: Ms) -> Self {
-        Self { dt, memory: DEFAULT_MEMORY, populations: Vec::new(), edges: Vec::new() }
+    pub(super) fn new(dt: Ms, simulation: bool) -> Self {
+        Self { dt, memory: DEFAULT_MEMORY, simulation, populations: Vec::new(), edges: Vec::new() }
+    }
+
+    /// Declares an input population whose spikes come from `source`; see [`Network::simulation`].
+    pub fn source(&mut self, name: &str, shape: impl Into<Shape>, source: Source) -> Pop {
+        let pop = self.add(name, shape.into(), None);
+        self.populations[pop.0].stimulus.source = Some(source);
+        pop
+    }
+
+    /// Drives each neuron of a population from outside; see [`Network::simulation`].
+    pub fn drive(&mut self, pop: Pop, drive: Drive) {
+        if let Some(population) = self.populations.get_mut(pop.0) {
+            population.stimulus.drives.push(drive);
+        }
+    }
+
+    /// Draws what a state variable of a population starts from; see [`Network::simulation`].
+    pub fn initial(&mut self, pop: Pop, variable: &str, init: Init) {
+        if let Some(population) = self.populations.get_mut(pop.0) {
+            population.stimulus.initial.push((variable.into(), init));
+        }
     }
 
     /// Refuses networks whose weights take more bytes than this while they are drawn.
@@ -139,7 +186,12 @@ impl NetworkBuilder {
     }
 
     fn add(&mut self, name: &str, shape: Shape, model: Option<Box<dyn Neuron>>) -> Pop {
-        self.populations.push(Population { name: name.into(), shape: shape.0, model });
+        self.populations.push(Population {
+            name: name.into(),
+            shape: shape.0,
+            model,
+            stimulus: Stimulus::default(),
+        });
         Pop(self.populations.len() - 1)
     }
 
@@ -147,7 +199,22 @@ impl NetworkBuilder {
     pub fn connect(&mut self, pre: Pop, post: Pop, rule: Rule) -> Edge<'_> {
         let (name, bias, delay, precision) = (None, None, None, None);
         let weights = Init::KaimingUniform;
-        self.edges.push(Spec { name, pre, post, rule, weights, bias, delay, frozen: false, precision });
+        let (receptor, delays, autapses) = (None, None, true);
+        let frozen = self.simulation;
+        self.edges.push(Spec {
+            name,
+            pre,
+            post,
+            rule,
+            weights,
+            bias,
+            delay,
+            frozen,
+            precision,
+            receptor,
+            delays,
+            autapses,
+        });
         let last = self.edges.len() - 1;
         Edge(&mut self.edges[last])
     }
@@ -163,7 +230,7 @@ impl NetworkBuilder {
         let names = self.projection_names();
         let mut projections = Vec::with_capacity(self.edges.len());
         for (spec, name) in self.edges.into_iter().zip(names) {
-            projections.push(draw(spec, name, seed, &self.populations)?);
+            projections.push(draw(spec, name, seed, &self.populations, self.simulation)?);
         }
         Ok(Network { dt: self.dt, seed, populations: self.populations, projections })
     }
@@ -187,7 +254,7 @@ impl NetworkBuilder {
             bytes += self.projection_problems(spec, &mut found);
             problems.extend(found.into_iter().map(|what| format!("projection `{name}`: {what}")));
         }
-        problems.extend(self.cycle());
+        problems.extend(if self.simulation { None } else { self.cycle() });
         // Rounded up where it cannot be counted exactly; a f64 above u64::MAX becomes u64::MAX.
         let needed = bytes as u64;
         if needed > self.memory {
@@ -241,7 +308,16 @@ impl NetworkBuilder {
                 Some(size) if u32::try_from(size).is_ok() => {}
                 _ => push(format!("it has more than {} neurons", u32::MAX)),
             }
+            p.stimulus.problems(p, self.dt).into_iter().for_each(&mut push);
             if let Some(model) = &p.model {
+                if let Some(step) = model.time_step()
+                    && step != self.dt
+                {
+                    push(format!(
+                        "its model was made for steps of {step}; those of the network are {}",
+                        self.dt
+                    ));
+                }
                 let wrong: Vec<_> = model.params().iter().map(Param::check).filter_map(Result::err).collect();
                 wrong.iter().for_each(|e| push(e.to_string()));
                 if wrong.is_empty()
@@ -264,6 +340,18 @@ impl NetworkBuilder {
                 problems
                     .push(format!("delay is {delay}; it must be a multiple of the time step, {}", self.dt));
             }
+        }
+        if self.simulation {
+            self.wiring_problems(spec, problems);
+        } else if spec.rule.simulation_only()
+            || spec.delays.is_some()
+            || spec.receptor.is_some()
+            || !spec.autapses
+        {
+            problems.push(format!(
+                "the rule {}, delays, receptors and autapses are of simulations: begin with Network::simulation",
+                spec.rule.kind()
+            ));
         }
         if !spec.frozen && spec.precision == Some(Precision::Int8) {
             problems.push("int8 weights cannot be trained; freeze it or store it as f32".into());
@@ -312,16 +400,21 @@ impl NetworkBuilder {
             ));
         }
         if let Some(recipe) = recipe {
-            if let Base::Listed(listed) = recipe.base {
+            let listed = match recipe.base {
+                Base::Listed(listed) => Some(listed.len()),
+                Base::ListedF64(listed) => Some(listed.len()),
+                _ => None,
+            };
+            if let Some(listed) = listed {
                 match spec.rule {
-                    Rule::FixedProbability { .. } | Rule::LocalFields { .. } => {
+                    Rule::FixedProbability { .. } | Rule::LocalFields { .. } | Rule::Gaussian { .. } => {
                         problems.push(format!(
                             "weights of a {} rule cannot be listed: their number is drawn",
                             spec.rule.kind()
                         ));
                     }
-                    _ if listed.len() as f64 != count => {
-                        problems.push(format!("{} weights are listed; it has {count}", listed.len()));
+                    _ if listed as f64 != count => {
+                        problems.push(format!("{listed} weights are listed; it has {count}"));
                     }
                     _ => {}
                 }
@@ -353,6 +446,10 @@ impl NetworkBuilder {
     /// Bytes while a projection is drawn: weights in `f32`, the stored copy, and its connectivity.
     fn bytes(&self, spec: &Spec, weights: f64, sources: usize) -> f64 {
         let dense = matches!(spec.rule, Rule::Dense | Rule::Conv2d { .. });
+        if self.simulation {
+            let delays = if spec.delays.is_some() { Delays::Each(Vec::new()) } else { Delays::Same(1) };
+            return synapses::bytes(&spec.weights, &delays, weights, sources);
+        }
         // The number of synapses of a random rule varies; and sparse rows are drawn in pieces before they are joined.
         let connectivity = if dense { 0.0 } else { 8.0 * weights + 8.0 * (sources + 1) as f64 };
         (weights * if spec.precision_or_default() == Precision::Int8 { 5.0 } else { 4.0 } + connectivity)
@@ -375,17 +472,74 @@ impl Spec {
     }
 }
 
-fn draw(spec: Spec, name: String, seed: u64, populations: &[Population]) -> Result<Projection> {
+impl NetworkBuilder {
+    /// What is wrong with how a projection of a simulation is wired.
+    fn wiring_problems(&self, spec: &Spec, problems: &mut Vec<String>) {
+        match (&spec.delay, &spec.delays) {
+            (None, None) => {
+                problems.push(format!("it has no delay; it must be at least the time step, {}", self.dt));
+            }
+            (Some(_), Some(_)) => problems.push("it has one delay and a delay for each synapse".into()),
+            (None, Some(delays)) => match delays.recipe() {
+                Ok(recipe) => problems.extend(synapses::delay_problem(&recipe, self.dt)),
+                Err(wrong) => problems.extend(wrong.into_iter().map(|w| format!("delays: {w}"))),
+            },
+            (Some(_), None) => {}
+        }
+        if matches!(spec.rule, Rule::Conv2d { .. } | Rule::LocalFields { .. }) {
+            problems.push(format!("the rule {} is not of simulations", spec.rule.kind()));
+        }
+        if spec.bias.is_some() {
+            problems.push("a bias is not of simulations; drive the population with a current".into());
+        }
+        if !synapses::fits(&spec.weights) {
+            problems.push("weights of a simulation are constant, uniform, normal or listed, without modifiers but keep-sign".into());
+        }
+        let (pre, post) = (self.populations.get(spec.pre.0), self.populations.get(spec.post.0));
+        if let Some(post) = post.and_then(|p| p.model.as_ref())
+            && let Some(name) = &spec.receptor
+            && !post.receptors().contains(&name.as_str())
+        {
+            problems.push(format!(
+                "`{name}` is not a receptor of its target, which has {}",
+                post.receptors().join(", ")
+            ));
+        }
+        if !spec.autapses && spec.pre == spec.post && pre.is_some_and(|p| p.shape == [1]) {
+            problems.push("one neuron without a connection to itself leaves nothing".into());
+        }
+        if !spec.autapses && matches!(spec.rule, Rule::OneToOne | Rule::Explicit { .. }) {
+            problems.push(format!(
+                "the rule {} says itself whether a neuron is connected to itself",
+                spec.rule.kind()
+            ));
+        }
+    }
+}
+
+fn draw(
+    spec: Spec,
+    name: String,
+    seed: u64,
+    populations: &[Population],
+    simulation: bool,
+) -> Result<Projection> {
     let (pre, post) = (&populations[spec.pre.0].shape, &populations[spec.post.0].shape);
     let draw = Draw { name: &name, seed, rule: &spec.rule, pre, post };
     let int8 = spec.precision_or_default() == Precision::Int8;
-    let weights = draw.weights(&spec.weights.recipe().map_err(Error::Network)?, int8);
+    let weights = match simulation {
+        true => Weights::deferred(),
+        false => draw.weights(&spec.weights.recipe().map_err(Error::Network)?, int8),
+    };
+    let receptors = populations[spec.post.0].model.as_ref().map_or(&[][..], |model| model.receptors());
+    let receptor = receptors.iter().position(|r| Some(*r) == spec.receptor.as_deref()).unwrap_or(0);
+    let wiring = Wiring { receptor, delays: spec.delays.clone(), autapses: spec.autapses };
     let bias = match &spec.bias {
         Some(bias) => draw.bias(&bias.recipe().map_err(Error::Network)?),
         None => Vec::new(),
     };
     let Spec { pre, post, rule, weights: init, delay, frozen, .. } = spec;
-    Ok(Projection { name, pre, post, rule, init, delay, frozen, weights, bias, gain: vec![1.0] })
+    Ok(Projection { name, pre, post, rule, init, delay, frozen, weights, bias, gain: vec![1.0], wiring })
 }
 
 /// Names become paths in files (`projection.random.gain`) and random streams (`projection/random/weights`).

@@ -24,6 +24,34 @@ pub enum Rule {
         /// Synapses per target (fan-in).
         k: usize,
     },
+    /// Each target from `k` random sources, drawn with replacement: a source may be drawn more than once.
+    FixedInDegreeMultapses {
+        /// Synapses per target.
+        k: usize,
+    },
+    /// Each source to `k` distinct random targets.
+    FixedOutDegree {
+        /// Synapses per source.
+        k: usize,
+    },
+    /// Each source to `k` random targets, drawn with replacement.
+    FixedOutDegreeMultapses {
+        /// Synapses per source.
+        k: usize,
+    },
+    /// `n` pairs drawn independently, with replacement (Potjans and Diesmann 2014).
+    FixedTotal {
+        /// Synapses.
+        n: u64,
+    },
+    /// Neurons stand on grids of the populations' height and width that cover the unit torus; each pair is connected
+    /// with probability `p_max · exp(−d² / 2σ²)` of its distance.
+    Gaussian {
+        /// Probability at distance 0.
+        p_max: f64,
+        /// Standard deviation, in sides of the torus.
+        sigma: f64,
+    },
     /// A convolution with square kernels; populations are `[channels, height, width]`.
     Conv2d {
         /// Side of the kernel.
@@ -66,10 +94,32 @@ impl Rule {
             Self::OneToOne => "one-to-one",
             Self::FixedProbability { .. } => "fixed-probability",
             Self::FixedInDegree { .. } => "fixed-in-degree",
+            Self::FixedInDegreeMultapses { .. } => "fixed-in-degree-multapses",
+            Self::FixedOutDegree { .. } => "fixed-out-degree",
+            Self::FixedOutDegreeMultapses { .. } => "fixed-out-degree-multapses",
+            Self::FixedTotal { .. } => "fixed-total",
+            Self::Gaussian { .. } => "gaussian",
             Self::Conv2d { .. } => "conv2d",
             Self::LocalFields { .. } => "local-fields",
             Self::Explicit { .. } => "explicit",
         }
+    }
+
+    /// The pairs of two arrays.
+    pub fn from_arrays(sources: &[u32], targets: &[u32]) -> Self {
+        Self::Explicit { edges: sources.iter().copied().zip(targets.iter().copied()).collect() }
+    }
+
+    /// Whether only simulations have this rule.
+    pub fn simulation_only(&self) -> bool {
+        matches!(
+            self,
+            Self::FixedInDegreeMultapses { .. }
+                | Self::FixedOutDegree { .. }
+                | Self::FixedOutDegreeMultapses { .. }
+                | Self::FixedTotal { .. }
+                | Self::Gaussian { .. }
+        )
     }
 
     /// Why the rule does not fit populations of these shapes; empty where it does.
@@ -92,6 +142,26 @@ impl Rule {
                 ));
             }
             Self::FixedInDegree { .. } => {}
+            Self::FixedInDegreeMultapses { k } | Self::FixedOutDegreeMultapses { k } if k == 0 => {
+                problems.push("degree is 0; it must be at least 1".into());
+            }
+            Self::FixedOutDegree { k } if k > targets || k == 0 => {
+                problems.push(format!(
+                    "fan-out is {k}; it must be between 1 and the size of the target, {targets}"
+                ));
+            }
+            Self::FixedInDegreeMultapses { .. }
+            | Self::FixedOutDegree { .. }
+            | Self::FixedOutDegreeMultapses { .. }
+            | Self::FixedTotal { .. } => {}
+            Self::Gaussian { p_max, sigma } => {
+                if !(0.0..=1.0).contains(&p_max) {
+                    problems.push(format!("probability is {p_max}; it must be between 0 and 1"));
+                }
+                if !(sigma > 0.0 && sigma.is_finite()) {
+                    problems.push(format!("sigma is {sigma}; it must be above 0"));
+                }
+            }
             Self::Conv2d { kernel, stride, padding } => match Conv2d::new(pre, post, kernel, stride, padding)
             {
                 Ok(_) => {}
@@ -140,7 +210,15 @@ impl Rule {
             Self::Dense => sources,
             Self::OneToOne => 1.0,
             Self::FixedProbability { p } => p * sources,
-            Self::FixedInDegree { k } => k as f64,
+            Self::FixedInDegree { k } | Self::FixedInDegreeMultapses { k } => k as f64,
+            Self::FixedOutDegree { k } | Self::FixedOutDegreeMultapses { k } => {
+                k as f64 * sources / post.iter().product::<usize>() as f64
+            }
+            Self::FixedTotal { n } => n as f64 / post.iter().product::<usize>() as f64,
+            // The integral over the torus, where σ is well below its side.
+            Self::Gaussian { p_max, sigma } => {
+                p_max * sources * (2.0 * std::f64::consts::PI * sigma * sigma).min(1.0)
+            }
             Self::Conv2d { kernel, .. } => pre[0] as f64 * (kernel as f64).powi(2),
             Self::LocalFields { min, max } => {
                 let squares: f64 = (min..=max).map(|side| (side * side) as f64).sum();
@@ -190,6 +268,14 @@ impl Rule {
                 (0..sources).for_each(|i| offsets[i + 1] += offsets[i]);
                 Rows { offsets, targets: order.iter().map(|&e| edges[e].1).collect(), order: Some(order) }
             }
+            // Only simulations have these, and they draw them themselves (`super::synapses`).
+            Self::FixedInDegreeMultapses { .. }
+            | Self::FixedOutDegree { .. }
+            | Self::FixedOutDegreeMultapses { .. }
+            | Self::FixedTotal { .. }
+            | Self::Gaussian { .. } => {
+                Rows { offsets: vec![0; sources + 1], targets: Vec::new(), order: None }
+            }
             Self::OneToOne | Self::Dense | Self::Conv2d { .. } => {
                 Rows { offsets: (0..=sources).collect(), targets: (0..sources as u32).collect(), order: None }
             }
@@ -202,7 +288,7 @@ fn indices(n: usize) -> impl IndexedParallelIterator<Item = usize> {
 }
 
 /// Targets of one source, each with probability `p`: jumps from hit to hit, whose lengths are geometric.
-fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64) -> Vec<u32> {
+pub(crate) fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64) -> Vec<u32> {
     if p <= 0.0 {
         return Vec::new();
     }
@@ -225,7 +311,7 @@ fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64) -> Vec<u3
 }
 
 /// `k` distinct sources of one target, ascending (Floyd's algorithm). `taken` is all false before and after.
-fn distinct(k: usize, taken: &mut [bool], stream: &Stream, column: u64) -> Vec<u32> {
+pub(super) fn distinct(k: usize, taken: &mut [bool], stream: &Stream, column: u64) -> Vec<u32> {
     let mut walk = stream.walk(column);
     let mut chosen = Vec::with_capacity(k);
     for last in taken.len() - k..taken.len() {

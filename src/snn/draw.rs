@@ -79,6 +79,11 @@ impl Draw<'_> {
                     left = after;
                 }
                 slices.into_par_iter().for_each(|(i, start, row)| sampler.fill(row, start, i, &stream));
+                if let (Base::ListedF64(listed), Some(order)) = (recipe.base, &rows.order) {
+                    for (value, &edge) in values.iter_mut().zip(order) {
+                        *value = sampler.finish(listed[edge], 0);
+                    }
+                }
                 if let (Base::Listed(listed), Some(order)) = (recipe.base, &rows.order) {
                     for (value, &edge) in values.iter_mut().zip(order) {
                         *value = sampler.finish(listed[edge].into(), 0);
@@ -111,7 +116,7 @@ impl Draw<'_> {
         };
         let scale = if recipe.scaled { (sources as f64 / fan_in.max(1.0)).sqrt() } else { 1.0 };
         let signs = recipe.dale.map(|share| signs(share, sources, &self.stream("signs")));
-        Sampler { base, scale, signs }
+        Sampler { base, scale, signs, keep_sign: recipe.keep_sign }
     }
 }
 
@@ -137,6 +142,7 @@ struct Sampler<'a> {
     scale: f64,
     /// For Dale's law: factor per source.
     signs: Option<Vec<f64>>,
+    keep_sign: bool,
 }
 
 impl Sampler<'_> {
@@ -144,8 +150,13 @@ impl Sampler<'_> {
     fn fill(&self, values: &mut [f32], start: usize, row: usize, stream: &Stream) {
         let mut walk = stream.walk(row as u64);
         for (k, value) in values.iter_mut().enumerate() {
-            *value = self.finish(self.base.sample(&mut walk, start + k), row);
+            *value = self.finish(self.draw(&mut walk, start + k), row);
         }
+    }
+
+    /// One number, before scale and signs.
+    fn draw(&self, walk: &mut Walk, place: usize) -> f64 {
+        if self.keep_sign { self.base.sample_signed(walk, place) } else { self.base.sample(walk, place) }
     }
 
     /// Fills the kernels of output channel `row` with a random field, smoothed with a Gaussian cut off at 3 σ.
@@ -179,7 +190,22 @@ impl Sampler<'_> {
 }
 
 impl Base<'_> {
-    fn sample(&self, walk: &mut Walk, place: usize) -> f64 {
+    /// Draws until the sign is that of the mean.
+    pub(super) fn sample_signed(&self, walk: &mut Walk, place: usize) -> f64 {
+        let mean = match *self {
+            Self::Normal { mean, .. } => mean,
+            Self::Uniform { low, high } => low + high,
+            _ => return self.sample(walk, place),
+        };
+        loop {
+            let value = self.sample(walk, place);
+            if value * mean > 0.0 || mean == 0.0 {
+                return value;
+            }
+        }
+    }
+
+    pub(super) fn sample(&self, walk: &mut Walk, place: usize) -> f64 {
         match *self {
             Self::Constant(value) => value,
             Self::Uniform { low, high } => low + (high - low) * walk.random::<f64>(),
@@ -188,6 +214,7 @@ impl Base<'_> {
                 mean + std * z
             }
             Self::Listed(values) => values[place].into(),
+            Self::ListedF64(values) => values[place],
             Self::Kaiming => 0.0, // resolved by `Draw::sampler`
         }
     }

@@ -37,6 +37,10 @@ pub enum Init {
     /// As listed: by source, then target; for an explicit rule in the order of its edges; for a convolution
     /// `[channels_out, channels_in, kernel, kernel]`.
     Listed(Vec<f32>),
+    /// As [`Init::Listed`], in the precision of simulations that run in it.
+    ListedF64(Vec<f64>),
+    /// Drawn again until it has the sign of the distribution's mean: strengths that vary but never change sides.
+    KeepSign(Box<Init>),
     /// Drawn, then the mean of each target's incoming weights (of each output channel's kernel) is removed.
     ZeroMean(Box<Init>),
     /// Kernels of a convolution, smoothed with a Gaussian: random fields with a correlation length, drawn larger than
@@ -83,6 +87,11 @@ impl Init {
         Self::ScaledToFanIn(Box::new(self))
     }
 
+    /// Draws again until the sign is that of the mean.
+    pub fn keep_sign(self) -> Self {
+        Self::KeepSign(Box::new(self))
+    }
+
     /// What there is to draw, flattened, or every mistake in it.
     pub(super) fn recipe(&self) -> Result<Recipe<'_>, Vec<String>> {
         let mut recipe = Recipe {
@@ -92,6 +101,7 @@ impl Init {
             smooth: None,
             scaled: false,
             dale: None,
+            keep_sign: false,
         };
         let mut problems = Vec::new();
         let mut at = self;
@@ -112,6 +122,10 @@ impl Init {
                 }
                 Self::Mirrored(inner) => {
                     recipe.mirrored = true;
+                    at = inner;
+                }
+                Self::KeepSign(inner) => {
+                    recipe.keep_sign = true;
                     at = inner;
                 }
                 Self::ScaledToFanIn(inner) => {
@@ -163,6 +177,27 @@ impl Init {
                     recipe.base = Base::Listed(values);
                     break;
                 }
+                Self::ListedF64(values) => {
+                    if let Some(i) = values.iter().position(|v| !fits(*v)) {
+                        problems
+                            .push(format!("listed weight {i} is {}; it must be a finite number", values[i]));
+                    }
+                    recipe.base = Base::ListedF64(values);
+                    break;
+                }
+            }
+        }
+        if recipe.keep_sign {
+            let sound = match recipe.base {
+                Base::Normal { mean, std } => mean.abs() > 1e-3 * std || std == 0.0,
+                Base::Uniform { low, high } => low + high != 0.0,
+                _ => true,
+            };
+            if !sound {
+                problems.push("a distribution around zero has no sign to keep".into());
+            }
+            if recipe.zero_mean || recipe.smooth.is_some() {
+                problems.push("zero mean and smoothing would undo the sign that is to be kept".into());
             }
         }
         if recipe.dale.is_some() && recipe.zero_mean {
@@ -181,6 +216,7 @@ pub(super) struct Recipe<'a> {
     pub smooth: Option<f64>,
     pub scaled: bool,
     pub dale: Option<f64>,
+    pub keep_sign: bool,
 }
 
 /// The distribution inside the modifiers.
@@ -191,4 +227,5 @@ pub(super) enum Base<'a> {
     Normal { mean: f64, std: f64 },
     Kaiming,
     Listed(&'a [f32]),
+    ListedF64(&'a [f64]),
 }

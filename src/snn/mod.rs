@@ -9,6 +9,9 @@ pub mod init;
 pub mod network;
 pub mod neuron;
 pub mod neurons;
+pub mod real;
+pub mod stimulus;
+pub mod synapses;
 pub mod weights;
 
 pub use builder::{Edge, NetworkBuilder, Precision, Shape};
@@ -17,4 +20,7 @@ pub use encode::Encoding;
 pub use init::Init;
 pub use network::{Network, Parameters, Pop, Population, Projection, TensorRef};
 pub use neuron::{Neuron, Param, StateSpec};
+pub use real::Real;
+pub use stimulus::{Drive, Source, Stimulus, Wiring};
+pub use synapses::Synapses;
 pub use weights::{Conv2d, Values, Weights};

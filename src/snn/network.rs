@@ -5,6 +5,7 @@ use super::{
     connect::Rule,
     draw,
     init::Init,
+    stimulus::{Stimulus, Wiring},
     weights::{Values, Weights},
 };
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub struct Population {
     pub shape: Vec<usize>,
     /// The model; `None` for an input.
     pub model: Option<Box<dyn Neuron>>,
+    /// What a simulation adds.
+    pub stimulus: Stimulus,
 }
 
 /// Synapses from one population to another.
@@ -62,6 +65,8 @@ pub struct Projection {
     pub bias: Vec<f32>,
     /// Factor on all weights and biases, set by calibration: one entry, one per target or one per channel.
     pub gain: Vec<f32>,
+    /// What a simulation adds.
+    pub wiring: Wiring,
 }
 
 /// How many numbers a network has.
@@ -137,7 +142,29 @@ impl Network {
     /// # Ok::<(), ransnn::Error>(())
     /// ```
     pub fn builder(dt: Ms) -> NetworkBuilder {
-        NetworkBuilder::new(dt)
+        NetworkBuilder::new(dt, false)
+    }
+
+    /// Describes a network that is simulated, not trained: its projections hold no weights. They are drawn when a
+    /// simulator is made, straight into its compact tables, so that a network is never in memory twice.
+    ///
+    /// ```
+    /// use ransnn::snn::{Drive, Init, Network, Rule, neurons::Iaf};
+    /// use ransnn::units::{Hz, Ms};
+    ///
+    /// let mut net = Network::simulation(Ms(0.1));
+    /// let exc = net.population("exc", 80, Iaf::delta(Ms(20.0), Ms(0.1)));
+    /// let inh = net.population("inh", 20, Iaf::delta(Ms(20.0), Ms(0.1)));
+    /// for pop in [exc, inh] {
+    ///     net.initial(pop, "membrane potential", Init::Uniform { low: 0.0, high: 20.0 });
+    ///     net.drive(pop, Drive::Poisson { receptor: "jump".into(), rate: Hz(20_000.0), weight: 0.1 });
+    ///     net.connect(exc, pop, Rule::FixedInDegreeMultapses { k: 10 }).weights(Init::Constant(0.1)).delay(Ms(1.5));
+    ///     net.connect(inh, pop, Rule::FixedInDegreeMultapses { k: 2 }).weights(Init::Constant(-0.5)).delay(Ms(1.5));
+    /// }
+    /// assert!(net.build(7).is_ok());
+    /// ```
+    pub fn simulation(dt: Ms) -> NetworkBuilder {
+        NetworkBuilder::new(dt, true)
     }
 
     /// The population of that name.

@@ -1,6 +1,7 @@
 //! What a neuron model is: parameters with units and ranges, state variables, and one step of time.
 
 use crate::error::{Error, Result};
+use crate::units::Ms;
 use std::fmt::Debug;
 
 /// Documentation and range of one parameter of a model.
@@ -102,6 +103,32 @@ pub trait Neuron: Debug + Send + Sync {
     /// spikes each neuron emits (0 or 1 for all models but the multi-spike ones). Indices of `input`, `state` and
     /// `spikes` agree.
     fn step(&self, input: &[f32], state: &mut [&mut [f32]], spikes: &mut [u8]);
+    /// Names of the inputs that the model keeps apart, for example excitatory and inhibitory ones. Each projection of
+    /// a simulation ends on one of them.
+    fn receptors(&self) -> &'static [&'static str] {
+        &["input"]
+    }
+
+    /// The time step that the model's factors were computed for, where it knows one.
+    fn time_step(&self) -> Option<Ms> {
+        None
+    }
+
+    /// One step of a simulation: as [`Neuron::step`], with one slice of input for each receptor.
+    fn advance(&self, inputs: &[&[f32]], state: &mut [&mut [f32]], spikes: &mut [u8]) {
+        if let Some(input) = inputs.first() {
+            self.step(input, state, spikes);
+        }
+    }
+
+    /// [`Neuron::advance`] in double precision.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a model that has none.
+    fn advance_f64(&self, _inputs: &[&[f64]], _state: &mut [&mut [f64]], _spikes: &mut [u8]) -> Result<()> {
+        Err(Error::Unsupported { op: "this neuron model", on: "in double precision".into() })
+    }
+
     /// For fast paths that know a model.
     fn as_any(&self) -> &dyn std::any::Any;
 

@@ -104,6 +104,17 @@ impl Conv2d {
 }
 
 impl Weights {
+    /// Of a network that is simulated: drawn when a simulator is made (see
+    /// [`Network::simulation`](super::Network::simulation)).
+    pub fn deferred() -> Self {
+        Self::Sparse { offsets: Vec::new(), targets: Vec::new(), values: Values::F32(Vec::new()) }
+    }
+
+    /// Whether the weights are still to be drawn.
+    pub fn is_deferred(&self) -> bool {
+        matches!(self, Self::Sparse { offsets, .. } if offsets.is_empty())
+    }
+
     /// The numbers.
     pub fn values(&self) -> &Values {
         match self {

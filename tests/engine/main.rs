@@ -1,5 +1,6 @@
 //! The engine against a naive simulator, spike for spike, on every instruction set of this machine.
 
+mod brian;
 mod naive;
 
 use rand::RngExt;
@@ -15,7 +16,7 @@ use ransnn::{
 };
 
 fn population(name: &str, shape: &[usize], model: Option<Box<dyn Neuron>>) -> Population {
-    Population { name: name.into(), shape: shape.to_vec(), model }
+    Population { name: name.into(), shape: shape.to_vec(), model, stimulus: Default::default() }
 }
 
 fn lif(name: &str, shape: &[usize], lif: Lif) -> Population {
@@ -34,6 +35,7 @@ fn projection(name: &str, pre: usize, post: usize, weights: Weights) -> Projecti
         weights,
         bias: vec![],
         gain: vec![],
+        wiring: Default::default(),
     }
 }
 

@@ -1,0 +1,362 @@
+//! A block of neurons: their state, what they receive, and how they go through a few steps alone.
+
+use super::history::History;
+use super::poisson::Poisson;
+use crate::snn::synapses::{Block as Table, Delays, Strengths};
+use crate::snn::{Neuron, Real};
+use std::ops::Range;
+
+/// As many slots as a 16-bit target can name: indices need no check.
+const SLOTS: usize = 1 << 16;
+
+/// Neurons of one population with consecutive numbers.
+pub(super) struct Block<'n, F> {
+    /// Their numbers in their population.
+    pub range: Range<u32>,
+    model: &'n dyn Neuron,
+    /// `[variables][neurons]`
+    pub state: Vec<Vec<F>>,
+    /// Projections onto the block: source population and synapses.
+    pub tables: Vec<Incoming>,
+    channels: Vec<Channel<F>>,
+    drives: Vec<Drive<F>>,
+    /// `[receptors][neurons]`
+    inputs: Vec<Vec<F>>,
+    used: Vec<bool>,
+    flags: Vec<u8>,
+    counts: Vec<u16>,
+    /// Spikes of each step of the last run.
+    pub spikes: Vec<Vec<u32>>,
+    /// Variables that are recorded.
+    pub probes: Vec<Probe<F>>,
+    /// Synaptic events so far.
+    pub events: u64,
+}
+
+/// One projection onto a block.
+pub(super) struct Incoming {
+    pub pre: usize,
+    pub table: Table,
+    channel: usize,
+}
+
+/// Where spikes are added up until the neurons take them.
+enum Channel<F> {
+    /// Spikes of this step, all of one weight: their number.
+    Count { receptor: usize, weight: F, counts: Box<[u16; SLOTS]>, used: bool },
+    /// Spikes of this step, with their weights.
+    Sum { receptor: usize, sums: Box<[F; SLOTS]>, used: bool },
+    /// Spikes of steps to come: `[step mod steps][neurons]`.
+    Ring { receptor: usize, sums: Vec<F>, steps: usize },
+}
+
+/// Input from outside.
+pub(super) enum Drive<F> {
+    Poisson { receptor: usize, weight: F, poisson: Poisson },
+    Current { receptor: usize, amplitude: Vec<F>, steps: Range<u64> },
+}
+
+/// A variable of some neurons, recorded before every so many steps.
+pub(super) struct Probe<F> {
+    /// Of the trace that it is part of.
+    pub number: usize,
+    pub variable: usize,
+    /// Counted from the first of the block.
+    pub neurons: Vec<usize>,
+    pub every: u64,
+    /// What was recorded in the last run.
+    pub values: Vec<F>,
+}
+
+impl<'n, F: Number> Block<'n, F> {
+    pub fn new(
+        range: Range<u32>,
+        model: &'n dyn Neuron,
+        state: Vec<Vec<F>>,
+        drives: Vec<Drive<F>>,
+    ) -> Self {
+        let n = range.len();
+        let receptors = model.receptors().len();
+        Self {
+            range,
+            model,
+            state,
+            tables: Vec::new(),
+            channels: Vec::new(),
+            drives,
+            inputs: vec![vec![F::default(); n]; receptors],
+            used: vec![false; receptors],
+            flags: vec![0; n],
+            counts: vec![0; n],
+            spikes: Vec::new(),
+            probes: Vec::new(),
+            events: 0,
+        }
+    }
+
+    /// Adds a projection; `longest` is the longest delay of it in steps.
+    pub fn connect(&mut self, pre: usize, receptor: usize, table: Table, longest: u32) {
+        let same_delay = matches!(table.delays, Delays::Same(_));
+        let channel = match table.weights {
+            Strengths::Same(weight) if same_delay && self.fits_in_counts(weight, receptor, &table) => {
+                let weight = F::of(weight);
+                let found = self.channels.iter().position(|c| {
+                    matches!(c, Channel::Count { receptor: r, weight: w, .. } if *r == receptor && *w == weight)
+                });
+                found.unwrap_or_else(|| {
+                    self.push(Channel::Count { receptor, weight, counts: zeros(), used: false })
+                })
+            }
+            _ if same_delay => {
+                let found = self
+                    .channels
+                    .iter()
+                    .position(|c| matches!(c, Channel::Sum { receptor: r, .. } if *r == receptor));
+                found.unwrap_or_else(|| self.push(Channel::Sum { receptor, sums: zeros(), used: false }))
+            }
+            _ => {
+                let found = self
+                    .channels
+                    .iter()
+                    .position(|c| matches!(c, Channel::Ring { receptor: r, .. } if *r == receptor));
+                let at = found
+                    .unwrap_or_else(|| self.push(Channel::Ring { receptor, sums: Vec::new(), steps: 0 }));
+                if let Channel::Ring { sums, steps, .. } = &mut self.channels[at] {
+                    *steps = (*steps).max(longest as usize + 1);
+                    sums.resize(*steps * self.range.len(), F::default());
+                }
+                at
+            }
+        };
+        self.tables.push(Incoming { pre, table, channel });
+    }
+
+    fn push(&mut self, channel: Channel<F>) -> usize {
+        self.channels.push(channel);
+        self.channels.len() - 1
+    }
+
+    /// Whether the spikes of a step on one neuron can always be counted in 16 bits, with all projections of the
+    /// same weight together.
+    fn fits_in_counts(&self, weight: f64, receptor: usize, table: &Table) -> bool {
+        let same = |incoming: &&Incoming| {
+            let Channel::Count { receptor: r, .. } = &self.channels[incoming.channel] else { return false };
+            *r == receptor && incoming.table.weights == Strengths::Same(weight)
+        };
+        let others: u32 = self.tables.iter().filter(same).map(|i| i.table.most_per_target()).sum();
+        others.saturating_add(table.most_per_target()) <= u32::from(u16::MAX)
+    }
+
+    /// Goes through `steps`. `history` holds all spikes up to the step before; those from `fresh` on have not been
+    /// looked at by projections with individual delays.
+    pub fn run(&mut self, steps: Range<u64>, fresh: u64, history: &History) {
+        self.spikes.resize_with((steps.end - steps.start) as usize, Vec::new);
+        self.probes.iter_mut().for_each(|probe| probe.values.clear());
+        for emitted in fresh..steps.start {
+            self.deliver_ahead(emitted, history);
+        }
+        for step in steps.clone() {
+            self.record(step);
+            self.deliver(step, history);
+            self.gather(step);
+            let inputs: Vec<&[F]> = self.inputs.iter().map(|x| &x[..]).collect();
+            let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
+            F::advance(self.model, &inputs, &mut state, &mut self.flags);
+            let list = &mut self.spikes[(step - steps.start) as usize];
+            list.clear();
+            collect(&self.flags, self.range.start, list);
+        }
+    }
+
+    fn record(&mut self, step: u64) {
+        for probe in self.probes.iter_mut().filter(|probe| step.is_multiple_of(probe.every)) {
+            let variable = &self.state[probe.variable];
+            probe.values.extend(probe.neurons.iter().map(|&n| variable[n]));
+        }
+    }
+
+    /// Spikes through projections with individual delays, into the steps to come.
+    fn deliver_ahead(&mut self, emitted: u64, history: &History) {
+        let n = self.range.len();
+        for Incoming { pre, table, channel } in &self.tables {
+            let Channel::Ring { sums, steps, .. } = &mut self.channels[*channel] else { continue };
+            for &source in history.spikes(emitted, *pre) {
+                let row = table.row(source);
+                self.events += row.len() as u64;
+                for place in row {
+                    let slot = ((emitted + u64::from(table.delays.get(place))) % *steps as u64) as usize;
+                    let sum = &mut sums[slot * n + usize::from(table.targets[place])];
+                    *sum = *sum + F::of(table.weights.get(place));
+                }
+            }
+        }
+    }
+
+    /// Spikes through projections with one delay, in the step in which they arrive.
+    fn deliver(&mut self, step: u64, history: &History) {
+        for Incoming { pre, table, channel } in &self.tables {
+            let Delays::Same(delay) = table.delays else { continue };
+            let Some(emitted) = step.checked_sub(delay.into()) else { continue };
+            let sources = history.spikes(emitted, *pre);
+            if sources.is_empty() {
+                continue;
+            }
+            match &mut self.channels[*channel] {
+                Channel::Count { counts, used, .. } => {
+                    *used = true;
+                    for &source in sources {
+                        let row = &table.targets[table.row(source)];
+                        self.events += row.len() as u64;
+                        for &target in row {
+                            let count = &mut counts[usize::from(target)];
+                            *count = count.wrapping_add(1); // cannot happen, see `fits_in_counts`
+                        }
+                    }
+                }
+                Channel::Sum { sums, used, .. } => {
+                    *used = true;
+                    for &source in sources {
+                        let row = table.row(source);
+                        self.events += row.len() as u64;
+                        let targets = &table.targets[row.clone()];
+                        F::add_row(&table.weights, row, targets, sums);
+                    }
+                }
+                Channel::Ring { .. } => {} // has individual delays
+            }
+        }
+    }
+
+    /// What arrives in a step: channels, then drives, in order.
+    fn gather(&mut self, step: u64) {
+        let n = self.range.len();
+        for (input, used) in self.inputs.iter_mut().zip(&mut self.used) {
+            if std::mem::take(used) {
+                input.fill(F::default());
+            }
+        }
+        for channel in &mut self.channels {
+            match channel {
+                Channel::Count { receptor, weight, counts, used } => {
+                    if std::mem::take(used) {
+                        self.used[*receptor] = true;
+                        for (x, count) in self.inputs[*receptor].iter_mut().zip(&mut counts[..n]) {
+                            *x = *x + *weight * F::count(*count);
+                            *count = 0;
+                        }
+                    }
+                }
+                Channel::Sum { receptor, sums, used } => {
+                    if std::mem::take(used) {
+                        self.used[*receptor] = true;
+                        take(&mut self.inputs[*receptor], &mut sums[..n]);
+                    }
+                }
+                Channel::Ring { receptor, sums, steps } => {
+                    self.used[*receptor] = true;
+                    let slot = (step % *steps as u64) as usize;
+                    take(&mut self.inputs[*receptor], &mut sums[slot * n..(slot + 1) * n]);
+                }
+            }
+        }
+        for drive in &self.drives {
+            match drive {
+                Drive::Poisson { receptor, weight, poisson } => {
+                    self.used[*receptor] = true;
+                    poisson.draw(step, self.range.start, &mut self.counts);
+                    for (x, &count) in self.inputs[*receptor].iter_mut().zip(&self.counts) {
+                        *x = *x + *weight * F::count(count);
+                    }
+                }
+                Drive::Current { receptor, amplitude, steps } if steps.contains(&step) => {
+                    self.used[*receptor] = true;
+                    self.inputs[*receptor].iter_mut().zip(amplitude).for_each(|(x, &a)| *x = *x + a);
+                }
+                Drive::Current { .. } => {}
+            }
+        }
+    }
+
+    /// What is on its way to the neurons, for a checkpoint.
+    pub fn pending(&mut self) -> impl Iterator<Item = &mut [F]> {
+        self.channels.iter_mut().filter_map(|channel| match channel {
+            Channel::Ring { sums, .. } => Some(&mut sums[..]),
+            _ => None,
+        })
+    }
+}
+
+/// `to += from`, and empties `from`.
+fn take<F: Real>(to: &mut [F], from: &mut [F]) {
+    for (x, sum) in to.iter_mut().zip(from) {
+        *x = *x + *sum;
+        *sum = F::default();
+    }
+}
+
+fn zeros<T: Copy + Default>() -> Box<[T; SLOTS]> {
+    // Cannot fail: the length is right.
+    vec![T::default(); SLOTS]
+        .into_boxed_slice()
+        .try_into()
+        .unwrap_or_else(|_| Box::new([T::default(); SLOTS]))
+}
+
+/// Numbers of the neurons whose flag is set.
+fn collect(flags: &[u8], first: u32, list: &mut Vec<u32>) {
+    for (i, chunk) in flags.chunks(32).enumerate() {
+        if chunk.iter().fold(0, |any, flag| any | flag) == 0 {
+            continue;
+        }
+        let start = first + 32 * i as u32;
+        for (j, &flag) in chunk.iter().enumerate() {
+            // A model may fire several times in a step.
+            list.extend((0..flag).map(|_| start + j as u32));
+        }
+    }
+}
+
+/// What differs between the precisions.
+pub(super) trait Number: Real {
+    /// Advances a model.
+    fn advance(model: &dyn Neuron, inputs: &[&[Self]], state: &mut [&mut [Self]], spikes: &mut [u8]);
+    /// Adds the weights of a row to the sums of its targets.
+    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [Self; SLOTS]);
+}
+
+impl Number for f32 {
+    fn advance(model: &dyn Neuron, inputs: &[&[f32]], state: &mut [&mut [f32]], spikes: &mut [u8]) {
+        model.advance(inputs, state, spikes);
+    }
+
+    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f32; SLOTS]) {
+        match weights {
+            Strengths::Same(weight) => add(targets, std::iter::repeat(*weight as f32), sums),
+            Strengths::F32(weights) => add(targets, weights[row].iter().copied(), sums),
+            Strengths::F64(weights) => add(targets, weights[row].iter().map(|&w| w as f32), sums),
+        }
+    }
+}
+
+impl Number for f64 {
+    fn advance(model: &dyn Neuron, inputs: &[&[f64]], state: &mut [&mut [f64]], spikes: &mut [u8]) {
+        // Cannot fail: whoever made the block has seen that the model has a double precision.
+        let _ = model.advance_f64(inputs, state, spikes);
+    }
+
+    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f64; SLOTS]) {
+        match weights {
+            Strengths::Same(weight) => add(targets, std::iter::repeat(*weight), sums),
+            Strengths::F32(weights) => add(targets, weights[row].iter().map(|&w| w.into()), sums),
+            Strengths::F64(weights) => add(targets, weights[row].iter().copied(), sums),
+        }
+    }
+}
+
+#[inline]
+fn add<F: Real>(targets: &[u16], weights: impl Iterator<Item = F>, sums: &mut [F; SLOTS]) {
+    for (&target, weight) in targets.iter().zip(weights) {
+        let sum = &mut sums[usize::from(target)];
+        *sum = *sum + weight;
+    }
+}

@@ -1,0 +1,617 @@
+//! Any network with delays, on a grid of time: neurons are updated in every step, spikes travel as events.
+//!
+//! ```
+//! use ransnn::engine::{Options, Simulator};
+//! use ransnn::snn::{Drive, Init, Network, Rule, neurons::Iaf};
+//! use ransnn::units::{Hz, Ms};
+//!
+//! let mut net = Network::simulation(Ms(0.1));
+//! let exc = net.population("exc", 100, Iaf::delta(Ms(20.0), Ms(0.1)));
+//! net.drive(exc, Drive::Poisson { receptor: "jump".into(), rate: Hz(20_000.0), weight: 0.1 });
+//! net.connect(exc, exc, Rule::FixedProbability { p: 0.1 }).weights(Init::Constant(-0.5)).delay(Ms(1.5));
+//! let net = net.build(7)?;
+//! let mut simulator = Simulator::new(&net, Options::default())?;
+//! simulator.record_spikes(exc)?;
+//! simulator.run(Ms(200.0))?;
+//! let train = simulator.spikes(exc).expect("recorded");
+//! assert!(train.len() > 100);
+//! # Ok::<(), ransnn::Error>(())
+//! ```
+//!
+//! **Time.** Step `t` takes the state from `t · dt` to `(t + 1) · dt`. A neuron that crosses its threshold in step `t`
+//! emits a spike of step `t`; with a delay of `d` steps it is part of the input of step `t + d`. What a model does with
+//! the input of a step, it says itself (see [`Iaf`](crate::snn::neurons::Iaf)).
+//!
+//! **Input** of a receptor is summed in a fixed order: spikes that share one weight and one delay are counted, and
+//! the count is multiplied; then come individual weights, then drives; each in the order of declaration, and spikes
+//! by source. So results are equal on any number of threads and for any cut into blocks.
+//!
+//! **Work** is cut by target. A block of neurons owns its state and all synapses that end on it; as no spike arrives
+//! sooner than after the shortest delay, a block goes through that many steps before it has to hear from the others.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `mod` | the simulator: from the network to blocks, stretches of steps |
+//! | `block` | some neurons of a population and what they receive |
+//! | `history` | spikes of the last steps |
+//! | `poisson` | spikes from outside |
+//! | `record` | spike trains and variables, export |
+//! | `statistics` | rates, regularity, correlation |
+//! | `checkpoint` | state to a file and back |
+
+mod block;
+mod checkpoint;
+mod history;
+mod poisson;
+pub mod record;
+pub mod statistics;
+
+use crate::error::{Error, Result};
+use crate::parallel;
+use crate::rng::Stream;
+use crate::snn::connect::with_probability;
+use crate::snn::{Drive, Network, Neuron, Pop, Source, Synapses, stimulus};
+use crate::units::Ms;
+use block::{Block, Number, Probe};
+use checkpoint::Saved;
+use history::History;
+use poisson::Poisson;
+pub use record::{SpikeTrain, Trace};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// In which numbers state and input are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    Single,
+    /// `f64`, for models that have it.
+    Double,
+}
+
+/// How a simulation runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// In which numbers.
+    pub precision: Precision,
+    /// Most neurons of a block; the results do not depend on it.
+    pub block: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { precision: Precision::Single, block: 4096 }
+    }
+}
+
+/// A network that runs.
+pub struct Simulator<'n> {
+    net: &'n Network,
+    options: Options,
+    core: Box<dyn Engine + 'n>,
+    trains: Vec<Option<SpikeTrain>>,
+    traces: Vec<Trace>,
+}
+
+impl<'n> Simulator<'n> {
+    /// Draws the synapses and sets the initial state.
+    ///
+    /// # Errors
+    /// Everything by which the network cannot be simulated: projections without a delay, models without the
+    /// precision that is asked for, inputs without a source.
+    pub fn new(net: &'n Network, options: Options) -> Result<Self> {
+        check(net, &options)?;
+        let core: Box<dyn Engine + 'n> = match options.precision {
+            Precision::Single => Box::new(Core::<f32>::new(net, &options)?),
+            Precision::Double => Box::new(Core::<f64>::new(net, &options)?),
+        };
+        let trains = net.populations.iter().map(|_| None).collect();
+        Ok(Self { net, options, core, trains, traces: Vec::new() })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &'n Network {
+        self.net
+    }
+
+    /// Keeps the spikes of a population from now on.
+    ///
+    /// # Errors
+    /// A population that the network does not have.
+    pub fn record_spikes(&mut self, pop: Pop) -> Result<()> {
+        let Some(train) = self.trains.get_mut(pop.0) else {
+            return Err(Error::value("population to record", pop.0, "one of the network"));
+        };
+        train.get_or_insert_with(SpikeTrain::default);
+        Ok(())
+    }
+
+    /// Keeps a state variable of some neurons from now on, before every `every`-th step. Returns the trace's number.
+    ///
+    /// # Errors
+    /// What is not there, by name; a stride of 0.
+    pub fn record(&mut self, pop: Pop, variable: &str, neurons: &[u32], every: u64) -> Result<usize> {
+        let Some(population) = self.net.populations.get(pop.0) else {
+            return Err(Error::value("population to record", pop.0, "one of the network"));
+        };
+        let states = population.model.as_ref().map_or_else(Vec::new, |model| model.state());
+        let Some(index) = states.iter().position(|state| state.name == variable) else {
+            let names: Vec<_> = states.iter().map(|state| state.name).collect();
+            let expected = format!("one of those of `{}`: {}", population.name, names.join(", "));
+            return Err(Error::value("variable to record", variable, expected));
+        };
+        if let Some(&neuron) = neurons.iter().find(|&&n| n as usize >= population.size()) {
+            let expected = format!("below {}, the size of `{}`", population.size(), population.name);
+            return Err(Error::value("neuron to record", neuron, expected));
+        }
+        if every == 0 {
+            return Err(Error::value("steps between records", 0, "at least 1"));
+        }
+        self.traces.push(Trace {
+            population: pop,
+            variable: variable.into(),
+            neurons: neurons.to_vec(),
+            every,
+            first: self.core.now().next_multiple_of(every),
+            values: Vec::new(),
+        });
+        self.core.probe(pop.0, index, neurons, every);
+        Ok(self.traces.len() - 1)
+    }
+
+    /// Runs for a time, a whole number of steps.
+    ///
+    /// # Errors
+    /// A time that is not a multiple of the step.
+    pub fn run(&mut self, time: Ms) -> Result<()> {
+        let steps = (time.0 / self.net.dt.0).round();
+        let off = (time.0 / self.net.dt.0 - steps).abs();
+        if !(steps >= 0.0 && off <= 1e-6 * steps.max(1.0) && steps < 1e15) {
+            let expected = format!("a multiple of the time step, {}", self.net.dt);
+            return Err(Error::value("time to run", time, expected));
+        }
+        self.run_steps(steps as u64);
+        Ok(())
+    }
+
+    /// Runs so many steps.
+    pub fn run_steps(&mut self, steps: u64) {
+        self.core.run(steps, &mut self.trains, &mut self.traces);
+    }
+
+    /// Steps done so far.
+    pub fn steps(&self) -> u64 {
+        self.core.now()
+    }
+
+    /// Time simulated so far.
+    pub fn time(&self) -> Ms {
+        Ms(self.core.now() as f64 * self.net.dt.0)
+    }
+
+    /// The recorded spikes of a population.
+    pub fn spikes(&self, pop: Pop) -> Option<&SpikeTrain> {
+        self.trains.get(pop.0)?.as_ref()
+    }
+
+    /// The recorded spikes of a population, taken out, so that a long run does not keep them in memory.
+    pub fn take_spikes(&mut self, pop: Pop) -> Option<SpikeTrain> {
+        Some(std::mem::take(self.trains.get_mut(pop.0)?.as_mut()?))
+    }
+
+    /// The recorded variables, by the number that [`Simulator::record`] gave.
+    pub fn traces(&self) -> &[Trace] {
+        &self.traces
+    }
+
+    /// A state variable of all neurons of a population, now; empty for what is not there.
+    pub fn state(&self, pop: Pop, variable: &str) -> Vec<f64> {
+        let model = self.net.populations.get(pop.0).and_then(|p| p.model.as_ref());
+        let index = model.and_then(|model| model.state().iter().position(|state| state.name == variable));
+        index.map_or_else(Vec::new, |index| self.core.state(pop.0, index))
+    }
+
+    /// What has happened so far.
+    pub fn activity(&self) -> Activity {
+        self.core.activity()
+    }
+
+    /// Number of synapses and bytes of their tables, of each projection.
+    pub fn synapses(&self) -> &[(u64, u64)] {
+        self.core.synapses()
+    }
+}
+
+impl std::fmt::Debug for Simulator<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulator").field("options", &self.options).field("steps", &self.steps()).finish()
+    }
+}
+
+/// What happened in a simulation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Spikes of each population, in the order of the network.
+    pub spikes: Vec<u64>,
+    /// Spikes times the synapses that each one was delivered through.
+    pub synaptic_events: u64,
+}
+
+/// Reports everything by which a network cannot be simulated.
+fn check(net: &Network, options: &Options) -> Result<()> {
+    let mut problems = Vec::new();
+    if options.block == 0 || options.block > crate::snn::synapses::MOST_TARGETS {
+        let expected = format!("between 1 and {}", crate::snn::synapses::MOST_TARGETS);
+        return Err(Error::value("neurons of a block", options.block, expected));
+    }
+    for p in &net.populations {
+        match (&p.model, &p.stimulus.source) {
+            (None, None) => problems.push(format!("input `{}` has no source of spikes", p.name)),
+            (Some(model), _) if options.precision == Precision::Double => {
+                let receptors: Vec<&[f64]> = model.receptors().iter().map(|_| &[][..]).collect();
+                let mut state: Vec<&mut [f64]> = model.state().iter().map(|_| &mut [][..]).collect();
+                if let Err(e) = model.advance_f64(&receptors, &mut state, &mut []) {
+                    problems.push(format!("population `{}`: {e}", p.name));
+                }
+            }
+            _ => {}
+        }
+    }
+    for p in &net.projections {
+        if p.delay.is_none() && p.wiring.delays.is_none() {
+            problems.push(format!(
+                "projection `{}` has no delay; a simulation needs one of at least a time step, {}",
+                p.name, net.dt
+            ));
+        }
+        if p.bias.iter().any(|&b| b != 0.0) || matches!(p.weights, crate::snn::Weights::Conv2d { .. }) {
+            problems.push(format!("projection `{}`: convolutions and biases are not simulated", p.name));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Network(problems)) }
+}
+
+/// A simulation in one precision.
+trait Engine: Send {
+    fn now(&self) -> u64;
+    fn run(&mut self, steps: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]);
+    fn probe(&mut self, population: usize, variable: usize, neurons: &[u32], every: u64);
+    fn state(&self, population: usize, variable: usize) -> Vec<f64>;
+    fn activity(&self) -> Activity;
+    fn synapses(&self) -> &[(u64, u64)];
+    fn save(&self) -> Saved;
+    fn restore(&mut self, saved: &Saved) -> Result<(), String>;
+}
+
+/// Spikes of an input population.
+enum Input {
+    Poisson { stream: Stream, p: f64, size: usize, steps: Range<u64> },
+    List { spikes: Vec<(u64, u32)>, next: usize },
+}
+
+struct Core<'n, F> {
+    /// In the order of populations and of their neurons.
+    blocks: Vec<Mutex<Block<'n, F>>>,
+    /// Of each population: its blocks.
+    of: Vec<Range<usize>>,
+    inputs: Vec<(usize, Input)>,
+    history: History,
+    now: u64,
+    /// First step whose spikes projections with individual delays have not seen.
+    fresh: u64,
+    /// Steps until the earliest arrival of a spike: the shortest delay.
+    stretch: u64,
+    spikes: Vec<u64>,
+    synapses: Vec<(u64, u64)>,
+    probes: usize,
+}
+
+fn locked<'a, T>(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most steps of a stretch, where there are no delays that end it.
+const LONGEST_STRETCH: u32 = 64;
+
+impl<'n, F: Number> Core<'n, F> {
+    fn new(net: &'n Network, options: &Options) -> Result<Self> {
+        let mut blocks = Vec::new();
+        let mut of = Vec::new();
+        for (index, p) in net.populations.iter().enumerate() {
+            let start = blocks.len();
+            if let Some(model) = p.model.as_deref() {
+                let initial = initial(net, index, model)?;
+                for range in cut(p.size(), options.block) {
+                    let part = range.start as usize..range.end as usize;
+                    let state: Vec<Vec<F>> = initial
+                        .iter()
+                        .map(|all| all[part.clone()].iter().map(|&v| F::of(v)).collect())
+                        .collect();
+                    let drives = drives(net, index, model, &range)?;
+                    blocks.push(Block::new(range, model, state, drives));
+                }
+            }
+            of.push(start..blocks.len());
+        }
+        let (mut shortest, mut longest) = (LONGEST_STRETCH, 1);
+        let mut sizes = Vec::new();
+        for (index, p) in net.projections.iter().enumerate() {
+            let ranges = cut(net.populations[p.post.0].size(), options.block);
+            let synapses = Synapses::draw(net, index, &ranges, options.precision == Precision::Double)?;
+            sizes.push((synapses.len(), synapses.bytes()));
+            let Some((least, most)) = synapses.delay_range() else { continue };
+            (shortest, longest) = (shortest.min(least), longest.max(most));
+            let receptor = p.wiring.receptor;
+            for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
+                block.connect(p.pre.0, receptor, table, most);
+            }
+        }
+        let per_step = |rate: f64| rate * net.dt.0 / 1000.0;
+        let step = |time: Ms| (time.0 / net.dt.0).round() as u64;
+        let mut inputs = Vec::new();
+        for (index, p) in net.populations.iter().enumerate() {
+            match &p.stimulus.source {
+                Some(Source::Poisson { rate, from, until }) => {
+                    let stream = Stream::named(net.seed, &format!("population/{}/source", p.name));
+                    let steps = step(*from)..step(*until);
+                    inputs
+                        .push((index, Input::Poisson { stream, p: per_step(rate.0), size: p.size(), steps }));
+                }
+                Some(Source::Spikes(list)) => {
+                    let mut spikes = list.clone();
+                    spikes.sort_unstable();
+                    inputs.push((index, Input::List { spikes, next: 0 }));
+                }
+                None => {}
+            }
+        }
+        Ok(Self {
+            blocks: blocks.into_iter().map(Mutex::new).collect(),
+            of,
+            inputs,
+            history: History::new((longest + shortest) as usize, net.populations.len()),
+            now: 0,
+            fresh: 0,
+            stretch: shortest.into(),
+            spikes: vec![0; net.populations.len()],
+            synapses: sizes,
+            probes: 0,
+        })
+    }
+
+    /// One stretch: blocks alone, then everybody hears of everybody's spikes.
+    fn stretch(&mut self, end: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
+        let steps = self.now..end;
+        let (blocks, history, fresh) = (&self.blocks, &self.history, self.fresh);
+        parallel::for_each(blocks.len(), |i| locked(&blocks[i]).run(steps.clone(), fresh, history));
+        for step in steps.clone() {
+            let at = (step - steps.start) as usize;
+            for (population, blocks) in self.of.iter().enumerate() {
+                let list = self.history.list(step, population);
+                list.clear();
+                for block in &self.blocks[blocks.clone()] {
+                    list.extend_from_slice(&locked(block).spikes[at]);
+                }
+            }
+            for (population, input) in &mut self.inputs {
+                input.draw(step, self.history.list(step, *population));
+            }
+            for (population, count) in self.spikes.iter_mut().enumerate() {
+                let list = self.history.spikes(step, population);
+                *count += list.len() as u64;
+                if let Some(train) = &mut trains[population] {
+                    train.neurons.extend_from_slice(list);
+                    train.steps.resize(train.neurons.len(), step);
+                }
+            }
+        }
+        self.collect_traces(traces);
+        self.fresh = self.now;
+        self.now = end;
+    }
+
+    /// Puts together what the blocks of a population recorded.
+    fn collect_traces(&self, traces: &mut [Trace]) {
+        for (number, trace) in traces.iter_mut().enumerate() {
+            let (start, width) = (trace.values.len(), trace.neurons.len());
+            for block in &self.blocks[self.of[trace.population.0].clone()] {
+                let block = locked(block);
+                let Some(probe) = block.probes.iter().find(|probe| probe.number == number) else { continue };
+                let each = probe.neurons.len();
+                if each == 0 {
+                    continue;
+                }
+                let rows = probe.values.len() / each;
+                trace.values.resize(start + rows * width, 0.0);
+                let columns = (0..width).filter(|&column| block.range.contains(&trace.neurons[column]));
+                for (k, column) in columns.enumerate() {
+                    for row in 0..rows {
+                        trace.values[start + row * width + column] = probe.values[row * each + k].to_f64();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Input {
+    fn draw(&mut self, step: u64, list: &mut Vec<u32>) {
+        list.clear();
+        match self {
+            Self::Poisson { stream, p, size, steps } => {
+                if steps.contains(&step) {
+                    list.extend(with_probability(*p, *size, stream, step));
+                }
+            }
+            Self::List { spikes, next } => {
+                while let Some(&(at, neuron)) = spikes.get(*next)
+                    && at <= step
+                {
+                    *next += 1;
+                    if at == step {
+                        list.push(neuron);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Equal pieces of at most `most` neurons.
+fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
+    let pieces = size.div_ceil(most).max(1);
+    let at = |i: usize| (i * size / pieces) as u32;
+    (0..pieces).map(|i| at(i)..at(i + 1)).collect()
+}
+
+/// Values of all state variables before the first step.
+fn initial(net: &Network, index: usize, model: &dyn Neuron) -> Result<Vec<Vec<f64>>> {
+    let p = &net.populations[index];
+    let variable = |state: &crate::snn::StateSpec| match p
+        .stimulus
+        .initial
+        .iter()
+        .find(|(name, _)| name == state.name)
+    {
+        None => Ok(vec![state.initial.into(); p.size()]),
+        Some((name, init)) => {
+            let stream = Stream::named(net.seed, &format!("population/{}/initial/{name}", p.name));
+            stimulus::drawn(init, p.size(), &stream)
+        }
+    };
+    model.state().iter().map(variable).collect()
+}
+
+fn drives<F: Number>(
+    net: &Network,
+    index: usize,
+    model: &dyn Neuron,
+    range: &Range<u32>,
+) -> Result<Vec<block::Drive<F>>> {
+    let p = &net.populations[index];
+    let drive = |(i, drive): (usize, &Drive)| {
+        let name = format!("population/{}/drive/{i}", p.name);
+        let receptor = model.receptors().iter().position(|r| *r == drive.receptor()).unwrap_or(0);
+        Ok(match drive {
+            Drive::Poisson { rate, weight, .. } => {
+                let poisson = Poisson::new(net.seed, &name, rate.0 * net.dt.0 / 1000.0);
+                block::Drive::Poisson { receptor, weight: F::of(*weight), poisson }
+            }
+            Drive::Current { amplitude, from, until, .. } => {
+                let all = stimulus::drawn(amplitude, p.size(), &Stream::named(net.seed, &name))?;
+                let part = &all[range.start as usize..range.end as usize];
+                let step = |time: &Ms| (time.0 / net.dt.0).round() as u64;
+                let steps = step(from)..step(until);
+                block::Drive::Current { receptor, amplitude: part.iter().map(|&a| F::of(a)).collect(), steps }
+            }
+        })
+    };
+    p.stimulus.drives.iter().enumerate().map(drive).collect()
+}
+
+impl<F: Number> Engine for Core<'_, F> {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn run(&mut self, steps: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
+        let end = self.now + steps;
+        while self.now < end {
+            self.stretch(end.min(self.now + self.stretch), trains, traces);
+        }
+    }
+
+    fn probe(&mut self, population: usize, variable: usize, neurons: &[u32], every: u64) {
+        let number = self.probes;
+        self.probes += 1;
+        for block in &self.blocks[self.of[population].clone()] {
+            let mut block = locked(block);
+            let range = block.range.clone();
+            let mine = neurons.iter().filter(|n| range.contains(n)).map(|n| (n - range.start) as usize);
+            let neurons = mine.collect();
+            block.probes.push(Probe { number, variable, neurons, every, values: Vec::new() });
+        }
+    }
+
+    fn state(&self, population: usize, variable: usize) -> Vec<f64> {
+        let blocks = self.blocks[self.of[population].clone()].iter().map(locked);
+        blocks
+            .flat_map(|block| block.state[variable].iter().map(|v| v.to_f64()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn activity(&self) -> Activity {
+        let synaptic_events = self.blocks.iter().map(|block| locked(block).events).sum();
+        Activity { spikes: self.spikes.clone(), synaptic_events }
+    }
+
+    fn synapses(&self) -> &[(u64, u64)] {
+        &self.synapses
+    }
+
+    fn save(&self) -> Saved {
+        let mut saved = Saved {
+            now: self.now,
+            fresh: self.fresh,
+            spikes: self.spikes.clone(),
+            events: self.blocks.iter().map(|block| locked(block).events).collect(),
+            ..Saved::default()
+        };
+        for block in &self.blocks {
+            let mut block = locked(block);
+            let mut numbers: Vec<f64> = block.state.iter().flatten().map(|v| v.to_f64()).collect();
+            block.pending().for_each(|sums| numbers.extend(sums.iter().map(|v| v.to_f64())));
+            saved.blocks.push(numbers);
+        }
+        for step in self.now.saturating_sub(self.history.steps())..self.now {
+            for population in 0..self.of.len() {
+                saved.history.push(self.history.spikes(step, population).to_vec());
+            }
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), String> {
+        let populations = self.of.len();
+        let steps = saved.now.saturating_sub(self.history.steps())..saved.now;
+        let lists = (steps.end - steps.start) as usize * populations;
+        if saved.blocks.len() != self.blocks.len()
+            || saved.spikes.len() != populations
+            || saved.history.len() != lists
+        {
+            return Err("it is of another network, or of another cut into blocks".into());
+        }
+        for (block, numbers) in self.blocks.iter().zip(&saved.blocks) {
+            let mut block = locked(block);
+            let held: usize = block.state.iter().map(Vec::len).sum::<usize>()
+                + block.pending().map(|s| s.len()).sum::<usize>();
+            if held != numbers.len() {
+                return Err(format!("a block has {} numbers, where this network has {held}", numbers.len()));
+            }
+        }
+        for ((block, numbers), &events) in self.blocks.iter().zip(&saved.blocks).zip(&saved.events) {
+            let mut block = locked(block);
+            let mut numbers = numbers.iter().map(|&v| F::of(v));
+            block.state.iter_mut().flatten().zip(&mut numbers).for_each(|(to, v)| *to = v);
+            block.pending().flatten().zip(&mut numbers).for_each(|(to, v)| *to = v);
+            block.events = events;
+        }
+        let mut history = saved.history.iter();
+        for step in steps {
+            for population in 0..populations {
+                let list = self.history.list(step, population);
+                list.clear();
+                list.extend(history.next().into_iter().flatten());
+            }
+        }
+        for (_, input) in &mut self.inputs {
+            if let Input::List { spikes, next } = input {
+                *next = spikes.partition_point(|&(step, _)| step < saved.now);
+            }
+        }
+        (self.now, self.fresh) = (saved.now, saved.fresh);
+        self.spikes.clone_from(&saved.spikes);
+        Ok(())
+    }
+}
