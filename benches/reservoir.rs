@@ -45,6 +45,7 @@ fn population(name: &str, shape: &[usize], lif: Option<Lif>) -> Population {
         name: name.into(),
         shape: shape.to_vec(),
         model: lif.map(|lif| Box::new(lif) as Box<dyn Neuron>),
+        stimulus: Default::default(),
     }
 }
 
@@ -60,6 +61,7 @@ fn projection(name: &str, post: usize, weights: Weights) -> Projection {
         weights,
         bias: vec![],
         gain: vec![],
+        wiring: Default::default(),
     }
 }
 

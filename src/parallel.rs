@@ -38,7 +38,7 @@ fn indices(n: usize, work: &(dyn Fn(usize) + Sync)) {
 /// assert_eq!(squares, [0, 1, 4, 9, 16, 25, 36]);
 /// ```
 pub fn chunks_mut<T: Send>(data: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-    owned(data.chunks_mut(size.max(1)).collect(), |i, piece| work(i, piece));
+    owned(data.chunks_mut(size.max(1)).collect(), work);
 }
 
 /// Calls `work(i, item)` for each item, which it then owns.
