@@ -226,6 +226,38 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_checkpoint_continues_bit_for_bit() {
+    let (net, pops) = driven(7);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let mut whole = lazy(&net, &pops, Ms(150.0));
+    let before = pops.map(|pop| whole.take_spikes(pop).unwrap());
+    assert!(before.iter().all(|train| train.len() > 200));
+    whole.checkpoint(&path).unwrap();
+    whole.run(Ms(100.0)).unwrap();
+    let mut resumed = lazy(&net, &pops, Ms(3.0));
+    resumed.restore(&path).unwrap();
+    assert_eq!(resumed.steps(), 1500);
+    resumed.run(Ms(100.0)).unwrap();
+    for pop in pops {
+        let (a, b) = (whole.take_spikes(pop).unwrap(), resumed.take_spikes(pop).unwrap());
+        assert!(a.len() > 200);
+        assert_eq!(a, b);
+    }
+    assert_eq!(whole.activity(), resumed.activity());
+    assert_eq!(whole.membrane(pops[1]), resumed.membrane(pops[1]));
+
+    // A file of another network, or one that is cut off, is refused and changes nothing.
+    let other = driven(8).0;
+    let mut other = Lazy::new(&other).unwrap();
+    assert!(other.restore(&path).unwrap_err().to_string().contains("seed"));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+    assert!(resumed.restore(&path).is_err());
+    assert_eq!(whole.membrane(pops[1]), resumed.membrane(pops[1]));
+}
+
+#[test]
 fn rates_under_poisson_input_are_those_of_the_grid() {
     let (net, pops) = driven(6);
     let time = Ms(300.0);

@@ -121,6 +121,11 @@ impl Dynamics {
         state
     }
 
+    /// Number of receptors.
+    pub fn receptors(&self) -> usize {
+        self.receptors.len()
+    }
+
     /// A copy of the state of neuron `n`.
     pub fn only(&self, state: &State, n: usize) -> State {
         State {

@@ -52,8 +52,10 @@
 //! | `block` | some neurons, the events on their way to them, an epoch |
 //! | `dynamics` | closed forms, the first crossing |
 //! | `poisson` | trains from outside |
+//! | `checkpoint` | state to a file and back |
 
 mod block;
+mod checkpoint;
 mod dynamics;
 mod poisson;
 #[cfg(test)]
