@@ -68,7 +68,8 @@ impl Lazy<'_> {
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let file = safetensors::File::open(path)?;
         let bad = |what: String| Error::data(path, what);
-        let text = |key: &str| file.metadata().get(key).map_or("", String::as_str);
+        let metadata = file.metadata();
+        let text = |key: &str| metadata.get(key).map_or("", String::as_str);
         for (key, ours) in self.identity() {
             if text(key) != ours {
                 return Err(bad(match key {
