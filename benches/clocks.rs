@@ -19,7 +19,10 @@ fn network(model: Box<dyn Neuron>, receptor: &str, strong: f64, rate: f64) -> ra
     let trains = Source::Poisson { rate: Hz(rate), from: Ms(0.0), until: Ms(1e9) };
     let input = net.source("input", NEURONS, trains);
     let cells = net.population("cells", NEURONS, model);
-    net.connect(input, cells, Rule::OneToOne).weights(Init::Constant(strong)).delay(Ms(1.5)).receptor(receptor);
+    net.connect(input, cells, Rule::OneToOne)
+        .weights(Init::Constant(strong))
+        .delay(Ms(1.5))
+        .receptor(receptor);
     let weak = strong / 30.0;
     let edge = net.connect(cells, cells, Rule::FixedOutDegree { k: 100 });
     edge.weights(Init::Uniform { low: -weak, high: weak }).delay(Ms(1.5)).receptor(receptor);

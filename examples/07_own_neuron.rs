@@ -5,10 +5,9 @@ use ransnn::engine::{Options, Simulator};
 use ransnn::snn::{Drive, Init, Network, Neuron, Param, Rule, StateSpec};
 use ransnn::units::Ms;
 
-/// It fires when v reaches `peak`, and begins again at −`peak`.
+/// It fires when v reaches `peak`, and begins again at −`peak`; `rate` is the time step over τ.
 #[derive(Debug)]
 struct Quadratic {
-    /// Step over time constant.
     rate: f32,
     peak: f32,
 }
@@ -47,7 +46,8 @@ fn main() -> ransnn::Result<()> {
     let mut net = Network::simulation(dt);
     let cells = net.population("cells", 100, Quadratic { rate: 0.01, peak: 30.0 });
     let amplitude = Init::Uniform { low: -0.2, high: 1.0 };
-    net.drive(cells, Drive::Current { receptor: "input".into(), amplitude, from: Ms(0.0), until: Ms(1000.0) });
+    let (receptor, from, until) = ("input".into(), Ms(0.0), Ms(1000.0));
+    net.drive(cells, Drive::Current { receptor, amplitude, from, until });
     net.connect(cells, cells, Rule::FixedProbability { p: 0.1 }).weights(Init::Constant(-2.0)).delay(Ms(1.0));
     let net = net.build(1)?;
     let mut simulator = Simulator::new(&net, Options::default())?;

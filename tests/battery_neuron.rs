@@ -20,13 +20,19 @@ fn physical() -> Vec<Box<dyn Neuron>> {
     let dt = Ms(1.0);
     let iaf = Iaf { threshold: 1.0, reset: 0.0, ..Iaf::delta(Ms(20.0), dt) };
     let current = Iaf { threshold: -69.0, ..Iaf::psc_exp(Ms(10.0), Ms(2.0), 10.0, dt) };
-    let adex = AdEx { capacitance: 5.0, leak: 0.5, slope: 0.5, threshold: -69.6, peak: -60.0, ..AdEx::nest(dt) };
+    let adex =
+        AdEx { capacitance: 5.0, leak: 0.5, slope: 0.5, threshold: -69.6, peak: -60.0, ..AdEx::nest(dt) };
     vec![
         Box::new(iaf),
         Box::new(current),
         Box::new(Iaf { receptors: Receptors::Two(Ms(2.0), Ms(10.0)), ..current }),
         Box::new(AlphaLif { threshold: -69.0, capacitance: 10.0, ..AlphaLif::nest(dt) }),
-        Box::new(AdaptiveLif { threshold: -69.0, capacitance: 10.0, spike_current: 1.0, ..AdaptiveLif::new(dt) }),
+        Box::new(AdaptiveLif {
+            threshold: -69.0,
+            capacitance: 10.0,
+            spike_current: 1.0,
+            ..AdaptiveLif::new(dt)
+        }),
         Box::new(CondLif { threshold: -59.0, ..CondLif::brette(dt) }),
         Box::new(AdEx { reset: -71.0, b: 1.0, refractory: Ms(3.0), ..adex }),
         Box::new(Izhikevich::regular_spiking(Ms(0.5))),

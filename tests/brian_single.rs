@@ -44,9 +44,11 @@ impl Case {
             Dtype::F64 => {
                 view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
             }
-            Dtype::I32 => {
-                view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect()
-            }
+            Dtype::I32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| i32::from_le_bytes(b.try_into().unwrap()).into())
+                .collect(),
             other => panic!("{other:?}"),
         })
     }
@@ -77,7 +79,8 @@ impl Case {
         let steps = self.number("steps").unwrap() as usize;
         let mut inputs = vec![vec![0.0; steps]; model.receptors().len()];
         let [input_i, input_k, ext_i, ext_w, delays] =
-            ["input_i", "input_k", "ext_i", "ext_w", "ext_delay_steps"].map(|name| self.tensor(name).unwrap());
+            ["input_i", "input_k", "ext_i", "ext_w", "ext_delay_steps"]
+                .map(|name| self.tensor(name).unwrap());
         for (source, k) in input_i.iter().zip(&input_k) {
             for e in (0..ext_i.len()).filter(|&e| ext_i[e] == *source) {
                 let second = ext_w[e] < 0.0 && matches!(model.receptors, Receptors::Two(..));
@@ -128,7 +131,8 @@ fn largest_difference<'a>(got: impl Iterator<Item = f64>, want: impl IntoIterato
 /// The potential after the one input spike of `psp_tau_equal`.
 fn nearly_equal(case: &Case, model: &Iaf) -> Vec<f64> {
     let (tau_m, tau_s) = (case.number("tau_m").unwrap(), case.number("tau_s").unwrap());
-    let [at, weight, delay] = ["input_k", "ext_w", "ext_delay_steps"].map(|name| case.tensor(name).unwrap()[0]);
+    let [at, weight, delay] =
+        ["input_k", "ext_w", "ext_delay_steps"].map(|name| case.tensor(name).unwrap()[0]);
     let delta = 1.0 / tau_s - 1.0 / tau_m;
     let potential = |k: usize| {
         // An input spike of step k is a jump at the end of that step.

@@ -49,7 +49,8 @@ impl Jumps {
         let rule = Rule::FixedProbability { p: self.p };
         let strong = Init::Uniform { low: 5.0, high: 25.0 };
         net.connect(input, exc, Rule::FixedProbability { p: 0.5 }).weights(strong).delay(Ms(0.25));
-        let (short, long) = (f64::from(self.delays.0) * DT.0, f64::from(self.delays.0 + self.delays.1) * DT.0);
+        let (short, long) =
+            (f64::from(self.delays.0) * DT.0, f64::from(self.delays.0 + self.delays.1) * DT.0);
         for pop in [exc, inh] {
             let excitation = Init::Normal { mean: self.weights.0, std: 1.0 };
             let delays = Init::Uniform { low: short, high: long };
@@ -113,7 +114,8 @@ fn potentials_are_those_of_the_grid_where_both_are_exact() {
     };
     let (net, [exc, _]) = network.network();
     let neurons = [0, 7, 29];
-    let mut grid = Simulator::new(&net, Options { precision: Precision::Double, ..Options::default() }).unwrap();
+    let mut grid =
+        Simulator::new(&net, Options { precision: Precision::Double, ..Options::default() }).unwrap();
     let on_grid = grid.record(exc, "membrane potential", &neurons, 3).unwrap();
     grid.run(Ms(40.0)).unwrap();
     let mut lazy = Lazy::new(&net).unwrap();
@@ -133,7 +135,8 @@ fn potentials_are_those_of_the_grid_where_both_are_exact() {
 /// A recurrent network of current-based synapses; all its times are multiples of 0.4 ms.
 fn currents(dt: Ms, alpha: bool) -> (Network, Pop) {
     let step = |ms: f64| (ms / dt.0).round() as u64 - 1; // a spike of a step is at its end
-    let spikes = (1..100).flat_map(|k| [(step(f64::from(k) * 0.8), k % 5), (step(f64::from(k) * 1.2), (k + 2) % 5)]);
+    let spikes =
+        (1..100).flat_map(|k| [(step(f64::from(k) * 0.8), k % 5), (step(f64::from(k) * 1.2), (k + 2) % 5)]);
     let mut spikes: Vec<_> = spikes.collect();
     spikes.sort_unstable();
     let mut net = Network::simulation(dt);
@@ -287,7 +290,10 @@ fn what_has_no_closed_form_is_refused() {
     let input = refused(&|net, _| _ = net.input("in", 4));
     assert!(input.contains("input `in` has no source"), "{input}");
     let onto = refused(&|net, cells| {
-        net.connect(cells, cells, Rule::Dense).weights(Init::Constant(1.0)).delay(Ms(1.0)).receptor("current");
+        net.connect(cells, cells, Rule::Dense)
+            .weights(Init::Constant(1.0))
+            .delay(Ms(1.0))
+            .receptor("current");
     });
     assert!(onto.contains("`cells->cells` ends on a current"), "{onto}");
     let drive = refused(&|net, cells| {

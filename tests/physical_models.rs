@@ -78,8 +78,10 @@ fn integrators_follow_their_closed_forms() {
 #[test]
 fn without_adaptation_it_is_the_plain_neuron() {
     let plain = AdaptiveLif { spike_current: 0.0, spike_threshold: 0.0, ..AdaptiveLif::new(Ms(0.1)) };
-    let iaf =
-        Iaf { receptors: Receptors::Two(Ms(2.0), Ms(2.0)), ..Iaf::psc_exp(Ms(10.0), Ms(2.0), 250.0, Ms(0.1)) };
+    let iaf = Iaf {
+        receptors: Receptors::Two(Ms(2.0), Ms(2.0)),
+        ..Iaf::psc_exp(Ms(10.0), Ms(2.0), 250.0, Ms(0.1))
+    };
     let input = |k: usize, r: usize| match r {
         0 if k.is_multiple_of(7) => 400.0,
         1 if k.is_multiple_of(13) => -150.0,
@@ -109,7 +111,10 @@ fn adaptation_follows_its_closed_forms() {
     // Under a constant current, intervals grow and settle.
     let (_, train) = run(&model, 20_000, |_, r| if r == 2 { 600.0 } else { 0.0 });
     let intervals: Vec<usize> = train.windows(2).map(|w| w[1] - w[0]).collect();
-    assert!(intervals.len() > 20 && intervals[1] > intervals[0] && intervals[5] > intervals[1], "{intervals:?}");
+    assert!(
+        intervals.len() > 20 && intervals[1] > intervals[0] && intervals[5] > intervals[1],
+        "{intervals:?}"
+    );
     let last = &intervals[intervals.len() - 5..];
     assert!(last.iter().max().unwrap() - last.iter().min().unwrap() <= 1, "{last:?}");
 }
@@ -137,7 +142,11 @@ fn conductances_are_integrated_to_fourth_order() {
 #[test]
 fn conductances_fire_and_rest_as_the_equations_say() {
     // g_e that is refilled each step to G: v → (g_L E_L + G E_e) / (g_L + G), above threshold for G > g_L/5.
-    let hold = |g: f64| move |k: usize, r: usize| if r == 0 { if k == 0 { g } else { g * -(-0.1f64 / 5.0).exp_m1() } } else { 0.0 };
+    let hold = |g: f64| {
+        move |k: usize, r: usize| {
+            if r == 0 { if k == 0 { g } else { g * -(-0.1f64 / 5.0).exp_m1() } } else { 0.0 }
+        }
+    };
     let coba = CondLif::brette(Ms(0.1));
     let (rows, train) = run(&coba, 5000, hold(1.9));
     assert!(train.is_empty());
@@ -148,7 +157,10 @@ fn conductances_fire_and_rest_as_the_equations_say() {
     assert!(train.len() > 3 && train.windows(2).all(|w| w[1] - w[0] > 50), "{train:?}");
     let (_, train) = run(&CondLif { current: 200.0, ..coba }, 5000, |_, _| 0.0);
     // τ 20 ms, v∞ −40 mV: 20 ln 2 = 13.86 ms, and 5 ms of refractoriness: 139 steps and 50.
-    assert!(train.len() == 26 && train[0] == 138 && train.windows(2).all(|w| w[1] - w[0] == 189), "{train:?}");
+    assert!(
+        train.len() == 26 && train[0] == 138 && train.windows(2).all(|w| w[1] - w[0] == 189),
+        "{train:?}"
+    );
 }
 
 /// Brette & Gerstner's equations by Euler steps of 0.1 µs; times of spikes in ms.

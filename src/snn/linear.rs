@@ -81,8 +81,15 @@ impl Linear {
                 return Err(Error::value(what, value, "a finite number"));
             }
         }
-        if self.reset >= self.threshold || self.threshold.is_nan() {
-            return Err(Error::value("reset", self.reset, format!("below the threshold, {}", self.threshold)));
+        // A distance that rounding could bridge would make it fire without end.
+        let scale = (self.threshold - self.rest).abs().max((self.reset - self.rest).abs()).min(f64::MAX);
+        let apart = self.threshold - self.reset;
+        if apart.is_nan() || apart <= 1e-9 * scale {
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
         }
         if !(self.refractory >= 0.0 && self.refractory.is_finite()) {
             return Err(Error::value("refractory", self.refractory, "a finite number of at least 0"));
@@ -179,14 +186,20 @@ mod tests {
 
     #[test]
     fn responses_are_the_integrals_they_stand_for() {
-        for (leak, mu) in [(0.05, 0.2), (0.2, 0.05), (0.05, 0.05), (0.05, 0.05 + 1e-9), (0.0, 0.3), (0.1, 2.0)] {
+        for (leak, mu) in
+            [(0.05, 0.2), (0.2, 0.05), (0.05, 0.05), (0.05, 0.05 + 1e-9), (0.0, 0.3), (0.1, 2.0)]
+        {
             for t in [1e-6, 0.1, 1.0, 7.5, 20.0] {
                 let near = |got: f64, want: f64, what: &str| {
                     let close = (got - want).abs() <= 1e-9 * want.abs();
                     assert!(close, "{what} at {t} with {leak}, {mu}: {got}, want {want}");
                 };
                 near(constant_response(t, leak), integral(t, leak, |_| 1.0), "constant");
-                near(exponential_response(t, leak, mu), integral(t, leak, |s| (-mu * s).exp()), "exponential");
+                near(
+                    exponential_response(t, leak, mu),
+                    integral(t, leak, |s| (-mu * s).exp()),
+                    "exponential",
+                );
                 near(alpha_response(t, leak, mu), integral(t, leak, |s| s * (-mu * s).exp()), "alpha");
             }
         }
@@ -227,6 +240,8 @@ mod tests {
             Linear { tau: f64::NAN, ..good.clone() },
             Linear { rest: f64::INFINITY, ..good.clone() },
             Linear { reset: -50.0, ..good.clone() },
+            Linear { reset: -50.0 - 1e-12, ..good.clone() },
+            Linear { threshold: f64::NAN, ..good.clone() },
             Linear { refractory: -1.0, ..good.clone() },
             Linear { receptors: vec![Kernel::Alpha { tau: 0.0, gain: 1.0 }], ..good.clone() },
             Linear { receptors: vec![Kernel::Jump { gain: f64::NAN }], ..good },

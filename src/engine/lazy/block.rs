@@ -168,7 +168,8 @@ impl Block {
                     let next = from + self.lane.sorted[from..to].partition_point(|event| event.0 <= time);
                     self.dynamics.run(&mut state, 0, &self.lane.sorted[from..next], time, &mut |_| {});
                     from = next;
-                    probe.values[row * width + column] = self.dynamics.rest + self.dynamics.membrane(&state, 0, time);
+                    probe.values[row * width + column] =
+                        self.dynamics.rest + self.dynamics.membrane(&state, 0, time);
                 }
             }
         }

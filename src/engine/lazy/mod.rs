@@ -101,7 +101,10 @@ pub struct Lazy<'n> {
 enum Input {
     Poisson(Trains),
     /// By time, then neuron; how many have come.
-    List { spikes: Vec<Spike>, next: usize },
+    List {
+        spikes: Vec<Spike>,
+        next: usize,
+    },
 }
 
 /// Spikes of a population at exact times, ascending by time, then by neuron.
@@ -350,8 +353,10 @@ fn models(net: &Network) -> Result<Vec<Option<(&dyn Neuron, Dynamics)>>> {
         if let Err(e) = linear.validate() {
             problems.push(format!("population `{}`: {e}", p.name));
         }
-        if let Some((variable, _)) = p.stimulus.initial.iter().find(|(name, _)| name != "membrane potential") {
-            problems.push(format!("population `{}`: `{variable}` cannot be given an initial value here", p.name));
+        if let Some((variable, _)) = p.stimulus.initial.iter().find(|(name, _)| name != "membrane potential")
+        {
+            problems
+                .push(format!("population `{}`: `{variable}` cannot be given an initial value here", p.name));
         }
         let receptor = |name: &str| model.receptors().iter().position(|r| *r == name).unwrap_or(0);
         let mut used: Vec<bool> = model.receptors().iter().map(|_| false).collect();
@@ -381,7 +386,8 @@ fn models(net: &Network) -> Result<Vec<Option<(&dyn Neuron, Dynamics)>>> {
         if let Some(linear) = post.model.as_ref().and_then(|model| model.linear())
             && matches!(linear.receptors.get(p.wiring.receptor), Some(crate::snn::Kernel::Constant { .. }))
         {
-            problems.push(format!("projection `{}` ends on a current; without a grid, spikes cannot", p.name));
+            problems
+                .push(format!("projection `{}` ends on a current; without a grid, spikes cannot", p.name));
         }
     }
     if problems.is_empty() { Ok(models) } else { Err(Error::Network(problems)) }

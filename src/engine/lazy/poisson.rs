@@ -19,7 +19,13 @@ pub(super) struct Trains {
 
 impl Trains {
     /// Trains of neurons `first..first + neurons` with this many spikes per step, between two times.
-    pub fn new(stream: Stream, per_step: f64, times: std::ops::Range<f64>, first: u32, neurons: usize) -> Self {
+    pub fn new(
+        stream: Stream,
+        per_step: f64,
+        times: std::ops::Range<f64>,
+        first: u32,
+        neurons: usize,
+    ) -> Self {
         let interval = if per_step > 0.0 { 1.0 / per_step } else { f64::INFINITY };
         let mut trains =
             Self { stream, interval, until: times.end, first, next: vec![(times.start, 0); neurons] };
@@ -73,7 +79,8 @@ mod tests {
         assert!((variance.sqrt() / mean - 1.0).abs() < 4.0 / n.sqrt() * 2.0, "{mean} {variance}");
         // Kolmogorov–Smirnov at 0.1 %.
         intervals.sort_by(f64::total_cmp);
-        let distance = intervals.iter().enumerate().map(|(i, x)| ((1.0 - (-x / 5.0).exp()) - i as f64 / n).abs());
+        let distance =
+            intervals.iter().enumerate().map(|(i, x)| ((1.0 - (-x / 5.0).exp()) - i as f64 / n).abs());
         assert!(distance.fold(0.0, f64::max) < 1.95 / n.sqrt());
     }
 

@@ -45,7 +45,10 @@ fn a_constant_drive_fires_at_the_times_of_the_closed_form() {
     // Without a leak: (θ − v₀) / drive.
     let perfect = Linear { tau: f64::INFINITY, ..driven };
     let times = spikes(&perfect, &[], 100.0);
-    assert!(times.len() == 8 && times.iter().enumerate().all(|(k, t)| (t - (15.0 + 12.0 * k as f64)).abs() < 1e-10));
+    assert!(
+        times.len() == 8
+            && times.iter().enumerate().all(|(k, t)| (t - (15.0 + 12.0 * k as f64)).abs() < 1e-10)
+    );
     // A drive that stays below fires never.
     assert_eq!(spikes(&Linear { drive: 0.74, ..linear(vec![]) }, &[], 1e4), [0.0; 0]);
 }

@@ -13,8 +13,8 @@
 //! ```
 
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
-    variable,
+    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
+    refractory_steps, variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{constant_response, exponential_response};
@@ -167,7 +167,11 @@ impl Neuron for AdaptiveLif {
     fn validate(&self) -> Result<()> {
         self.params().iter().try_for_each(Param::check)?;
         if self.reset >= self.threshold {
-            return Err(Error::value("reset", self.reset, format!("below the threshold, {}", self.threshold)));
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
         }
         Ok(())
     }

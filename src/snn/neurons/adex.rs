@@ -136,7 +136,13 @@ impl AdEx {
             let mut fired = false;
             for _ in 0..self.substeps {
                 let rates = |stage: usize, [v, w]: [R; 2]| {
-                    let v = if clamped { reset } else if v < peak { v } else { peak };
+                    let v = if clamped {
+                        reset
+                    } else if v < peak {
+                        v
+                    } else {
+                        peak
+                    };
                     let (e, i) = (x_e * decay_e[stage], x_i * decay_i[stage]);
                     let synaptic = match self.synapses {
                         Coupling::Current => e + i,
@@ -195,7 +201,11 @@ impl Neuron for AdEx {
             positive("tau_excitatory", "ms", self.tau_excitatory.0, "excitatory time constant"),
             positive("tau_inhibitory", "ms", self.tau_inhibitory.0, "inhibitory time constant"),
             finite("current", "pA", self.current, "constant current"),
-            Param { min: 1.0, max: 1e4, ..finite("substeps", "1", self.substeps.into(), "Runge–Kutta steps in a step") },
+            Param {
+                min: 1.0,
+                max: 1e4,
+                ..finite("substeps", "1", self.substeps.into(), "Runge–Kutta steps in a step")
+            },
             positive("dt", "ms", self.dt.0, "time step"),
         ];
         if let Coupling::Conductance { excitatory, inhibitory } = self.synapses {
@@ -222,12 +232,20 @@ impl Neuron for AdEx {
             return Err(Error::value("reset", self.reset, format!("below the peak, {}", self.peak)));
         }
         if self.threshold > self.peak {
-            return Err(Error::value("threshold", self.threshold, format!("at most the peak, {}", self.peak)));
+            return Err(Error::value(
+                "threshold",
+                self.threshold,
+                format!("at most the peak, {}", self.peak),
+            ));
         }
         // The largest exponential must leave room in f32 for what it is multiplied with.
         if (self.peak - self.threshold) / self.slope > 60.0 {
             let least = (self.peak - self.threshold) / 60.0;
-            return Err(Error::value("slope", self.slope, format!("at least {least}, or the upswing overflows")));
+            return Err(Error::value(
+                "slope",
+                self.slope,
+                format!("at least {least}, or the upswing overflows"),
+            ));
         }
         Ok(())
     }

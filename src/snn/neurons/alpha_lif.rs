@@ -11,8 +11,8 @@
 //! The current peaks at `w` after τ_syn. Input acts from the next step on.
 
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
-    variable,
+    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
+    refractory_steps, variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{Kernel, Linear, alpha_response, constant_response, exponential_response};
@@ -166,7 +166,11 @@ impl Neuron for AlphaLif {
     fn validate(&self) -> Result<()> {
         self.params().iter().try_for_each(Param::check)?;
         if self.reset >= self.threshold {
-            return Err(Error::value("reset", self.reset, format!("below the threshold, {}", self.threshold)));
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
         }
         Ok(())
     }

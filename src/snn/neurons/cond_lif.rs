@@ -13,8 +13,8 @@
 //! benchmark at 0.1 ms; NEST solves the same equations adaptively (RKF45, 1e-3 relative) on the same grid of spikes.
 
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
-    runge_kutta, variable,
+    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
+    refractory_steps, runge_kutta, variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::neuron::{Neuron, Param, StateSpec};
@@ -175,7 +175,11 @@ impl Neuron for CondLif {
     fn validate(&self) -> Result<()> {
         self.params().iter().try_for_each(Param::check)?;
         if self.reset >= self.threshold {
-            return Err(Error::value("reset", self.reset, format!("below the threshold, {}", self.threshold)));
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
         }
         Ok(())
     }

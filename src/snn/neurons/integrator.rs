@@ -110,8 +110,11 @@ impl Neuron for Integrator {
             finite("current", "pA", self.current, "constant current"),
             positive("dt", "ms", self.dt.0, "time step"),
         ];
-        params.extend(self.tau_mem.map(|tau| positive("tau_mem", "ms", tau.0, "time constant of the membrane")));
-        params.extend(self.threshold.map(|threshold| finite("threshold", "mV", threshold, "firing threshold")));
+        params.extend(
+            self.tau_mem.map(|tau| positive("tau_mem", "ms", tau.0, "time constant of the membrane")),
+        );
+        params
+            .extend(self.threshold.map(|threshold| finite("threshold", "mV", threshold, "firing threshold")));
         params
     }
 
