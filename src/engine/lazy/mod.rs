@@ -333,8 +333,11 @@ impl<'n> Lazy<'n> {
     }
 }
 
-/// The model of each population and its closed form, or everything by which there is none.
-fn models(net: &Network) -> Result<Vec<Option<(&dyn Neuron, Dynamics)>>> {
+/// A model and its closed form.
+type Closed<'n> = (&'n dyn Neuron, Dynamics);
+
+/// The model of each population, or everything by which there is no closed form of it.
+fn models(net: &Network) -> Result<Vec<Option<Closed<'_>>>> {
     let mut problems = Vec::new();
     let mut models = Vec::new();
     for (index, p) in net.populations.iter().enumerate() {
