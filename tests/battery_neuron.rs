@@ -2,11 +2,57 @@
 //! that follows from it, keep its refractory period, and not care how many neurons are stepped together.
 
 use ransnn::snn::Neuron;
-use ransnn::snn::neurons::{Alpha, CurrentLif, Lif, MultiSpikeLif, Order, Reset, ResetActs, Synaptic};
+use ransnn::snn::neurons::{
+    AdEx, AdaptiveLif, Alpha, AlphaLif, CondLif, CurrentLif, Iaf, Integrator, Izhikevich, Lif, MultiSpikeLif,
+    Order, Receptors, Reset, ResetActs, Scheme, Synaptic,
+};
 use ransnn::units::Ms;
 
 /// Every model, with a threshold of 1 above its rest.
 fn models() -> Vec<Box<dyn Neuron>> {
+    let mut models = dimensionless();
+    models.extend(physical());
+    models
+}
+
+/// Those that simulations in both precisions are made of, in mV and ms, excited by a few mV or pA.
+fn physical() -> Vec<Box<dyn Neuron>> {
+    let dt = Ms(1.0);
+    let iaf = Iaf { threshold: 1.0, reset: 0.0, ..Iaf::delta(Ms(20.0), dt) };
+    let current = Iaf { threshold: -69.0, ..Iaf::psc_exp(Ms(10.0), Ms(2.0), 10.0, dt) };
+    let adex =
+        AdEx { capacitance: 5.0, leak: 0.5, slope: 0.5, threshold: -69.6, peak: -60.0, ..AdEx::nest(dt) };
+    vec![
+        Box::new(iaf),
+        Box::new(current),
+        Box::new(Iaf { receptors: Receptors::Two(Ms(2.0), Ms(10.0)), ..current }),
+        Box::new(AlphaLif { threshold: -69.0, capacitance: 10.0, ..AlphaLif::nest(dt) }),
+        Box::new(AdaptiveLif {
+            threshold: -69.0,
+            capacitance: 10.0,
+            spike_current: 1.0,
+            ..AdaptiveLif::new(dt)
+        }),
+        Box::new(CondLif { threshold: -59.0, ..CondLif::brette(dt) }),
+        Box::new(AdEx { reset: -71.0, b: 1.0, refractory: Ms(3.0), ..adex }),
+        Box::new(Izhikevich::regular_spiking(Ms(0.5))),
+        Box::new(Izhikevich { scheme: Scheme::Published, ..Izhikevich::chattering(dt) }),
+        Box::new(Integrator { threshold: Some(-69.0), ..Integrator::fire(dt) }),
+        Box::new(Integrator { threshold: Some(1.0), reset: 0.0, ..Integrator::leaky(Ms(20.0), dt) }),
+    ]
+}
+
+/// How far a model moves by itself from where it begins: the upswing of AdEx acts at rest, too, and the fixed point of
+/// Izhikevich's equations is known up to rounding.
+fn restlessness(model: &dyn Neuron) -> f32 {
+    match model.kind() {
+        "adex" => 0.5,
+        "izhikevich" => 1e-3,
+        _ => 0.0,
+    }
+}
+
+fn dimensionless() -> Vec<Box<dyn Neuron>> {
     let nest = Lif::nest(Ms(10.0), Ms(2.0), 10.0, Ms(0.3), Ms(0.1));
     let with = |order| CurrentLif { order, ..Lif::norse(Ms(10.0), Ms(4.0), Ms(1.0)) };
     vec![
@@ -88,7 +134,8 @@ fn without_input_nothing_happens() {
         let quiet = run(&*model, 5, 50, |_, _| 0.0);
         assert!(quiet.spikes.iter().flatten().all(|&s| s == 0), "{model:?}");
         for (variable, spec) in quiet.state.iter().zip(model.state()) {
-            assert!(variable.iter().all(|&v| v == spec.initial), "{model:?}: {}", spec.name);
+            let moved = variable.iter().map(|v| (v - spec.initial).abs()).fold(0.0, f32::max);
+            assert!(moved <= restlessness(&*model), "{model:?}: {} moves by {moved}", spec.name);
         }
         // The same neurons do fire when driven.
         assert!(
@@ -280,4 +327,42 @@ fn ties_go_as_the_dialect_says() {
         &Synaptic::new(0.0, 1.0),
     ];
     stay.iter().for_each(|model| assert_eq!(at_threshold(*model), [0usize; 0], "{model:?}"));
+}
+
+#[test]
+fn both_precisions_agree() {
+    for model in physical() {
+        let (receptors, dt) = (model.receptors().len(), model.time_step());
+        assert!(receptors > 0 && dt.is_some(), "{model:?}");
+        let mut single: Vec<Vec<f32>> = model.state().iter().map(|s| vec![s.initial; 7]).collect();
+        let mut double: Vec<Vec<f64>> = model.state().iter().map(|s| vec![s.initial.into(); 7]).collect();
+        let (mut spikes, mut spikes_f64, mut total) = ([7; 7], [7; 7], 0);
+        let mut together = [true; 7];
+        for t in 0..60 {
+            // Every receptor gets something; conductances and what stands for them stay positive.
+            let x: Vec<Vec<f32>> = (0..receptors)
+                .map(|r| (0..7).map(|n| 4.0 * (wild(t, n + 7 * r) + 1.0) / (r + 1) as f32).collect())
+                .collect();
+            let y: Vec<Vec<f64>> = x.iter().map(|x| x.iter().map(|&v| v.into()).collect()).collect();
+            let inputs: Vec<&[f32]> = x.iter().map(|x| &x[..]).collect();
+            let inputs_f64: Vec<&[f64]> = y.iter().map(|y| &y[..]).collect();
+            let mut state: Vec<&mut [f32]> = single.iter_mut().map(|s| &mut s[..]).collect();
+            model.advance(&inputs, &mut state, &mut spikes);
+            let mut state: Vec<&mut [f64]> = double.iter_mut().map(|s| &mut s[..]).collect();
+            model.advance_f64(&inputs_f64, &mut state, &mut spikes_f64).unwrap();
+            for n in 0..7 {
+                // A potential that rounding puts on the other side of the threshold parts the two for good.
+                together[n] &= spikes[n] == spikes_f64[n];
+                if together[n] {
+                    let (got, want) = (f64::from(single[0][n]), double[0][n]);
+                    // An upswing multiplies differences, too.
+                    let allowance = if restlessness(&*model) > 0.0 { 2e-2 } else { 2e-3 };
+                    let near = (got - want).abs() < allowance * (1.0 + want.abs());
+                    assert!(near, "{model:?} step {t}: {got}, want {want}");
+                    total += u32::from(spikes[n]);
+                }
+            }
+        }
+        assert!(total > 5 && together.iter().filter(|&&t| t).count() >= 5, "{model:?}: {total} {together:?}");
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `reservoir` | features of frozen layers: samples per second |
 //! | `readout` | the fits on such features |
+//! | `lazy` | a simulation without a grid of time |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
 //!
@@ -11,6 +12,7 @@
 //! 256-bit vectors could start in a cycle; it is an estimate to compare with, the same on every machine.
 
 mod devices;
+mod lazy;
 mod measure;
 mod readout;
 mod reservoir;
@@ -66,6 +68,11 @@ pub const CASES: &[Case] = &[
         about: "400 mini-batches of 128 samples of 2000 counts, 10 classes; a step is one mini-batch",
         work: readout::adam,
     },
+    Case {
+        name: "sim/lazy",
+        about: "500 ms of 10,000 LIF with exponential currents at 1 Hz, 100 synapses each, without a grid",
+        work: lazy::exponential,
+    },
 ];
 
 /// How much work: tests run a tiny form of each case.
@@ -93,6 +100,9 @@ pub enum Unit {
     /// Samples per second: more is better.
     #[serde(rename = "samples/s")]
     SamplesPerSecond,
+    /// Synaptic events per second: more is better.
+    #[serde(rename = "synaptic_events/s")]
+    SynapticEventsPerSecond,
     /// Seconds per training step: less is better.
     #[serde(rename = "s/step")]
     SecondsPerStep,
@@ -102,6 +112,7 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SamplesPerSecond => "samples/s",
+            Self::SynapticEventsPerSecond => "synaptic_events/s",
             Self::SecondsPerStep => "s/step",
         })
     }
@@ -159,7 +170,7 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.unit {
-            Unit::SamplesPerSecond => format!("{:.0}", self.value),
+            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => format!("{:.0}", self.value),
             Unit::SecondsPerStep => format!("{:.6}", self.value),
         };
         writeln!(
@@ -204,7 +215,7 @@ fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale) -> Result<Out
         case: case.name,
         threads: pool.current_num_threads(),
         value: match unit {
-            Unit::SamplesPerSecond => amount / median_seconds,
+            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => amount / median_seconds,
             Unit::SecondsPerStep => median_seconds / amount,
         },
         unit,

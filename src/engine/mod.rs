@@ -17,6 +17,7 @@
 //! | `plan` | sizes and operations before anything runs |
 //! | `cuda` | the reservoir pass on a GPU |
 //! | `clock` | any network with delays, on a grid of time |
+//! | `lazy` | the same without a grid: exact spike times |
 //! | `simd` | the inner loops, once per instruction set |
 
 pub mod clock;
@@ -26,6 +27,7 @@ mod encoder;
 pub mod events;
 pub mod feedforward;
 mod layer;
+pub mod lazy;
 pub mod plan;
 pub mod record;
 pub mod simd;
@@ -34,6 +36,7 @@ mod synapses;
 pub use clock::{Options, Precision, Simulator};
 pub use events::Events;
 pub use feedforward::{Feedforward, Input};
+pub use lazy::{Lazy, SpikeTimes};
 pub use plan::Plan;
 pub use record::{Activity, Pool, Probe, Recording, Table, What};
 pub use simd::Simd;

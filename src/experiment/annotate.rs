@@ -1,6 +1,7 @@
 //! The resolved configuration with a line of documentation at each key: the reference of the schema.
 
 use super::config::Config;
+use super::neuron;
 
 /// Documentation by key path; `*` stands for a name of the user's.
 pub const KEYS: &[(&str, &str)] = &[
@@ -24,7 +25,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("encode.poisson.max_rate_hz", "rate at full intensity"),
     ("encode.latency.steps", "time steps T; one spike, the earlier the brighter"),
     ("population.*.shape", "number of neurons, or [channels, height, width]"),
-    ("population.*.neuron", "input (takes the samples), or lif = { … }"),
+    ("population.*.neuron", "input (takes the samples), lif = { … }, or a model in physical units"),
     ("population.*.neuron.lif.beta", "membrane factor per step"),
     ("population.*.neuron.lif.tau_mem_ms", "instead of beta: membrane time constant"),
     ("population.*.neuron.lif.threshold", "firing threshold"),
@@ -98,7 +99,7 @@ pub fn documentation(path: &str) -> Option<&'static str> {
             || pattern.len() == parts.len()
                 && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p == part)
     };
-    KEYS.iter().find(|(pattern, _)| matches(pattern)).map(|(_, text)| *text)
+    KEYS.iter().chain(neuron::KEYS).find(|(pattern, _)| matches(pattern)).map(|(_, text)| *text)
 }
 
 /// The configuration as TOML, every default written out, with its documentation.
@@ -125,7 +126,7 @@ pub fn annotated(config: &Config) -> String {
 /// The whole schema as commented text.
 pub fn reference() -> String {
     let mut out = String::from("# Every key of an experiment file; NAME is a name of yours.\n");
-    for (path, text) in KEYS {
+    for (path, text) in KEYS.iter().chain(neuron::KEYS) {
         out.push_str(&format!("{:<48} # {text}\n", path.replace('*', "NAME")));
     }
     out

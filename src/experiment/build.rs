@@ -36,6 +36,10 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
         let pop = match &population.neuron {
             Neuron::Input => builder.input(name, shape),
             Neuron::Lif(lif) => builder.population(name, shape, self::lif(lif, dt)),
+            physical => match physical.physical(dt) {
+                Some(model) => builder.population(name, shape, model),
+                None => builder.input(name, shape),
+            },
         };
         pops.insert(name, pop);
     }

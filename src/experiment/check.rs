@@ -3,6 +3,7 @@
 use super::config::{Config, Connect, Encode, Gain, Neuron, Record, Shape, Solver, Train, Weights};
 use super::diagnose::{Places, Source, suggestion};
 use crate::error::{Error, Problem, Result};
+use crate::units::Ms;
 
 /// The newest schema that this program reads.
 pub const SCHEMA: u32 = 1;
@@ -171,6 +172,15 @@ impl Check<'_> {
                 None,
             );
         }
+        if population.neuron != Neuron::Input && !config.projection.values().any(|p| p.to == name) {
+            let help = format!("add a projection with `to = \"{name}\"`, or remove the population");
+            self.wrong(&format!("population.{name}"), format!("nothing projects to `{name}`"), Some(help));
+        }
+        if let Some(model) = population.neuron.physical(Ms(config.encode.dt_ms()))
+            && let Err(wrong) = model.validate()
+        {
+            self.wrong(&format!("population.{name}.neuron"), wrong.to_string(), None);
+        }
         let Neuron::Lif(lif) = &population.neuron else { return };
         let path = format!("population.{name}.neuron.lif");
         match (lif.beta, lif.tau_mem_ms) {
@@ -188,10 +198,6 @@ impl Check<'_> {
             }
         }
         self.range(&format!("{path}.threshold"), lif.threshold, lif.threshold > 0.0, "more than 0");
-        if !config.projection.values().any(|projection| projection.to == name) {
-            let help = format!("add a projection with `to = \"{name}\"`, or remove the population");
-            self.wrong(&format!("population.{name}"), format!("nothing projects to `{name}`"), Some(help));
-        }
     }
 
     fn projection(&mut self, name: &str, projection: &super::config::Projection, names: &[&str]) {

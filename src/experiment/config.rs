@@ -4,6 +4,7 @@
 //! can point at the misspelt key. Tables are named, so that random streams and `--set` have a path and reordering
 //! changes nothing.
 
+use super::neuron;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -178,6 +179,28 @@ pub enum Neuron {
     Input,
     /// Leaky integrate-and-fire.
     Lif(Lif),
+    /// LIF whose membrane jumps with each spike.
+    DeltaLif(neuron::DeltaLif),
+    /// LIF with exponential currents.
+    ExpLif(neuron::ExpLif),
+    /// LIF with alpha-shaped currents.
+    AlphaLif(neuron::AlphaCurrentLif),
+    /// LIF with exponential conductances.
+    CondLif(neuron::ConductanceLif),
+    /// LIF with adapting current and threshold.
+    AdaptiveLif(neuron::Adaptive),
+    /// Adaptive exponential integrate-and-fire with currents.
+    #[serde(rename = "adex")]
+    AdEx(neuron::AdExCurrent),
+    /// Adaptive exponential integrate-and-fire with conductances.
+    #[serde(rename = "adex-cond")]
+    AdExCond(neuron::AdExConductance),
+    /// Izhikevich's neuron.
+    Izhikevich(neuron::IzhikevichNeuron),
+    /// Integrate-and-fire without a leak.
+    IntegrateFire(neuron::IntegrateFire),
+    /// A leaky integrator that never fires.
+    LeakyIntegrator(neuron::LeakyIntegrator),
 }
 
 /// `neuron.lif`

@@ -106,7 +106,7 @@ mod tests {
             .values()
             .filter_map(|p| match &p.neuron {
                 super::super::config::Neuron::Lif(lif) => lif.beta,
-                super::super::config::Neuron::Input => None,
+                _ => None,
             })
             .collect();
         assert_eq!(betas, [0.8, 0.8]);

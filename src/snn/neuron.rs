@@ -1,6 +1,7 @@
 //! What a neuron model is: parameters with units and ranges, state variables, and one step of time.
 
 use crate::error::{Error, Result};
+use crate::snn::linear::Linear;
 use crate::units::Ms;
 use std::fmt::Debug;
 
@@ -127,6 +128,11 @@ pub trait Neuron: Debug + Send + Sync {
     /// [`Error::Unsupported`] for a model that has none.
     fn advance_f64(&self, _inputs: &[&[f64]], _state: &mut [&mut [f64]], _spikes: &mut [u8]) -> Result<()> {
         Err(Error::Unsupported { op: "this neuron model", on: "in double precision".into() })
+    }
+
+    /// The model in closed form, for the lazy clock; `None` where its equations are not linear between events.
+    fn linear(&self) -> Option<Linear> {
+        None
     }
 
     /// For fast paths that know a model.

@@ -18,6 +18,7 @@
 
 use super::lif::Fires;
 use crate::error::{Error, Result};
+use crate::snn::linear::{Kernel, Linear};
 use crate::snn::neuron::{Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
@@ -268,6 +269,26 @@ impl Neuron for Iaf {
             Receptors::Exponential(_) => &["synapse", "current"],
             Receptors::Two(..) => &["excitatory", "inhibitory", "current"],
         }
+    }
+
+    fn linear(&self) -> Option<Linear> {
+        let gain = self.resistance / self.tau_mem.0;
+        let synapse = |tau: Ms| Kernel::Exponential { tau: tau.0, gain };
+        let mut receptors = match self.receptors {
+            Receptors::Delta => vec![Kernel::Jump { gain: 1.0 }],
+            Receptors::Exponential(tau) => vec![synapse(tau)],
+            Receptors::Two(a, b) => vec![synapse(a), synapse(b)],
+        };
+        receptors.push(Kernel::Constant { gain });
+        Some(Linear {
+            tau: self.tau_mem.0,
+            rest: self.rest,
+            drive: self.current * gain,
+            threshold: self.threshold,
+            reset: self.reset,
+            refractory: f64::from(self.refractory_steps) * self.dt.0,
+            receptors,
+        })
     }
 
     fn time_step(&self) -> Option<Ms> {

@@ -1,0 +1,177 @@
+//! Crossings against closed forms and against a search on a fine grid.
+
+use super::dynamics::{Dynamics, State};
+use crate::snn::{Kernel, Linear};
+use proptest::prelude::*;
+
+fn linear(receptors: Vec<Kernel>) -> Linear {
+    Linear { tau: 20.0, rest: -65.0, drive: 0.0, threshold: -50.0, reset: -60.0, refractory: 2.0, receptors }
+}
+
+const DT: f64 = 0.5;
+
+/// Spike times in ms of one neuron; events are (ms, receptor, weight).
+fn spikes(linear: &Linear, events: &[(f64, u32, f64)], end: f64) -> Vec<f64> {
+    let dynamics = Dynamics::new(linear, DT, &vec![true; linear.receptors.len()]);
+    let mut state = dynamics.initial(1);
+    let events: Vec<_> = events.iter().map(|&(t, receptor, weight)| (t / DT, receptor, weight)).collect();
+    let mut times = Vec::new();
+    dynamics.run(&mut state, 0, &events, end / DT, &mut |t| times.push(t * DT));
+    times
+}
+
+/// Potential at `t` ms, without a threshold.
+fn potential(linear: &Linear, events: &[(f64, u32, f64)], t: f64) -> f64 {
+    let free = Linear { threshold: f64::INFINITY, ..linear.clone() };
+    let dynamics = Dynamics::new(&free, DT, &vec![true; linear.receptors.len()]);
+    let mut state = dynamics.initial(1);
+    let events: Vec<_> =
+        events.iter().filter(|e| e.0 <= t).map(|&(t, receptor, weight)| (t / DT, receptor, weight)).collect();
+    dynamics.run(&mut state, 0, &events, t / DT, &mut |_| {});
+    dynamics.rest + dynamics.membrane(&state, 0, t / DT)
+}
+
+#[test]
+fn a_constant_drive_fires_at_the_times_of_the_closed_form() {
+    // From v₀, the threshold is reached after τ ln((v∞ − v₀) / (v∞ − θ)).
+    let driven = Linear { drive: 1.0, ..linear(vec![]) };
+    let after = |from: f64| 20.0 * ((-45.0 - from) / (-45.0 + 50.0f64)).ln();
+    let times = spikes(&driven, &[], 500.0);
+    assert!(times.len() > 10);
+    for (k, time) in times.iter().enumerate() {
+        let want = after(-65.0) + k as f64 * (2.0 + after(-60.0));
+        assert!((time - want).abs() < 1e-10, "{k}: {time}, want {want}");
+    }
+    // Without a leak: (θ − v₀) / drive.
+    let perfect = Linear { tau: f64::INFINITY, ..driven };
+    let times = spikes(&perfect, &[], 100.0);
+    assert!(
+        times.len() == 8
+            && times.iter().enumerate().all(|(k, t)| (t - (15.0 + 12.0 * k as f64)).abs() < 1e-10)
+    );
+    // A drive that stays below fires never.
+    assert_eq!(spikes(&Linear { drive: 0.74, ..linear(vec![]) }, &[], 1e4), [0.0; 0]);
+}
+
+#[test]
+fn a_current_that_is_switched_acts_while_it_is_on() {
+    let switched = linear(vec![Kernel::Constant { gain: 1.0 }]);
+    let times = spikes(&switched, &[(10.0, 0, 1.0), (70.0, 0, -1.0)], 500.0);
+    let first = 10.0 + 20.0 * (20.0 / 5.0f64).ln();
+    assert!((times[0] - first).abs() < 1e-10, "{times:?}");
+    assert!(times.len() == 2 && times.iter().all(|t| *t < 70.0), "{times:?}");
+}
+
+#[test]
+fn the_shortest_excursion_is_found_and_a_near_miss_is_not() {
+    for kernel in [
+        Kernel::Exponential { tau: 5.0, gain: 1.0 },
+        Kernel::Exponential { tau: 20.0, gain: 1.0 },
+        Kernel::Alpha { tau: 5.0, gain: 1.0 },
+        Kernel::Alpha { tau: 20.0 + 1e-9, gain: 1.0 },
+    ] {
+        // The peak of a unit response, by golden section.
+        let unit = linear(vec![kernel]);
+        let (mut a, mut b) = (0.0, 60.0);
+        for _ in 0..200 {
+            let (x, y) = (a + 0.381_966_011_250_105 * (b - a), a + 0.618_033_988_749_895 * (b - a));
+            let at = |t: f64| potential(&unit, &[(0.0, 0, 1.0)], t);
+            if at(x) > at(y) { b = y } else { a = x }
+        }
+        let peak = potential(&unit, &[(0.0, 0, 1.0)], a) + 65.0;
+        let weight = 15.0 / peak;
+        let above = spikes(&unit, &[(0.0, 0, weight * (1.0 + 1e-10))], 200.0);
+        assert_eq!(above.len(), 1, "{kernel:?}");
+        assert!((above[0] - a).abs() < 1e-2, "{kernel:?}: {above:?}, peak at {a}");
+        assert_eq!(spikes(&unit, &[(0.0, 0, weight * (1.0 - 1e-10))], 200.0), [0.0; 0], "{kernel:?}");
+    }
+}
+
+#[test]
+fn jumps_are_lost_in_the_refractory_period_and_currents_are_not() {
+    let both = linear(vec![Kernel::Jump { gain: 1.0 }, Kernel::Exponential { tau: 5.0, gain: 1.0 }]);
+    // A spike at 10; until 12, its end included, jumps are lost.
+    for (time, lost) in [(11.0, true), (12.0, true), (12.0 + 1e-9, false)] {
+        let times = spikes(&both, &[(10.0, 0, 30.0), (time, 0, 30.0)], 100.0);
+        assert_eq!(times, if lost { vec![10.0] } else { vec![10.0, time] });
+    }
+    let with = [(10.0, 0, 30.0), (11.0, 1, 8.0)];
+    let times = spikes(&both, &with, 100.0);
+    assert_eq!((times.len(), times[0]), (2, 10.0));
+    // From 12 on, the same as a current that begins there with what is left of it.
+    let later = [(0.0, 0, 5.0 * (12.0f64 / 20.0).exp()), (12.0, 1, 8.0 * (-0.2f64).exp())];
+    assert!((times[1] - spikes(&both, &later, 100.0)[0]).abs() < 1e-9, "{times:?}");
+}
+
+#[test]
+fn simultaneous_events_act_together() {
+    let jumps = linear(vec![Kernel::Jump { gain: 1.0 }]);
+    assert_eq!(spikes(&jumps, &[(3.0, 0, 16.0), (3.0, 0, -2.0)], 50.0), [0.0; 0]);
+    assert_eq!(spikes(&jumps, &[(3.0, 0, 8.0), (3.0, 0, 8.0)], 50.0), [3.0]);
+    // Exactly the threshold.
+    assert_eq!(spikes(&jumps, &[(3.0, 0, 15.0)], 50.0), [3.0]);
+}
+
+#[test]
+fn what_an_epoch_is_cut_into_changes_nothing() {
+    let exponential = Linear { drive: 0.3, ..linear(vec![Kernel::Exponential { tau: 5.0, gain: 1.0 }]) };
+    let dynamics = Dynamics::new(&exponential, DT, &[true]);
+    let events: Vec<_> = (0..200).map(|k| (f64::from(k) * 1.7 + 0.3, 0, 1.5)).collect();
+    let run = |ends: &[f64]| -> (Vec<f64>, State) {
+        let mut state = dynamics.initial(1);
+        let (mut times, mut from) = (Vec::new(), 0);
+        for &end in ends {
+            let to = events.partition_point(|event| event.0 < end);
+            dynamics.run(&mut state, 0, &events[from..to], end, &mut |t| times.push(t));
+            from = to;
+        }
+        (times, state)
+    };
+    let (whole, _) = run(&[400.0]);
+    let pieces: Vec<f64> = (1..=400).map(f64::from).collect();
+    let (cut, _) = run(&pieces);
+    assert!(whole.len() > 10);
+    assert_eq!(whole.len(), cut.len());
+    assert!(whole.iter().zip(&cut).all(|(a, b)| (a - b).abs() < 1e-9), "{whole:?} {cut:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// The first spike under random trains of excitation and inhibition is the first crossing of a fine grid, refined.
+    #[test]
+    fn first_crossings_are_those_of_a_search(
+        taus in (0.5..60.0f64, 0.5..60.0f64, 2.0..40.0f64),
+        kind in 0..4usize,
+        drive in -0.2..0.7f64,
+        events in prop::collection::vec((0.0..60.0f64, 0..2u32, 0.1..3.0f64), 1..25),
+    ) {
+        let (tau_e, tau_i, tau) = taus;
+        let kernels = [Kernel::Exponential { tau: tau_e, gain: 1.0 }, Kernel::Alpha { tau: tau_e, gain: 1.0 }];
+        let negative = [Kernel::Exponential { tau: tau_i, gain: -0.7 }, Kernel::Alpha { tau: tau_i, gain: -0.7 }];
+        let receptors = vec![kernels[kind % 2], negative[kind / 2]];
+        let drive = drive * 20.0 / tau;
+        let linear = Linear { tau, drive, ..linear(receptors) };
+        let mut events = events;
+        events.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let found = spikes(&linear, &events, 100.0).first().copied();
+        let over = |t: f64| potential(&linear, &events, t) >= -50.0;
+        let coarse = (0..=10_000).map(|k| f64::from(k) * 0.01).find(|&t| over(t));
+        match (found, coarse) {
+            (Some(t), Some(after)) if t > after - 0.01 => {
+                let (mut a, mut b) = (after - 0.01, after);
+                for _ in 0..60 {
+                    let middle = 0.5 * (a + b);
+                    if over(middle) { b = middle } else { a = middle }
+                }
+                // The tolerance in potential over the slope; where it is flat, the potential itself decides.
+                let near = (potential(&linear, &events, t) + 50.0).abs() < 1e-9;
+                prop_assert!((t - b).abs() < 1e-7 || near, "{t}, want {b}");
+            }
+            // Between two points of the grid, an excursion that it does not see.
+            (Some(t), _) => prop_assert!((potential(&linear, &events, t) + 50.0).abs() < 1e-9, "{t} {coarse:?}"),
+            (None, Some(t)) => prop_assert!(t >= 100.0, "missed the crossing before {t}"),
+            (None, None) => {}
+        }
+    }
+}

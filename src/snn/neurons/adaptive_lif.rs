@@ -1,0 +1,180 @@
+//! Leaky integrate-and-fire with exponential synapses and two kinds of adaptation: a current and a threshold that each
+//! spike raises and that decay exponentially. (Treves 1993; Brette & Gerstner 2005 without the upswing; the threshold
+//! as in Bellec et al. 2018, ALIF, and NEST's `mat2_psc_exp` with one component and a reset.)
+//!
+//! Everything is linear between spikes, and is integrated exactly:
+//!
+//! ```text
+//! τ v̇ = −(v − E_L) + τ/C (i_e + i_i − w + I_e + x_c)      i̇ = −i/τ_syn      ẇ = −w/τ_w      ϑ̇ = −ϑ/τ_ϑ
+//!
+//! v ← v + λ (E_L − v) + P_e i_e + P_i i_i − P_w w + P_0 (I_e + x_c)      (held while refractory)
+//! w ← α_w w;   ϑ ← α_ϑ ϑ;   i ← α i + x
+//! s ← v ≥ V_th + ϑ;   v ← V_reset, w ← w + b, ϑ ← ϑ + a where s
+//! ```
+
+use super::physical::{
+    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
+    refractory_steps, variable,
+};
+use crate::error::{Error, Result};
+use crate::snn::linear::{constant_response, exponential_response};
+use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::real::Real;
+use crate::units::Ms;
+use serde::{Deserialize, Serialize};
+
+/// A LIF neuron that adapts. Receptors: `excitatory` and `inhibitory` (pA with their sign), `current` (pA, during the
+/// step). State: membrane potential, both currents, adaptation current, threshold shift, refractory steps left.
+///
+/// ```
+/// use ransnn::snn::{Neuron, neurons::AdaptiveLif};
+/// use ransnn::units::Ms;
+/// let adapting = AdaptiveLif { spike_current: 0.0, spike_threshold: 5.0, ..AdaptiveLif::new(Ms(0.1)) };
+/// assert!(adapting.validate().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdaptiveLif {
+    /// Time constant of the membrane.
+    pub tau_mem: Ms,
+    /// Capacitance C in pF.
+    pub capacitance: f64,
+    /// Resting potential E_L in mV.
+    pub rest: f64,
+    /// Threshold V_th of a neuron that has not fired, in mV.
+    pub threshold: f64,
+    /// Potential after a spike in mV.
+    pub reset: f64,
+    /// Refractory period.
+    pub refractory: Ms,
+    /// Time constant of the excitatory current.
+    pub tau_excitatory: Ms,
+    /// Time constant of the inhibitory current.
+    pub tau_inhibitory: Ms,
+    /// What a spike adds to the adaptation current, b, in pA.
+    pub spike_current: f64,
+    /// Time constant of the adaptation current.
+    pub tau_current: Ms,
+    /// What a spike adds to the threshold, a, in mV.
+    pub spike_threshold: f64,
+    /// Time constant of the threshold.
+    pub tau_threshold: Ms,
+    /// Constant current I_e in pA.
+    pub current: f64,
+    /// Time step.
+    pub dt: Ms,
+}
+
+impl AdaptiveLif {
+    /// The membrane and synapses of NEST's `iaf_psc_exp`; a spike adds 40 pA for 100 ms and 2 mV for 50 ms.
+    pub fn new(dt: Ms) -> Self {
+        Self {
+            tau_mem: Ms(10.0),
+            capacitance: 250.0,
+            rest: -70.0,
+            threshold: -55.0,
+            reset: -70.0,
+            refractory: Ms(2.0),
+            tau_excitatory: Ms(2.0),
+            tau_inhibitory: Ms(2.0),
+            spike_current: 40.0,
+            tau_current: Ms(100.0),
+            spike_threshold: 2.0,
+            tau_threshold: Ms(50.0),
+            current: 0.0,
+            dt,
+        }
+    }
+
+    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
+        let [membrane, excitatory, inhibitory, adaptation, shift, left] = state else { return };
+        let h = self.dt.0;
+        let decay = |tau: Ms| R::of((-h / tau.0).exp());
+        let response =
+            |tau: Ms| R::of(exponential_response(h, 1.0 / self.tau_mem.0, 1.0 / tau.0) / self.capacitance);
+        let (to_rest, per_current) = (
+            R::of(-(-h / self.tau_mem.0).exp_m1()),
+            R::of(constant_response(h, 1.0 / self.tau_mem.0) / self.capacitance),
+        );
+        let (decay_e, p_e) = (decay(self.tau_excitatory), response(self.tau_excitatory));
+        let (decay_i, p_i) = (decay(self.tau_inhibitory), response(self.tau_inhibitory));
+        let (decay_w, p_w) = (decay(self.tau_current), response(self.tau_current));
+        let decay_t = decay(self.tau_threshold);
+        let (rest, threshold, reset) = (R::of(self.rest), R::of(self.threshold), R::of(self.reset));
+        let pause = refractory_steps(self.refractory, self.dt);
+        for (n, spike) in spikes.iter_mut().enumerate() {
+            let (v, e, i, w) = (membrane[n], excitatory[n], inhibitory[n], adaptation[n]);
+            excitatory[n] = decay_e * e + at(inputs, 0, n);
+            inhibitory[n] = decay_i * i + at(inputs, 1, n);
+            adaptation[n] = decay_w * w;
+            shift[n] = decay_t * shift[n];
+            *spike = 0;
+            if held(&mut left[n]) {
+                continue;
+            }
+            let drive = per_current * (R::of(self.current) + at(inputs, 2, n));
+            let v = v + to_rest * (rest - v) + p_e * e + p_i * i - p_w * w + drive;
+            let fires = v >= threshold + shift[n];
+            membrane[n] = if fires { reset } else { v };
+            if fires {
+                adaptation[n] = adaptation[n] + R::of(self.spike_current);
+                shift[n] = shift[n] + R::of(self.spike_threshold);
+                left[n] = pause;
+                *spike = 1;
+            }
+        }
+    }
+}
+
+impl Neuron for AdaptiveLif {
+    fn kind(&self) -> &'static str {
+        "adaptive-lif"
+    }
+
+    fn receptors(&self) -> &'static [&'static str] {
+        EXCITATORY_INHIBITORY
+    }
+
+    fn params(&self) -> Vec<Param> {
+        vec![
+            positive("tau_mem", "ms", self.tau_mem.0, "time constant of the membrane"),
+            positive("capacitance", "pF", self.capacitance, "capacitance"),
+            finite("rest", "mV", self.rest, "resting potential"),
+            finite("threshold", "mV", self.threshold, "threshold without adaptation"),
+            finite("reset", "mV", self.reset, "potential after a spike"),
+            not_negative("refractory", "ms", self.refractory.0, "refractory period"),
+            positive("tau_excitatory", "ms", self.tau_excitatory.0, "excitatory time constant"),
+            positive("tau_inhibitory", "ms", self.tau_inhibitory.0, "inhibitory time constant"),
+            finite("spike_current", "pA", self.spike_current, "what a spike adds to the adaptation current"),
+            positive("tau_current", "ms", self.tau_current.0, "time constant of the adaptation current"),
+            not_negative("spike_threshold", "mV", self.spike_threshold, "what a spike adds to the threshold"),
+            positive("tau_threshold", "ms", self.tau_threshold.0, "time constant of the threshold"),
+            finite("current", "pA", self.current, "constant current"),
+            positive("dt", "ms", self.dt.0, "time step"),
+        ]
+    }
+
+    fn state(&self) -> Vec<StateSpec> {
+        vec![
+            membrane(self.rest),
+            variable("excitatory current", "pA", 0.0),
+            variable("inhibitory current", "pA", 0.0),
+            variable("adaptation current", "pA", 0.0),
+            variable("threshold shift", "mV", 0.0),
+            StateSpec::refractory(),
+        ]
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.params().iter().try_for_each(Param::check)?;
+        if self.reset >= self.threshold {
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
+        }
+        Ok(())
+    }
+
+    both_precisions!();
+}

@@ -1,0 +1,179 @@
+//! Leaky integrate-and-fire with alpha-shaped synaptic currents and exact integration: NEST `iaf_psc_alpha`.
+//!
+//! ```text
+//! C v̇ = −C/τ (v − E_L) + i_e + i_i + I_e + x_c          i(t) = w (t/τ_syn) e^(1 − t/τ_syn) after a spike of weight w
+//!
+//! v ← v + λ (E_L − v) + P i + Q j (of both receptors) + P_0 (I_e + x_c)          (held while refractory)
+//! i ← α (i + dt j);   j ← α j + x e/τ_syn
+//! s ← v ≥ V_th;   v ← V_reset where s
+//! ```
+//!
+//! The current peaks at `w` after τ_syn. Input acts from the next step on.
+
+use super::physical::{
+    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
+    refractory_steps, variable,
+};
+use crate::error::{Error, Result};
+use crate::snn::linear::{Kernel, Linear, alpha_response, constant_response, exponential_response};
+use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::real::Real;
+use crate::units::Ms;
+use serde::{Deserialize, Serialize};
+
+/// A LIF neuron with alpha synapses. Receptors: `excitatory` and `inhibitory` (peak currents in pA with their sign),
+/// `current` (pA, during the step). State: membrane potential, current and its slope for both receptors, refractory
+/// steps left.
+///
+/// ```
+/// use ransnn::snn::{Neuron, neurons::AlphaLif};
+/// use ransnn::units::Ms;
+/// let hpc = AlphaLif { tau_excitatory: Ms(0.3258), ..AlphaLif::nest(Ms(0.1)) };
+/// assert!(hpc.validate().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlphaLif {
+    /// Time constant of the membrane.
+    pub tau_mem: Ms,
+    /// Capacitance C in pF.
+    pub capacitance: f64,
+    /// Resting potential E_L in mV.
+    pub rest: f64,
+    /// Threshold V_th in mV.
+    pub threshold: f64,
+    /// Potential after a spike, V_reset, in mV.
+    pub reset: f64,
+    /// Refractory period.
+    pub refractory: Ms,
+    /// Time to the peak of the excitatory current.
+    pub tau_excitatory: Ms,
+    /// Time to the peak of the inhibitory current.
+    pub tau_inhibitory: Ms,
+    /// Constant current I_e in pA.
+    pub current: f64,
+    /// Time step.
+    pub dt: Ms,
+}
+
+impl AlphaLif {
+    /// The default parameters of NEST's `iaf_psc_alpha`.
+    pub fn nest(dt: Ms) -> Self {
+        Self {
+            tau_mem: Ms(10.0),
+            capacitance: 250.0,
+            rest: -70.0,
+            threshold: -55.0,
+            reset: -70.0,
+            refractory: Ms(2.0),
+            tau_excitatory: Ms(2.0),
+            tau_inhibitory: Ms(2.0),
+            current: 0.0,
+            dt,
+        }
+    }
+
+    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
+        let [membrane, e, e_slope, i, i_slope, left] = state else { return };
+        let (h, leak) = (self.dt.0, 1.0 / self.tau_mem.0);
+        let scaled = |response: f64| R::of(response / self.capacitance);
+        let to_rest = R::of(-(-h * leak).exp_m1());
+        let per_current = scaled(constant_response(h, leak));
+        // Decay, both propagators, and the slope of a current of unit peak.
+        let receptor = |tau: Ms| {
+            let mu = 1.0 / tau.0;
+            let responses = (scaled(exponential_response(h, leak, mu)), scaled(alpha_response(h, leak, mu)));
+            (R::of((-h * mu).exp()), responses.0, responses.1, R::of(std::f64::consts::E * mu))
+        };
+        let (decay_e, p_e, q_e, slope_e) = receptor(self.tau_excitatory);
+        let (decay_i, p_i, q_i, slope_i) = receptor(self.tau_inhibitory);
+        let (rest, threshold, reset, h) =
+            (R::of(self.rest), R::of(self.threshold), R::of(self.reset), R::of(h));
+        let pause = refractory_steps(self.refractory, self.dt);
+        for (n, spike) in spikes.iter_mut().enumerate() {
+            let synaptic = p_e * e[n] + q_e * e_slope[n] + p_i * i[n] + q_i * i_slope[n];
+            e[n] = decay_e * (e[n] + h * e_slope[n]);
+            i[n] = decay_i * (i[n] + h * i_slope[n]);
+            e_slope[n] = decay_e * e_slope[n] + slope_e * at(inputs, 0, n);
+            i_slope[n] = decay_i * i_slope[n] + slope_i * at(inputs, 1, n);
+            *spike = 0;
+            if held(&mut left[n]) {
+                continue;
+            }
+            let drive = per_current * (R::of(self.current) + at(inputs, 2, n));
+            let v = membrane[n] + to_rest * (rest - membrane[n]) + synaptic + drive;
+            let fires = v >= threshold;
+            membrane[n] = if fires { reset } else { v };
+            if fires {
+                left[n] = pause;
+                *spike = 1;
+            }
+        }
+    }
+}
+
+impl Neuron for AlphaLif {
+    fn kind(&self) -> &'static str {
+        "alpha-lif"
+    }
+
+    fn receptors(&self) -> &'static [&'static str] {
+        EXCITATORY_INHIBITORY
+    }
+
+    fn params(&self) -> Vec<Param> {
+        vec![
+            positive("tau_mem", "ms", self.tau_mem.0, "time constant of the membrane"),
+            positive("capacitance", "pF", self.capacitance, "capacitance"),
+            finite("rest", "mV", self.rest, "resting potential"),
+            finite("threshold", "mV", self.threshold, "firing threshold"),
+            finite("reset", "mV", self.reset, "potential after a spike"),
+            not_negative("refractory", "ms", self.refractory.0, "refractory period"),
+            positive("tau_excitatory", "ms", self.tau_excitatory.0, "time to the excitatory peak"),
+            positive("tau_inhibitory", "ms", self.tau_inhibitory.0, "time to the inhibitory peak"),
+            finite("current", "pA", self.current, "constant current"),
+            positive("dt", "ms", self.dt.0, "time step"),
+        ]
+    }
+
+    fn state(&self) -> Vec<StateSpec> {
+        vec![
+            membrane(self.rest),
+            variable("excitatory current", "pA", 0.0),
+            variable("excitatory slope", "pA/ms", 0.0),
+            variable("inhibitory current", "pA", 0.0),
+            variable("inhibitory slope", "pA/ms", 0.0),
+            StateSpec::refractory(),
+        ]
+    }
+
+    fn linear(&self) -> Option<Linear> {
+        let gain = 1.0 / self.capacitance;
+        Some(Linear {
+            tau: self.tau_mem.0,
+            rest: self.rest,
+            drive: self.current * gain,
+            threshold: self.threshold,
+            reset: self.reset,
+            refractory: self.refractory.0,
+            receptors: vec![
+                Kernel::Alpha { tau: self.tau_excitatory.0, gain },
+                Kernel::Alpha { tau: self.tau_inhibitory.0, gain },
+                Kernel::Constant { gain },
+            ],
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.params().iter().try_for_each(Param::check)?;
+        if self.reset >= self.threshold {
+            return Err(Error::value(
+                "reset",
+                self.reset,
+                format!("below the threshold, {}", self.threshold),
+            ));
+        }
+        Ok(())
+    }
+
+    both_precisions!();
+}
