@@ -35,6 +35,7 @@
 //! | `block` | some neurons of a population and what they receive |
 //! | `history` | spikes of the last steps |
 //! | `poisson` | spikes from outside |
+//! | `simd` | the same code for each instruction set |
 //! | `record` | spike trains and variables, export |
 //! | `statistics` | rates, regularity, correlation |
 //! | `checkpoint` | state to a file and back |
@@ -44,6 +45,7 @@ mod checkpoint;
 mod history;
 mod poisson;
 pub mod record;
+mod simd;
 pub mod statistics;
 
 use crate::error::{Error, Result};
@@ -384,7 +386,7 @@ impl<'n, F: Number> Core<'n, F> {
     fn stretch(&mut self, end: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
         let steps = self.now..end;
         let (blocks, history, fresh) = (&self.blocks, &self.history, self.fresh);
-        parallel::for_each(blocks.len(), |i| locked(&blocks[i]).run(steps.clone(), fresh, history));
+        parallel::for_each(blocks.len(), |i| simd::run(&mut locked(&blocks[i]), steps.clone(), fresh, history));
         for step in steps.clone() {
             let at = (step - steps.start) as usize;
             for (population, blocks) in self.of.iter().enumerate() {
@@ -461,8 +463,9 @@ impl Input {
 /// Equal pieces of at most `most` neurons.
 fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
     let pieces = size.div_ceil(most).max(1);
-    let at = |i: usize| (i * size / pieces) as u32;
-    (0..pieces).map(|i| at(i)..at(i + 1)).collect()
+    // At multiples of 32, where Poisson drives are drawn 32 at a time.
+    let at = |i: usize| if i == pieces { size as u32 } else { (i * size / pieces / 32 * 32) as u32 };
+    (0..pieces).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
 }
 
 /// Values of all state variables before the first step.
