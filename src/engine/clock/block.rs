@@ -3,9 +3,9 @@
 use super::history::History;
 use super::poisson::Poisson;
 use super::simd;
-use crate::snn::synapses::{Block as Table, Delays, Strengths};
 use crate::snn::neurons::Iaf;
 use crate::snn::neurons::iaf::Factors;
+use crate::snn::synapses::{Block as Table, Delays, Strengths};
 use crate::snn::{Neuron, Real};
 use std::ops::Range;
 
@@ -74,12 +74,7 @@ pub(super) struct Probe<F> {
 }
 
 impl<'n, F: Number> Block<'n, F> {
-    pub fn new(
-        range: Range<u32>,
-        model: &'n dyn Neuron,
-        state: Vec<Vec<F>>,
-        drives: Vec<Drive<F>>,
-    ) -> Self {
+    pub fn new(range: Range<u32>, model: &'n dyn Neuron, state: Vec<Vec<F>>, drives: Vec<Drive<F>>) -> Self {
         let n = range.len();
         let receptors = model.receptors().len();
         Self {

@@ -184,7 +184,8 @@ impl<F: Real> Factors<F> {
                             let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
                             let from = if acts == Acts::First { u[i] + x[i] } else { u[i] };
                             let integrated = from + self.leak * (self.level - from) + injected;
-                            let driven = if acts == Acts::BeforeComparison { integrated + x[i] } else { integrated };
+                            let driven =
+                                if acts == Acts::BeforeComparison { integrated + x[i] } else { integrated };
                             let held = hold[i] > F::default();
                             let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
                             let jumps = acts == Acts::Last && !spike && !held;
@@ -210,7 +211,8 @@ impl<F: Real> Factors<F> {
                 for i in 0..n {
                     let before = self.synapse(0, &mut g[i], x[i]);
                     let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
-                    let driven = u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before + injected;
+                    let driven =
+                        u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before + injected;
                     let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
                     u[i] = next;
                     spikes[i] = u8::from(spike);
