@@ -20,6 +20,7 @@ pub fn for_each(n: usize, work: impl Fn(usize) + Sync) {
     match n {
         0 => {}
         1 => work(0),
+        _ if rayon::current_num_threads() == 1 => (0..n).for_each(work),
         _ => indices(n, &work),
     }
 }

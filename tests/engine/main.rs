@@ -1,6 +1,7 @@
 //! The engine against a naive simulator, spike for spike, on every instruction set of this machine.
 
 mod brian;
+mod clock;
 mod naive;
 
 use rand::RngExt;

@@ -2,6 +2,9 @@
 
 use super::history::History;
 use super::poisson::Poisson;
+use super::simd;
+use crate::snn::neurons::Iaf;
+use crate::snn::neurons::iaf::Factors;
 use crate::snn::synapses::{Block as Table, Delays, Strengths};
 use crate::snn::{Neuron, Real};
 use std::ops::Range;
@@ -14,6 +17,8 @@ pub(super) struct Block<'n, F> {
     /// Their numbers in their population.
     pub range: Range<u32>,
     model: &'n dyn Neuron,
+    /// Of the model that most networks are made of: inlined, so that it is compiled for each instruction set.
+    fast: Option<Factors<F>>,
     /// `[variables][neurons]`
     pub state: Vec<Vec<F>>,
     /// Projections onto the block: source population and synapses.
@@ -69,17 +74,13 @@ pub(super) struct Probe<F> {
 }
 
 impl<'n, F: Number> Block<'n, F> {
-    pub fn new(
-        range: Range<u32>,
-        model: &'n dyn Neuron,
-        state: Vec<Vec<F>>,
-        drives: Vec<Drive<F>>,
-    ) -> Self {
+    pub fn new(range: Range<u32>, model: &'n dyn Neuron, state: Vec<Vec<F>>, drives: Vec<Drive<F>>) -> Self {
         let n = range.len();
         let receptors = model.receptors().len();
         Self {
             range,
             model,
+            fast: model.as_any().downcast_ref::<Iaf>().map(Iaf::factors),
             state,
             tables: Vec::new(),
             channels: Vec::new(),
@@ -148,7 +149,9 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// Goes through `steps`. `history` holds all spikes up to the step before; those from `fresh` on have not been
-    /// looked at by projections with individual delays.
+    /// looked at by projections with individual delays. Everything in it is inlined into what
+    /// [`super::simd`] compiles once for each instruction set.
+    #[inline(always)]
     pub fn run(&mut self, steps: Range<u64>, fresh: u64, history: &History) {
         self.spikes.resize_with((steps.end - steps.start) as usize, Vec::new);
         self.probes.iter_mut().for_each(|probe| probe.values.clear());
@@ -159,12 +162,26 @@ impl<'n, F: Number> Block<'n, F> {
             self.record(step);
             self.deliver(step, history);
             self.gather(step);
-            let inputs: Vec<&[F]> = self.inputs.iter().map(|x| &x[..]).collect();
-            let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
-            F::advance(self.model, &inputs, &mut state, &mut self.flags);
+            self.advance();
             let list = &mut self.spikes[(step - steps.start) as usize];
             list.clear();
             collect(&self.flags, self.range.start, list);
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) {
+        let mut inputs: Vec<&[F]> = self.inputs.iter().map(|x| &x[..]).collect();
+        let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
+        match &self.fast {
+            Some(fast) => {
+                // Injected currents are the last receptor, and rare.
+                if let (Some(current), Some(false)) = (inputs.last_mut(), self.used.last()) {
+                    *current = &[];
+                }
+                fast.run(&inputs, &mut state, &mut self.flags);
+            }
+            None => F::advance(self.model, &inputs, &mut state, &mut self.flags),
         }
     }
 
@@ -176,11 +193,14 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// Spikes through projections with individual delays, into the steps to come.
+    #[inline(always)]
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
         let n = self.range.len();
         for Incoming { pre, table, channel } in &self.tables {
             let Channel::Ring { sums, steps, .. } = &mut self.channels[*channel] else { continue };
-            for &source in history.spikes(emitted, *pre) {
+            let sources = history.spikes(emitted, *pre);
+            for (i, &source) in sources.iter().enumerate() {
+                prefetch(table, sources, i);
                 let row = table.row(source);
                 self.events += row.len() as u64;
                 for place in row {
@@ -193,6 +213,7 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// Spikes through projections with one delay, in the step in which they arrive.
+    #[inline(always)]
     fn deliver(&mut self, step: u64, history: &History) {
         for Incoming { pre, table, channel } in &self.tables {
             let Delays::Same(delay) = table.delays else { continue };
@@ -204,7 +225,8 @@ impl<'n, F: Number> Block<'n, F> {
             match &mut self.channels[*channel] {
                 Channel::Count { counts, used, .. } => {
                     *used = true;
-                    for &source in sources {
+                    for (i, &source) in sources.iter().enumerate() {
+                        prefetch(table, sources, i);
                         let row = &table.targets[table.row(source)];
                         self.events += row.len() as u64;
                         for &target in row {
@@ -215,7 +237,8 @@ impl<'n, F: Number> Block<'n, F> {
                 }
                 Channel::Sum { sums, used, .. } => {
                     *used = true;
-                    for &source in sources {
+                    for (i, &source) in sources.iter().enumerate() {
+                        prefetch(table, sources, i);
                         let row = table.row(source);
                         self.events += row.len() as u64;
                         let targets = &table.targets[row.clone()];
@@ -228,6 +251,7 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// What arrives in a step: channels, then drives, in order.
+    #[inline(always)]
     fn gather(&mut self, step: u64) {
         let n = self.range.len();
         for (input, used) in self.inputs.iter_mut().zip(&mut self.used) {
@@ -286,7 +310,26 @@ impl<'n, F: Number> Block<'n, F> {
     }
 }
 
+/// Asks for the beginning of the rows that come next: they lie anywhere in a table that is larger than the cache.
+#[inline(always)]
+fn prefetch(table: &Table, sources: &[u32], at: usize) {
+    if let Some(&source) = sources.get(at + 2) {
+        let place = table.offsets[source as usize] as usize;
+        simd::prefetch(&table.targets, place);
+        simd::prefetch(&table.targets, place + 32);
+        match &table.weights {
+            Strengths::F32(weights) => {
+                simd::prefetch(weights, place);
+                simd::prefetch(weights, place + 16);
+            }
+            Strengths::F64(weights) => simd::prefetch(weights, place),
+            Strengths::Same(_) => {}
+        }
+    }
+}
+
 /// `to += from`, and empties `from`.
+#[inline(always)]
 fn take<F: Real>(to: &mut [F], from: &mut [F]) {
     for (x, sum) in to.iter_mut().zip(from) {
         *x = *x + *sum;
@@ -303,6 +346,7 @@ fn zeros<T: Copy + Default>() -> Box<[T; SLOTS]> {
 }
 
 /// Numbers of the neurons whose flag is set.
+#[inline(always)]
 fn collect(flags: &[u8], first: u32, list: &mut Vec<u32>) {
     for (i, chunk) in flags.chunks(32).enumerate() {
         if chunk.iter().fold(0, |any, flag| any | flag) == 0 {
@@ -329,6 +373,7 @@ impl Number for f32 {
         model.advance(inputs, state, spikes);
     }
 
+    #[inline(always)]
     fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f32; SLOTS]) {
         match weights {
             Strengths::Same(weight) => add(targets, std::iter::repeat(*weight as f32), sums),
@@ -344,6 +389,7 @@ impl Number for f64 {
         let _ = model.advance_f64(inputs, state, spikes);
     }
 
+    #[inline(always)]
     fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f64; SLOTS]) {
         match weights {
             Strengths::Same(weight) => add(targets, std::iter::repeat(*weight), sums),
@@ -353,7 +399,7 @@ impl Number for f64 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn add<F: Real>(targets: &[u16], weights: impl Iterator<Item = F>, sums: &mut [F; SLOTS]) {
     for (&target, weight) in targets.iter().zip(weights) {
         let sum = &mut sums[usize::from(target)];

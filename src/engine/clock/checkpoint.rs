@@ -15,10 +15,10 @@ pub(super) struct Saved {
     pub now: u64,
     pub fresh: u64,
     pub spikes: Vec<u64>,
-    /// Synaptic events of each block.
-    pub events: Vec<u64>,
-    /// State and pending input of each block.
-    pub blocks: Vec<Vec<f64>>,
+    /// Synaptic events.
+    pub events: u64,
+    /// State and pending input of each population.
+    pub populations: Vec<Vec<f64>>,
     /// Last steps, by step and population.
     pub history: Vec<Vec<u32>>,
 }
@@ -36,13 +36,12 @@ impl Simulator<'_> {
             tensors.insert(name, Tensor::from_f64(values, &[len])?);
             Ok(())
         };
-        for (i, block) in saved.blocks.into_iter().enumerate() {
-            put(format!("block.{i:08}"), block)?;
+        for (i, numbers) in saved.populations.into_iter().enumerate() {
+            put(format!("population.{i:08}"), numbers)?;
         }
         // Neuron numbers and counts below 2^53 are exact in f64.
         let numbers = |values: &[u64]| values.iter().map(|&n| n as f64).collect();
         put("spikes".into(), numbers(&saved.spikes))?;
-        put("events".into(), numbers(&saved.events))?;
         put("history.lengths".into(), saved.history.iter().map(|list| list.len() as f64).collect())?;
         put("history.neurons".into(), saved.history.iter().flatten().map(|&n| n.into()).collect())?;
         let metadata = [
@@ -50,6 +49,7 @@ impl Simulator<'_> {
             ("version", "1".into()),
             ("now", saved.now.to_string()),
             ("fresh", saved.fresh.to_string()),
+            ("events", saved.events.to_string()),
             ("seed", self.net.seed.to_string()),
             ("dt_ms", self.net.dt.0.to_string()),
             ("precision", precision(self.options.precision).into()),
@@ -59,7 +59,7 @@ impl Simulator<'_> {
         safetensors::write(path, &tensors, &metadata)
     }
 
-    /// Takes up the state of a checkpoint of the same network, seed, precision and size of blocks.
+    /// Takes up the state of a checkpoint of the same network, seed and precision.
     ///
     /// # Errors
     /// A file that is damaged or of something else; the simulator is then unchanged.
@@ -95,7 +95,7 @@ impl Simulator<'_> {
         };
         let names: Vec<String> = {
             let mut names: Vec<_> =
-                file.names().filter(|n| n.starts_with("block.")).map(String::from).collect();
+                file.names().filter(|n| n.starts_with("population.")).map(String::from).collect();
             names.sort();
             names
         };
@@ -109,8 +109,8 @@ impl Simulator<'_> {
             now: number("now")?,
             fresh: number("fresh")?,
             spikes: values("spikes")?.into_iter().map(|n| n as u64).collect(),
-            events: values("events")?.into_iter().map(|n| n as u64).collect(),
-            blocks: names.iter().map(|name| values(name)).collect::<Result<_>>()?,
+            events: number("events")?,
+            populations: names.iter().map(|name| values(name)).collect::<Result<_>>()?,
             history: lengths.iter().map(|&n| at.by_ref().take(n as usize).collect()).collect(),
         };
         let sources = self.net.populations.iter().cycle().map(|p| p.size() as u64);

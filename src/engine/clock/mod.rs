@@ -35,6 +35,7 @@
 //! | `block` | some neurons of a population and what they receive |
 //! | `history` | spikes of the last steps |
 //! | `poisson` | spikes from outside |
+//! | `simd` | the same code for each instruction set |
 //! | `record` | spike trains and variables, export |
 //! | `statistics` | rates, regularity, correlation |
 //! | `checkpoint` | state to a file and back |
@@ -44,6 +45,7 @@ mod checkpoint;
 mod history;
 mod poisson;
 pub mod record;
+mod simd;
 pub mod statistics;
 
 use crate::error::{Error, Result};
@@ -75,13 +77,13 @@ pub enum Precision {
 pub struct Options {
     /// In which numbers.
     pub precision: Precision,
-    /// Most neurons of a block; the results do not depend on it.
+    /// Most neurons of a block, 0 for a good number; the results do not depend on it.
     pub block: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { precision: Precision::Single, block: 4096 }
+        Self { precision: Precision::Single, block: 0 }
     }
 }
 
@@ -100,7 +102,11 @@ impl<'n> Simulator<'n> {
     /// # Errors
     /// Everything by which the network cannot be simulated: projections without a delay, models without the
     /// precision that is asked for, inputs without a source.
-    pub fn new(net: &'n Network, options: Options) -> Result<Self> {
+    pub fn new(net: &'n Network, mut options: Options) -> Result<Self> {
+        if options.block == 0 {
+            // Few blocks have long rows; several threads want more blocks than there are threads.
+            options.block = if rayon::current_num_threads() == 1 { 16_384 } else { 4096 };
+        }
         check(net, &options)?;
         let core: Box<dyn Engine + 'n> = match options.precision {
             Precision::Single => Box::new(Core::<f32>::new(net, &options)?),
@@ -241,8 +247,8 @@ pub struct Activity {
 /// Reports everything by which a network cannot be simulated.
 fn check(net: &Network, options: &Options) -> Result<()> {
     let mut problems = Vec::new();
-    if options.block == 0 || options.block > crate::snn::synapses::MOST_TARGETS {
-        let expected = format!("between 1 and {}", crate::snn::synapses::MOST_TARGETS);
+    if options.block > crate::snn::synapses::MOST_TARGETS {
+        let expected = format!("at most {}", crate::snn::synapses::MOST_TARGETS);
         return Err(Error::value("neurons of a block", options.block, expected));
     }
     for p in &net.populations {
@@ -305,6 +311,8 @@ struct Core<'n, F> {
     spikes: Vec<u64>,
     synapses: Vec<(u64, u64)>,
     probes: usize,
+    /// Synaptic events before the checkpoint that was restored.
+    events: u64,
 }
 
 fn locked<'a, T>(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
@@ -377,6 +385,7 @@ impl<'n, F: Number> Core<'n, F> {
             spikes: vec![0; net.populations.len()],
             synapses: sizes,
             probes: 0,
+            events: 0,
         })
     }
 
@@ -384,7 +393,9 @@ impl<'n, F: Number> Core<'n, F> {
     fn stretch(&mut self, end: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
         let steps = self.now..end;
         let (blocks, history, fresh) = (&self.blocks, &self.history, self.fresh);
-        parallel::for_each(blocks.len(), |i| locked(&blocks[i]).run(steps.clone(), fresh, history));
+        parallel::for_each(blocks.len(), |i| {
+            simd::run(&mut locked(&blocks[i]), steps.clone(), fresh, history)
+        });
         for step in steps.clone() {
             let at = (step - steps.start) as usize;
             for (population, blocks) in self.of.iter().enumerate() {
@@ -435,6 +446,29 @@ impl<'n, F: Number> Core<'n, F> {
     }
 }
 
+/// All numbers that a population holds, in an order that no cut into blocks changes: state variables, then what is on
+/// its way, by step.
+fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl FnMut(&mut [F])) {
+    let variables = blocks.first().map_or(0, |block| block.state.len());
+    for variable in 0..variables {
+        blocks.iter_mut().for_each(|block| each(&mut block.state[variable]));
+    }
+    let rows: Vec<usize> = blocks.first_mut().map_or_else(Vec::new, |block| {
+        let n = block.range.len();
+        block.pending().map(|sums| sums.len() / n).collect()
+    });
+    for (ring, &steps) in rows.iter().enumerate() {
+        for step in 0..steps {
+            for block in blocks.iter_mut() {
+                let n = block.range.len();
+                if let Some(sums) = block.pending().nth(ring) {
+                    each(&mut sums[step * n..(step + 1) * n]);
+                }
+            }
+        }
+    }
+}
+
 impl Input {
     fn draw(&mut self, step: u64, list: &mut Vec<u32>) {
         list.clear();
@@ -461,8 +495,9 @@ impl Input {
 /// Equal pieces of at most `most` neurons.
 fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
     let pieces = size.div_ceil(most).max(1);
-    let at = |i: usize| (i * size / pieces) as u32;
-    (0..pieces).map(|i| at(i)..at(i + 1)).collect()
+    // At multiples of 32, where Poisson drives are drawn 32 at a time.
+    let at = |i: usize| if i == pieces { size as u32 } else { (i * size / pieces / 32 * 32) as u32 };
+    (0..pieces).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
 }
 
 /// Values of all state variables before the first step.
@@ -542,8 +577,8 @@ impl<F: Number> Engine for Core<'_, F> {
     }
 
     fn activity(&self) -> Activity {
-        let synaptic_events = self.blocks.iter().map(|block| locked(block).events).sum();
-        Activity { spikes: self.spikes.clone(), synaptic_events }
+        let synaptic_events: u64 = self.blocks.iter().map(|block| locked(block).events).sum();
+        Activity { spikes: self.spikes.clone(), synaptic_events: self.events + synaptic_events }
     }
 
     fn synapses(&self) -> &[(u64, u64)] {
@@ -555,14 +590,14 @@ impl<F: Number> Engine for Core<'_, F> {
             now: self.now,
             fresh: self.fresh,
             spikes: self.spikes.clone(),
-            events: self.blocks.iter().map(|block| locked(block).events).collect(),
+            events: self.activity().synaptic_events,
             ..Saved::default()
         };
-        for block in &self.blocks {
-            let mut block = locked(block);
-            let mut numbers: Vec<f64> = block.state.iter().flatten().map(|v| v.to_f64()).collect();
-            block.pending().for_each(|sums| numbers.extend(sums.iter().map(|v| v.to_f64())));
-            saved.blocks.push(numbers);
+        for blocks in &self.of {
+            let mut guards: Vec<_> = self.blocks[blocks.clone()].iter().map(locked).collect();
+            let mut numbers = Vec::new();
+            slices(&mut guards, |part| numbers.extend(part.iter().map(|v| v.to_f64())));
+            saved.populations.push(numbers);
         }
         for step in self.now.saturating_sub(self.history.steps())..self.now {
             for population in 0..self.of.len() {
@@ -576,27 +611,27 @@ impl<F: Number> Engine for Core<'_, F> {
         let populations = self.of.len();
         let steps = saved.now.saturating_sub(self.history.steps())..saved.now;
         let lists = (steps.end - steps.start) as usize * populations;
-        if saved.blocks.len() != self.blocks.len()
-            || saved.spikes.len() != populations
-            || saved.history.len() != lists
-        {
-            return Err("it is of another network, or of another cut into blocks".into());
+        if [saved.populations.len(), saved.spikes.len()] != [populations; 2] || saved.history.len() != lists {
+            return Err("it is of another network".into());
         }
-        for (block, numbers) in self.blocks.iter().zip(&saved.blocks) {
-            let mut block = locked(block);
-            let held: usize = block.state.iter().map(Vec::len).sum::<usize>()
-                + block.pending().map(|s| s.len()).sum::<usize>();
+        for (blocks, numbers) in self.of.iter().zip(&saved.populations) {
+            let mut guards: Vec<_> = self.blocks[blocks.clone()].iter().map(locked).collect();
+            let mut held = 0;
+            slices(&mut guards, |part| held += part.len());
             if held != numbers.len() {
-                return Err(format!("a block has {} numbers, where this network has {held}", numbers.len()));
+                return Err(format!(
+                    "a population has {} numbers, where this network has {held}",
+                    numbers.len()
+                ));
             }
         }
-        for ((block, numbers), &events) in self.blocks.iter().zip(&saved.blocks).zip(&saved.events) {
-            let mut block = locked(block);
+        for (blocks, numbers) in self.of.iter().zip(&saved.populations) {
+            let mut guards: Vec<_> = self.blocks[blocks.clone()].iter().map(locked).collect();
             let mut numbers = numbers.iter().map(|&v| F::of(v));
-            block.state.iter_mut().flatten().zip(&mut numbers).for_each(|(to, v)| *to = v);
-            block.pending().flatten().zip(&mut numbers).for_each(|(to, v)| *to = v);
-            block.events = events;
+            slices(&mut guards, |part| part.iter_mut().zip(&mut numbers).for_each(|(to, v)| *to = v));
+            guards.iter_mut().for_each(|block| block.events = 0);
         }
+        self.events = saved.events;
         let mut history = saved.history.iter();
         for step in steps {
             for population in 0..populations {

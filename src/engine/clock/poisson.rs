@@ -31,20 +31,70 @@ impl Poisson {
         Self { stream: Stream::named(seed, name), cumulative }
     }
 
-    /// Counts of neurons `first..first + counts.len()` in a step.
+    /// Counts of neurons `first..first + counts.len()` in a step. Word `j` of the random block at counter
+    /// `(8 g + i, step)` belongs to neuron `32 g + 8 j + i`.
+    #[inline(always)]
     pub fn draw(&self, step: u64, first: u32, counts: &mut [u16]) {
-        let mut words = [0; 4];
-        let mut held = u32::MAX;
-        for (i, count) in counts.iter_mut().enumerate() {
-            let neuron = first + i as u32;
-            if held != neuron / 4 {
-                held = neuron / 4;
-                words = self.stream.block([held, step as u32, (step >> 32) as u32, 0]);
-            }
-            let word = words[neuron as usize % 4];
-            *count = self.cumulative.iter().map(|&edge| u16::from(word >= edge)).sum();
+        let mut at = 0;
+        while at < counts.len() {
+            let neuron = first + at as u32;
+            let group = self.group(neuron / 32, step);
+            let from = neuron as usize % 32;
+            let len = (32 - from).min(counts.len() - at);
+            counts[at..at + len].copy_from_slice(&group[from..from + len]);
+            at += len;
         }
     }
+
+    /// Counts of 32 neurons.
+    #[inline(always)]
+    fn group(&self, group: u32, step: u64) -> [u16; 32] {
+        let words = eight(self.stream.key(), 8 * group, step);
+        let mut counts = [0u16; 32];
+        let mut largest = 0;
+        for (i, &word) in words.iter().enumerate() {
+            largest = largest.max(word);
+            counts[i] = 0;
+        }
+        for &edge in &self.cumulative {
+            if largest < edge {
+                break; // edges ascend: no word reaches the others
+            }
+            for (count, &word) in counts.iter_mut().zip(&words) {
+                *count += u16::from(word >= edge);
+            }
+        }
+        counts
+    }
+}
+
+/// Philox blocks at eight consecutive counters: word `j` of block `i` at `8 j + i`. As [`crate::rng::philox`], in
+/// loops over lanes that become vector instructions.
+#[inline(always)]
+fn eight(key: [u32; 2], first: u32, step: u64) -> [u32; 32] {
+    let mut c: [[u32; 8]; 4] = [[0; 8], [step as u32; 8], [(step >> 32) as u32; 8], [0; 8]];
+    for (i, lane) in c[0].iter_mut().enumerate() {
+        *lane = first.wrapping_add(i as u32);
+    }
+    let mut key = key;
+    for _ in 0..10 {
+        let mut next = [[0u32; 8]; 4];
+        for i in 0..8 {
+            let product0 = 0xD251_1F53u64 * u64::from(c[0][i]);
+            let product1 = 0xCD9E_8D57u64 * u64::from(c[2][i]);
+            next[0][i] = (product1 >> 32) as u32 ^ c[1][i] ^ key[0];
+            next[1][i] = product1 as u32;
+            next[2][i] = (product0 >> 32) as u32 ^ c[3][i] ^ key[1];
+            next[3][i] = product0 as u32;
+        }
+        c = next;
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    let mut words = [0; 32];
+    for (j, row) in c.iter().enumerate() {
+        words[8 * j..8 * j + 8].copy_from_slice(row);
+    }
+    words
 }
 
 #[cfg(test)]
@@ -79,5 +129,15 @@ mod tests {
         poisson.draw(9, 17, &mut piece);
         assert_eq!(whole[17..30], piece);
         assert!(whole.iter().any(|&n| n > 1));
+    }
+
+    #[test]
+    fn lanes_are_the_generator() {
+        let stream = Stream::named(3, "x");
+        let words = eight(stream.key(), 40, (7 << 32) | 5);
+        for i in 0..8 {
+            let block = stream.block([40 + i, 5, 7, 0]);
+            assert_eq!(block, std::array::from_fn(|j| words[8 * j + i as usize]));
+        }
     }
 }

@@ -108,7 +108,8 @@ impl Iaf {
         }
     }
 
-    fn factors<F: Real>(&self) -> Factors<F> {
+    /// The numbers of a step, computed once.
+    pub(crate) fn factors<F: Real>(&self) -> Factors<F> {
         let (h, tau) = (self.dt.0, self.tau_mem.0);
         let synapse = |tau_syn: f64| {
             // expm1(d) / d does not lose digits where the two time constants are close.
@@ -117,14 +118,16 @@ impl Iaf {
             let coupling = self.resistance * h / tau * (-h / tau_syn).exp() * ratio;
             ((-h / tau_syn).exp(), coupling)
         };
-        let (first, second) = match self.receptors {
-            Receptors::Delta => ((0.0, 0.0), (0.0, 0.0)),
-            Receptors::Exponential(tau_syn) => (synapse(tau_syn.0), (0.0, 0.0)),
-            Receptors::Two(a, b) => (synapse(a.0), synapse(b.0)),
+        let (kind, first, second) = match self.receptors {
+            Receptors::Delta => (Kind::Delta, (0.0, 0.0), (0.0, 0.0)),
+            Receptors::Exponential(tau_syn) => (Kind::One, synapse(tau_syn.0), (0.0, 0.0)),
+            Receptors::Two(a, b) => (Kind::Two, synapse(a.0), synapse(b.0)),
         };
         let leak = -(-h / tau).exp_m1();
         let threshold = F::of(self.threshold);
         Factors {
+            kind,
+            acts: self.acts,
             leak: F::of(leak),
             level: F::of(self.rest + self.resistance * self.current),
             injected: F::of(self.resistance * leak),
@@ -135,68 +138,20 @@ impl Iaf {
             hold: F::of(self.refractory_steps.into()),
         }
     }
-
-    /// One step; see the file's documentation. Inlined, so that it is compiled for each instruction set.
-    #[inline(always)]
-    pub(crate) fn run<F: Real>(&self, inputs: &[&[F]], state: &mut [&mut [F]], spikes: &mut [u8]) {
-        let f = self.factors::<F>();
-        let n = spikes.len();
-        match (self.receptors, inputs, state) {
-            (Receptors::Delta, [jump, current, ..], [u, hold, ..]) => {
-                let (x, current, u, hold) = (&jump[..n], &current[..n], &mut u[..n], &mut hold[..n]);
-                let (first, between, last) = match self.acts {
-                    Acts::First => (F::of(1.0), F::of(0.0), F::of(0.0)),
-                    Acts::BeforeComparison => (F::of(0.0), F::of(1.0), F::of(0.0)),
-                    Acts::Last => (F::of(0.0), F::of(0.0), F::of(1.0)),
-                };
-                for i in 0..n {
-                    let from = u[i] + first * x[i];
-                    let driven = from + f.leak * (f.level - from) + f.injected * current[i] + between * x[i];
-                    let held = hold[i] > F::of(0.0);
-                    let (next, spike) = f.fire(driven, u[i], &mut hold[i]);
-                    u[i] = if spike | held { next } else { next + last * x[i] };
-                    spikes[i] = u8::from(spike);
-                }
-            }
-            (Receptors::Exponential(_), [synapse, current, ..], [u, g, hold, ..]) => {
-                let (x, current) = (&synapse[..n], &current[..n]);
-                let (u, g, hold) = (&mut u[..n], &mut g[..n], &mut hold[..n]);
-                let first = self.acts == Acts::First;
-                for i in 0..n {
-                    let before = if first { g[i] + x[i] } else { g[i] };
-                    g[i] = if first { f.decay[0] * before } else { f.decay[0] * before + x[i] };
-                    let driven =
-                        u[i] + f.leak * (f.level - u[i]) + f.coupling[0] * before + f.injected * current[i];
-                    let (next, spike) = f.fire(driven, u[i], &mut hold[i]);
-                    u[i] = next;
-                    spikes[i] = u8::from(spike);
-                }
-            }
-            (Receptors::Two(..), [excitatory, inhibitory, current, ..], [u, a, b, hold, ..]) => {
-                let (x, y, current) = (&excitatory[..n], &inhibitory[..n], &current[..n]);
-                let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
-                let first = self.acts == Acts::First;
-                for i in 0..n {
-                    let before = if first { (a[i] + x[i], b[i] + y[i]) } else { (a[i], b[i]) };
-                    a[i] = if first { f.decay[0] * before.0 } else { f.decay[0] * before.0 + x[i] };
-                    b[i] = if first { f.decay[1] * before.1 } else { f.decay[1] * before.1 + y[i] };
-                    let driven = u[i]
-                        + f.leak * (f.level - u[i])
-                        + f.coupling[0] * before.0
-                        + f.coupling[1] * before.1
-                        + f.injected * current[i];
-                    let (next, spike) = f.fire(driven, u[i], &mut hold[i]);
-                    u[i] = next;
-                    spikes[i] = u8::from(spike);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
-/// Factors of one step.
-struct Factors<F> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Delta,
+    One,
+    Two,
+}
+
+/// What one step computes with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Factors<F> {
+    kind: Kind,
+    acts: Acts,
     leak: F,
     level: F,
     injected: F,
@@ -208,14 +163,122 @@ struct Factors<F> {
 }
 
 impl<F: Real> Factors<F> {
+    /// One step; see the file's documentation. An empty slice of injected currents means none. Inlined, so that it
+    /// is compiled for each instruction set.
+    #[inline(always)]
+    pub(crate) fn run(&self, inputs: &[&[F]], state: &mut [&mut [F]], spikes: &mut [u8]) {
+        let n = spikes.len();
+        match (self.kind, inputs, state) {
+            (Kind::Delta, [jump, current, ..], [u, hold, ..]) => {
+                let (x, u, hold) = (&jump[..n], &mut u[..n], &mut hold[..n]);
+                match self.acts {
+                    Acts::BeforeComparison if current.is_empty() => {
+                        for i in 0..n {
+                            let driven = u[i] + self.leak * (self.level - u[i]) + x[i];
+                            let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                            u[i] = next;
+                            spikes[i] = u8::from(spike);
+                        }
+                    }
+                    acts => {
+                        for i in 0..n {
+                            let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
+                            let from = if acts == Acts::First { u[i] + x[i] } else { u[i] };
+                            let integrated = from + self.leak * (self.level - from) + injected;
+                            let driven =
+                                if acts == Acts::BeforeComparison { integrated + x[i] } else { integrated };
+                            let held = hold[i] > F::default();
+                            let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                            let jumps = acts == Acts::Last && !spike && !held;
+                            u[i] = if jumps { next + x[i] } else { next };
+                            spikes[i] = u8::from(spike);
+                        }
+                    }
+                }
+            }
+            (Kind::One, [synapse, current, ..], [u, g, hold, ..]) => {
+                let (x, u, g, hold) = (&synapse[..n], &mut u[..n], &mut g[..n], &mut hold[..n]);
+                if self.acts != Acts::First && current.is_empty() {
+                    for i in 0..n {
+                        let before = g[i];
+                        g[i] = self.decay[0] * before + x[i];
+                        let driven = u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before;
+                        let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                        u[i] = next;
+                        spikes[i] = u8::from(spike);
+                    }
+                    return;
+                }
+                for i in 0..n {
+                    let before = self.synapse(0, &mut g[i], x[i]);
+                    let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
+                    let driven =
+                        u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before + injected;
+                    let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                    u[i] = next;
+                    spikes[i] = u8::from(spike);
+                }
+            }
+            (Kind::Two, [excitatory, inhibitory, current, ..], [u, a, b, hold, ..]) => {
+                let (x, y) = (&excitatory[..n], &inhibitory[..n]);
+                let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
+                if self.acts != Acts::First && current.is_empty() {
+                    for i in 0..n {
+                        let before = (a[i], b[i]);
+                        a[i] = self.decay[0] * before.0 + x[i];
+                        b[i] = self.decay[1] * before.1 + y[i];
+                        let driven = u[i]
+                            + self.leak * (self.level - u[i])
+                            + self.coupling[0] * before.0
+                            + self.coupling[1] * before.1;
+                        let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                        u[i] = next;
+                        spikes[i] = u8::from(spike);
+                    }
+                    return;
+                }
+                for i in 0..n {
+                    let before = (self.synapse(0, &mut a[i], x[i]), self.synapse(1, &mut b[i], y[i]));
+                    let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
+                    let driven = u[i]
+                        + self.leak * (self.level - u[i])
+                        + self.coupling[0] * before.0
+                        + self.coupling[1] * before.1
+                        + injected;
+                    let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                    u[i] = next;
+                    spikes[i] = u8::from(spike);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds input to a current and lets it decay; gives the current that is integrated.
+    #[inline(always)]
+    fn synapse(&self, which: usize, current: &mut F, x: F) -> F {
+        if self.acts == Acts::First {
+            let before = *current + x;
+            *current = self.decay[which] * before;
+            return before;
+        }
+        let before = *current;
+        *current = self.decay[which] * before + x;
+        before
+    }
+
     /// Holds the membrane in the refractory period, compares and resets, without branches.
     #[inline(always)]
     fn fire(&self, driven: F, before: F, hold: &mut F) -> (F, bool) {
-        let held = *hold > F::of(0.0);
+        let (none, one) = (F::default(), F::of(1.0));
+        let held = *hold > none;
         let next = if held { before } else { driven };
         let spike = !held & (next > self.threshold);
-        let left = if held { *hold - F::of(1.0) } else { F::of(0.0) };
-        *hold = if spike { self.hold } else { left };
+        // Selected by arithmetic: a choice would become a masked store, which some processors are slow at. Both are
+        // whole numbers, one of which is 0.
+        let less = *hold - one;
+        let left = if less > none { less } else { none };
+        *hold = left + self.hold * if spike { one } else { none };
         (if spike { self.reset } else { next }, spike)
     }
 }
@@ -297,15 +360,15 @@ impl Neuron for Iaf {
 
     fn step(&self, input: &[f32], state: &mut [&mut [f32]], spikes: &mut [u8]) {
         let none = vec![0.0; input.len()];
-        self.run(&[input, &none, &none], state, spikes);
+        self.factors().run(&[input, &none, &none], state, spikes);
     }
 
     fn advance(&self, inputs: &[&[f32]], state: &mut [&mut [f32]], spikes: &mut [u8]) {
-        self.run(inputs, state, spikes);
+        self.factors().run(inputs, state, spikes);
     }
 
     fn advance_f64(&self, inputs: &[&[f64]], state: &mut [&mut [f64]], spikes: &mut [u8]) -> Result<()> {
-        self.run(inputs, state, spikes);
+        self.factors().run(inputs, state, spikes);
         Ok(())
     }
 
