@@ -53,6 +53,7 @@ fn allowed(layer: &str) -> Option<Vec<&'static str>> {
 const UNSAFE: &[&str] = &[
     "src/engine/simd",
     "src/learn/ridge/simd",
+    "src/snn/scan/simd.rs",
     "src/tensor/cpu/conv/kernel.rs",
     "src/tensor/cpu/gemm.rs",
     "src/tensor/cuda",

@@ -1,0 +1,3 @@
+//! Training by surrogate gradients: operations, layers, losses, trajectories.
+
+mod scan;
