@@ -155,8 +155,9 @@ impl Surrogate {
             Self::FastSigmoid { slope } => T::ONE / square(T::ONE + c(slope) * x.abs()),
             Self::Arctan { alpha } => c(alpha / 2.0) / (T::ONE + square(c(PI * alpha / 2.0) * x)),
             Self::Sigmoid { slope } => {
-                let s = T::ONE / (T::ONE + (-(c(slope) * x)).exp());
-                c(slope) * s * (T::ONE - s)
+                // Even in x, and in this form without overflow or loss of digits.
+                let e = (-(c(slope) * x.abs())).exp();
+                c(slope) * e / square(T::ONE + e)
             }
             Self::Triangle { alpha } => positive(c(alpha) - c(alpha * alpha) * x.abs()),
             Self::ScaledTriangle { gamma, threshold } => {

@@ -1,3 +1,5 @@
-//! Training by surrogate gradients: operations, layers, losses, trajectories.
+//! Training by surrogate gradients: operations, losses, trajectories, whole networks.
 
+mod fixtures;
 mod scan;
+mod training;

@@ -1,7 +1,7 @@
 //! The scan against differences of its smooth twin, against the engine's neurons, and against bad input.
 
-use ransnn::snn::neurons::{Alpha, Lif, Reset, ResetActs, Synaptic};
-use ransnn::snn::scan::{Acts, Parameters, Scan, spike_product};
+use ransnn::snn::neurons::{self, Alpha, Lif, ResetActs, Synaptic};
+use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, spike_product};
 use ransnn::snn::Neuron;
 use ransnn::tensor::check::{Case, Tolerance, assert_close, gradcheck, random};
 use ransnn::tensor::{DType, Surrogate, Tensor, grad};
@@ -80,15 +80,15 @@ fn steps_are_those_of_the_engines_neurons() {
         Box::new(Lif::snntorch(0.9)),
         Box::new(Lif::snntorch_zero(0.9)),
         Box::new(Lif::lapicque(5.0, 2.0, 1.0)),
-        Box::new(Lif { reset: Reset::To(0.0), ..Lif::lapicque(5.0, 2.0, 1.0) }),
+        Box::new(Lif { reset: neurons::Reset::To(0.0), ..Lif::lapicque(5.0, 2.0, 1.0) }),
         Box::new(Lif::spikingjelly(2.0, true, Some(-0.2))),
         Box::new(Lif::spikingjelly(2.0, false, None)),
         Box::new(Lif::spikingjelly_if(Some(0.0))),
-        Box::new(Lif { reset: Reset::None, ..Lif::default() }),
+        Box::new(Lif { reset: neurons::Reset::None, ..Lif::default() }),
         Box::new(Synaptic::new(0.5, 0.9)),
-        Box::new(Synaptic { reset: Reset::To(0.0), ..Synaptic::new(0.5, 0.9) }),
+        Box::new(Synaptic { reset: neurons::Reset::To(0.0), ..Synaptic::new(0.5, 0.9) }),
         Box::new(Synaptic { acts: ResetActs::SameStep, ..Synaptic::new(0.5, 0.9) }),
-        Box::new(Synaptic { acts: ResetActs::SameStep, reset: Reset::To(0.0), ..Synaptic::new(0.5, 0.9) }),
+        Box::new(Synaptic { acts: ResetActs::SameStep, reset: neurons::Reset::To(0.0), ..Synaptic::new(0.5, 0.9) }),
     ];
     for model in models {
         let (scan, parameters) =
@@ -127,23 +127,26 @@ fn shapes_that_do_not_fit_are_refused() {
     let wrong = Parameters { recurrent: Some(zeros(&[2, 3])), ..parameters.clone() };
     assert!(Scan::lif().run(&zeros(&[3, 2, 2]), &wrong).is_err());
     assert!(Scan::lif().run(&Tensor::zeros(&[3, 2, 2], DType::F64).unwrap(), &parameters).is_err());
-    assert!(spike_product(&zeros(&[3, 2]), &zeros(&[3, 2])).is_err());
+    assert!(spike_product(&zeros(&[3, 2]), &zeros(&[3, 2]), None).is_err());
 }
 
 #[test]
 fn products_of_spikes_are_products() {
-    let x = random("spikes", &[4, 5, 70], -1.0, 1.0).unwrap();
-    let w = random("weights", &[70, 130], -1.0, 1.0).unwrap();
+    let x = random("spikes", &[4, 3, 9], -1.0, 1.0).unwrap();
+    let w = random("weights", &[9, 70], -1.0, 1.0).unwrap();
     // Spikes, and numbers with zeros among them.
     let spikes = x.greater_equal(&Tensor::full(&[1], 0.6, DType::F64).unwrap()).unwrap().to_dtype(DType::F64).unwrap();
     for x in [spikes.clone(), spikes.mul(&x).unwrap()] {
-        let (ours, theirs) = (spike_product(&x, &w).unwrap(), x.matmul(&w).unwrap());
+        let (ours, theirs) = (spike_product(&x, &w, None).unwrap(), x.matmul(&w).unwrap());
         assert_close(&ours, &theirs, Tolerance::new(1e-12, 1e-12));
-        let case = Case::new("spike_product", vec![x, w.clone()], |inputs| spike_product(&inputs[0], &inputs[1]));
+        let bias = random("bias", &[70], -1.0, 1.0).unwrap();
+        let case = Case::new("spike_product", vec![x, w.clone(), bias], |inputs| {
+            spike_product(&inputs[0], &inputs[1], Some(&inputs[2]))
+        });
         gradcheck(&case, Tolerance::GRADIENT).unwrap();
     }
     let bytes = spikes.to_dtype(DType::U8).unwrap();
-    assert_eq!(spike_product(&bytes, &w).unwrap().to_f64().unwrap(), spike_product(&spikes, &w).unwrap().to_f64().unwrap());
+    assert_eq!(spike_product(&bytes, &w, None).unwrap().to_f64().unwrap(), spike_product(&spikes, &w, None).unwrap().to_f64().unwrap());
 }
 
 #[test]

@@ -22,12 +22,22 @@
 //! then                   e = δ + α e,  g_x = g e,  G ← β δ
 //! ```
 
-use crate::snn::neurons::Reset;
 use crate::tensor::Surrogate;
 use crate::tensor::dtype::Float;
 
 /// Number of [`Rows`].
 pub(super) const PARAMETERS: usize = 6;
+
+/// What a spike does to the potential, as [`neurons::Reset`](crate::snn::neurons::Reset).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reset {
+    /// Subtracts the threshold.
+    Subtract,
+    /// Sets it to a value.
+    To(f64),
+    /// Nothing.
+    None,
+}
 
 /// When a reset acts; what a spike does to the potential is [`Reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +143,7 @@ impl<F: Float> Rule<F> {
                 }
             }
             (Reset::To(value), Acts::Corrected) => {
-                let (value, r) = (F::of_f64(value.into()), &r[..n]);
+                let (value, r) = (F::of_f64(value), &r[..n]);
                 for j in 0..n {
                     out[j] = u[j] + (s[j] - r[j]) * (value - u[j]);
                 }
@@ -144,7 +154,7 @@ impl<F: Float> Rule<F> {
                 }
             }
             (Reset::To(value), _) => {
-                let value = F::of_f64(value.into());
+                let value = F::of_f64(value);
                 for j in 0..n {
                     out[j] = blend(u[j], value, s[j]);
                 }
@@ -194,7 +204,7 @@ impl<F: Float> Rule<F> {
                 }
             }
             if let (Reset::To(value), Acts::Corrected) = (self.reset, self.acts) {
-                let value = F::of_f64(value.into());
+                let value = F::of_f64(value);
                 for j in 0..n {
                     carry[j] = blend(carry[j], value, late[j]);
                 }
@@ -209,7 +219,7 @@ impl<F: Float> Rule<F> {
                     }
                 }
                 (Reset::To(value), Acts::NextStep) => {
-                    let value = F::of_f64(value.into());
+                    let value = F::of_f64(value);
                     for j in 0..n {
                         u[j] = blend(u[j], value, late[j]);
                     }
@@ -299,7 +309,7 @@ impl<F: Float> Rule<F> {
         );
         let (decay, gain, theta) = (&decay[..n], &gain[..n], &theta[..n]);
         let [d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength] = sums;
-        let hard = if let Reset::To(value) = self.reset { F::of_f64(value.into()) } else { F::ZERO };
+        let hard = if let Reset::To(value) = self.reset { F::of_f64(value) } else { F::ZERO };
         for t in (0..steps).rev() {
             let at = t * n..(t + 1) * n;
             let (u, s, slope) = (&u[at.clone()], &spikes[at.clone()], &mut slope[at.clone()]);
@@ -534,7 +544,7 @@ impl<F: Float> Rule<F> {
                 }
                 self.fire(grad_spike, &mut late[next..][..n]);
                 if let Reset::To(value) = self.reset {
-                    let value = F::of_f64(value.into());
+                    let value = F::of_f64(value);
                     for j in 0..n {
                         carry[next + j] = blend(carry[next + j], value, late[next + j]);
                     }

@@ -26,11 +26,11 @@ mod kernel;
 mod product;
 mod simd;
 
-pub use kernel::Acts;
-pub use product::spike_product;
+pub use kernel::{Acts, Reset};
+pub use product::{Spikes, product_of, spike_product};
 
 use super::neuron::Neuron;
-use super::neurons::{Fires, Lif, Reset, ResetActs, Synaptic};
+use super::neurons::{self, Fires, Lif, ResetActs, Synaptic};
 use crate::parallel;
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::{Backward, DType, Keep, Meta, Op, Surrogate, Tensor, apply, cpu};
@@ -125,13 +125,13 @@ impl Scan {
     ///
     /// With `1/τ = k`: decay 1 − k and gain k (`decay_input`) or 1; `IFNode` has decay 1 and gain 1;
     /// `ParametricLIFNode` learns k = σ(w).
-    pub fn spikingjelly(v_reset: Option<f32>, detach: bool) -> Self {
+    pub fn spikingjelly(v_reset: Option<f64>, detach: bool) -> Self {
         Self {
             fires: Fires::AtOrAbove,
             reset: v_reset.map_or(Reset::Subtract, Reset::To),
             acts: Acts::SameStep,
             detach,
-            rest: v_reset.unwrap_or(0.0).into(),
+            rest: v_reset.unwrap_or(0.0),
             ..Self::lif()
         }
     }
@@ -166,7 +166,7 @@ impl Scan {
             parameters.gain = Tensor::full(&[1], lif.gain.into(), dtype)?;
             let scan = Self {
                 fires: lif.fires,
-                reset: lif.reset,
+                reset: lif.reset.into(),
                 acts: when(lif.acts),
                 rest: lif.rest.into(),
                 ..base
@@ -177,7 +177,7 @@ impl Scan {
             let mut parameters = Parameters::new(neuron.beta.into(), neuron.threshold.into(), dtype)?;
             parameters.current_decay = Some(Tensor::full(&[1], neuron.alpha.into(), dtype)?);
             let acts = if neuron.acts == ResetActs::SameStep { Acts::Corrected } else { Acts::NextStep };
-            return Ok((Self { reset: neuron.reset, acts, ..base }, parameters));
+            return Ok((Self { reset: neuron.reset.into(), acts, ..base }, parameters));
         }
         Err(refuse(format!("on neurons of the model `{}`", model.kind())))
     }
@@ -202,6 +202,16 @@ impl Scan {
         let lost = || Error::Internal("scan lost an output".into());
         let (spikes, potential) = outputs.next().zip(outputs.next()).ok_or_else(lost)?;
         Ok(Scanned { spikes, potential, membrane: outputs.next() })
+    }
+}
+
+impl From<neurons::Reset> for Reset {
+    fn from(reset: neurons::Reset) -> Self {
+        match reset {
+            neurons::Reset::Subtract => Self::Subtract,
+            neurons::Reset::To(value) => Self::To(value.into()),
+            neurons::Reset::None => Self::None,
+        }
     }
 }
 
