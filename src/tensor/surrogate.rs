@@ -135,8 +135,7 @@ impl Surrogate {
             }
             Self::Boxcar { width } => 0.5 + x.clamp(-width, width) / (2.0 * width),
             Self::LeakyBoxcar { width, outside } => {
-                0.5 + x.clamp(-width, width) / (2.0 * width)
-                    + outside * (x - x.clamp(-width, width))
+                0.5 + x.clamp(-width, width) / (2.0 * width) + outside * (x - x.clamp(-width, width))
             }
             Self::Exponential { alpha } => 0.5 + x.signum() * 0.5 * (1.0 - (-alpha * a).exp()),
             Self::SoftSign { alpha } => 0.5 + 0.5 * alpha * x / (1.0 + alpha * a),

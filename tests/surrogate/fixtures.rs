@@ -15,7 +15,10 @@ fn path(name: &str) -> PathBuf {
 
 fn open(name: &str) -> (safetensors::File, Vec<Value>) {
     let text = std::fs::read_to_string(path(&format!("{name}.json"))).unwrap();
-    (safetensors::File::open(&path(&format!("{name}.safetensors"))).unwrap(), serde_json::from_str(&text).unwrap())
+    (
+        safetensors::File::open(&path(&format!("{name}.safetensors"))).unwrap(),
+        serde_json::from_str(&text).unwrap(),
+    )
 }
 
 fn surrogate(of: &Value) -> Surrogate {
@@ -68,7 +71,8 @@ fn neuron(case: &Value, params: &Named, layer: usize, dtype: DType) -> (Scan, Pa
         }
         return (Scan { surrogate: surrogate(&case["surr"]), ..scan }, parameters);
     }
-    let reset = if layer == 2 && case["readout"] == "none" { "none" } else { case["reset"].as_str().unwrap() };
+    let reset =
+        if layer == 2 && case["readout"] == "none" { "none" } else { case["reset"].as_str().unwrap() };
     let simple = case["neuron"] == "leaky";
     let (reset, acts) = match (reset, case["reset_delay"] == false) {
         ("none", _) => (Reset::None, Acts::NextStep),
@@ -133,15 +137,19 @@ fn losses_spikes_and_gradients_are_those_of_the_frameworks() {
         let name = case["name"].as_str().unwrap();
         for dtype in [DType::F64, DType::F32] {
             let load = |key: &str| file.tensor(key).unwrap().to_dtype(dtype).unwrap();
-            let wanted: Vec<&str> = case["grads"].as_array().unwrap().iter().map(|g| g.as_str().unwrap()).collect();
+            let wanted: Vec<&str> =
+                case["grads"].as_array().unwrap().iter().map(|g| g.as_str().unwrap()).collect();
             let prefix = if case["neuron"] == "rleaky" { "rec." } else { "" };
             let mut params = Named::new();
             for &p in &wanted {
                 let given = case["extra"][p].as_f64();
-                params.insert(p.into(), match given {
-                    Some(x) => Tensor::full(&[1], x, dtype).unwrap(),
-                    None => load(&format!("{prefix}{p}")),
-                });
+                params.insert(
+                    p.into(),
+                    match given {
+                        Some(x) => Tensor::full(&[1], x, dtype).unwrap(),
+                        None => load(&format!("{prefix}{p}")),
+                    },
+                );
             }
             let (x, y) = (load("x"), file.tensor("y").unwrap().to_dtype(DType::U32).unwrap());
             let mut spikes = None;
@@ -157,7 +165,10 @@ fn losses_spikes_and_gradients_are_those_of_the_frameworks() {
             let reference = file.tensor(&format!("{name}.loss")).unwrap().to_f64().unwrap()[0];
             let allowed = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
             let value = value.to_scalar().unwrap();
-            assert!((value - reference).abs() <= allowed * reference, "{name} {dtype}: loss {value}, not {reference}");
+            assert!(
+                (value - reference).abs() <= allowed * reference,
+                "{name} {dtype}: loss {value}, not {reference}"
+            );
             let all = file.tensor(&format!("{name}.grads")).unwrap().to_f64().unwrap();
             let mut at = 0;
             for p in wanted {
@@ -206,7 +217,8 @@ fn ten_steps_of_training_end_where_the_frameworks_do() {
         }
         for (p, ours) in &params {
             let theirs = tensor(&format!("last.{p}")).to_f64().unwrap();
-            let off = ours.to_f64().unwrap().iter().zip(theirs).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+            let off =
+                ours.to_f64().unwrap().iter().zip(theirs).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
             assert!(off <= 1e-9, "{name}: {p} is off by {off}");
         }
     }

@@ -2,7 +2,8 @@
 
 use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
 use ransnn::learn::surrogate::{
-    Data, Encoded, Gradient, Loss, Method, Model, Options, RatePenalty, Trainer, classify, silent_or_saturated,
+    Data, Encoded, Gradient, Loss, Method, Model, Options, RatePenalty, Trainer, classify,
+    silent_or_saturated,
 };
 use ransnn::snn::builder::Precision;
 use ransnn::snn::neurons::{Lif, Reset};
@@ -26,7 +27,10 @@ fn network(frozen: bool, out: Lif) -> Network {
     let pixels = net.input("pixels", INPUTS);
     let hidden = net.population("hidden", 70, Lif { decay: 0.9, ..Lif::default() });
     let output = net.population("out", CLASSES, out);
-    let first = net.connect(pixels, hidden, Rule::Dense).name("first").weights(Init::Normal { mean: 0.02, std: 0.25 });
+    let first = net
+        .connect(pixels, hidden, Rule::Dense)
+        .name("first")
+        .weights(Init::Normal { mean: 0.02, std: 0.25 });
     if frozen {
         first.frozen().precision(Precision::Int8);
     } else {
@@ -55,17 +59,25 @@ fn integrator() -> Lif {
 fn training_and_engine_see_the_same_spikes() {
     let (samples, labels) = data(40);
     let ids: Vec<u64> = (0..40).collect();
-    for (frozen, encoding) in [(false, BERNOULLI), (true, BERNOULLI), (false, Encoding::Latency { steps: 12 })] {
+    for (frozen, encoding) in
+        [(false, BERNOULLI), (true, BERNOULLI), (false, Encoding::Latency { steps: 12 })]
+    {
         let net = network(frozen, Lif::default());
         let data = Data { samples: Input::U8(&samples), labels: &labels };
         let trainer = Trainer::new(net, encoding, OUT, data, options()).unwrap();
         let net = network(frozen, Lif::default());
-        let engine = Feedforward::compile(&net, &encoding, &[Pop(1), OUT].map(|population| Probe { population, what: What::Counts })).unwrap();
+        let engine = Feedforward::compile(
+            &net,
+            &encoding,
+            &[Pop(1), OUT].map(|population| Probe { population, what: What::Counts }),
+        )
+        .unwrap();
         let stream = engine.stream("train", 0);
         let mut recording = Recording::default();
         engine.run(data.samples, &ids, &stream, &mut recording).unwrap();
         let pass = trainer.model().forward(&trainer.encode(&ids, &stream).unwrap(), None).unwrap();
-        let ours: Vec<u8> = pass.outputs.sum(&[0]).unwrap().to_f32().unwrap().iter().map(|&c| c as u8).collect();
+        let ours: Vec<u8> =
+            pass.outputs.sum(&[0]).unwrap().to_f32().unwrap().iter().map(|&c| c as u8).collect();
         let Table::U8(theirs) = &recording.tables[1] else { panic!("counts are bytes") };
         assert!(ours.iter().any(|&c| c > 0), "the output fires");
         assert_eq!(&ours, theirs, "frozen {frozen}, {encoding:?}");
@@ -84,7 +96,12 @@ fn every_kind_of_network_learns() {
         (false, Lif::default(), BERNOULLI, Loss::CeCount),
         (true, integrator(), BERNOULLI, Loss::CeMembraneLast),
         (false, integrator(), Encoding::Constant { steps: 8 }, Loss::CeMembraneLast),
-        (false, Lif::default(), Encoding::Latency { steps: 8 }, Loss::MseCount { correct: 0.8, incorrect: 0.1 }),
+        (
+            false,
+            Lif::default(),
+            Encoding::Latency { steps: 8 },
+            Loss::MseCount { correct: 0.8, incorrect: 0.1 },
+        ),
     ];
     for (frozen, out, encoding, loss) in cases {
         let data = Data { samples: Input::U8(&samples), labels: &labels };
@@ -152,7 +169,10 @@ fn what_cannot_be_trained_is_refused() {
     let mut int8 = network(true, Lif::default());
     int8.projections[0].frozen = false;
     assert!(all(int8, &labels, options()).contains("`first`"));
-    assert!(all(network(false, Lif::default()), &labels, Options { batch: 41, ..options() }).contains("mini-batch"));
+    assert!(
+        all(network(false, Lif::default()), &labels, Options { batch: 41, ..options() })
+            .contains("mini-batch")
+    );
     labels[5] = 4;
     assert!(all(network(false, Lif::default()), &labels, options()).contains("label of training sample 5"));
 }
@@ -161,7 +181,8 @@ fn what_cannot_be_trained_is_refused() {
 fn an_exploding_loss_stops_and_names_the_checkpoint() {
     let (samples, labels) = data(40);
     let data = Data { samples: Input::U8(&samples), labels: &labels };
-    let options = Options { lr: 3e38, loss: Loss::CeMembraneLast, method: Method::Sgd { momentum: 0.9 }, ..options() };
+    let options =
+        Options { lr: 3e38, loss: Loss::CeMembraneLast, method: Method::Sgd { momentum: 0.9 }, ..options() };
     let mut trainer = Trainer::new(network(false, integrator()), BERNOULLI, OUT, data, options).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("good.safetensors");
@@ -182,7 +203,8 @@ fn silent_layers_are_named() {
     net.set_gain("first", vec![1e-6]).unwrap();
     let (samples, labels) = data(40);
     let probe = Probe { population: OUT, what: What::Counts };
-    let (_, activity) = classify(&net, &BERNOULLI, probe, Input::U8(&samples), labels.len(), "train").unwrap();
+    let (_, activity) =
+        classify(&net, &BERNOULLI, probe, Input::U8(&samples), labels.len(), "train").unwrap();
     let found = silent_or_saturated(&net, &activity, 12);
     assert!(found.len() == 1 && found[0].contains("`hidden` is silent"), "{found:?}");
 }
@@ -248,7 +270,8 @@ fn recurrent_networks_have_gradients() {
     let gradient = options().gradient;
     let model = Model::new(&net, Pop(2), false, gradient).unwrap();
     let x = Tensor::full(&[2, INPUTS], 0.3, ransnn::tensor::DType::F32).unwrap();
-    let (_, grads) = grad(&model, || model.forward(&Encoded::Constant(x.clone(), 6), None)?.outputs.sum_all()).unwrap();
+    let (_, grads) =
+        grad(&model, || model.forward(&Encoded::Constant(x.clone(), 6), None)?.outputs.sum_all()).unwrap();
     let recurrent = grads.get("projection.recurrent.weights").unwrap().to_f32().unwrap();
     assert!(recurrent.iter().any(|&g| g != 0.0));
 }

@@ -35,10 +35,7 @@ pub enum Loss {
 impl Loss {
     /// Whether it reads membranes and not spikes.
     pub fn reads_membrane(self) -> bool {
-        matches!(
-            self,
-            Self::CeMembrane | Self::CeMembraneMax | Self::CeMembraneLast | Self::CeMembraneMean
-        )
+        matches!(self, Self::CeMembrane | Self::CeMembraneMax | Self::CeMembraneLast | Self::CeMembraneMean)
     }
 
     /// The loss of outputs `[T, B, C]`, membranes or spikes as [`reads_membrane`](Self::reads_membrane) says, for labels
@@ -63,9 +60,7 @@ impl Loss {
             Self::CeRate | Self::CeMembrane => {
                 // The mean over all steps and samples, with the labels of the batch at every step.
                 let labels = labels.reshape(&[1, batch])?.broadcast_to(&[steps, batch])?;
-                outputs
-                    .reshape(&[steps * batch, classes])?
-                    .cross_entropy(&labels.reshape(&[steps * batch])?)
+                outputs.reshape(&[steps * batch, classes])?.cross_entropy(&labels.reshape(&[steps * batch])?)
             }
             Self::CeCount => outputs.sum(&[0])?.cross_entropy(labels),
             Self::CeMeanRate | Self::CeMembraneMean => outputs.mean(&[0])?.cross_entropy(labels),

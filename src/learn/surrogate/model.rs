@@ -141,8 +141,7 @@ impl Model {
         for Pop(index) in net.order()? {
             let population = &net.populations[index];
             let Some(model) = population.model.as_deref() else { continue };
-            let (scan, mut numbers) =
-                Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
+            let (scan, mut numbers) = Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
             let (mut incoming, mut recurrent) = (vec![], None);
             for p in net.incoming(Pop(index)) {
                 let own = p.pre == p.post;
@@ -173,7 +172,10 @@ impl Model {
             }
             if gradient.decay || gradient.threshold {
                 if !model.as_any().is::<Lif>() {
-                    return Err(refuse(format!("on the leak and threshold of `{}`: only of LIF neurons", population.name)));
+                    return Err(refuse(format!(
+                        "on the leak and threshold of `{}`: only of LIF neurons",
+                        population.name
+                    )));
                 }
                 // What is not traced cannot learn.
                 for (wanted, what, number) in [
@@ -187,7 +189,16 @@ impl Model {
             }
             let (neurons, name) = (population.size(), population.name.clone());
             let traced = traced[index];
-            layers.push(Layer { population: index, name, neurons, scan, numbers, incoming, recurrent, traced });
+            layers.push(Layer {
+                population: index,
+                name,
+                neurons,
+                scan,
+                numbers,
+                incoming,
+                recurrent,
+                traced,
+            });
         }
         let last = layers.iter().position(|layer| layer.population == output.0);
         let Some(last) = last else {
@@ -206,9 +217,12 @@ impl Model {
         let reached = |path: &str| {
             layers.iter().any(|layer| {
                 path.starts_with(&format!("population.{}.", layer.name))
-                    || layer.incoming.iter().map(|from| &from.name).chain(layer.recurrent.iter().map(|(n, _)| n)).any(
-                        |name| path == weights_path(name) || path == bias_path(name),
-                    )
+                    || layer
+                        .incoming
+                        .iter()
+                        .map(|from| &from.name)
+                        .chain(layer.recurrent.iter().map(|(n, _)| n))
+                        .any(|name| path == weights_path(name) || path == bias_path(name))
             })
         };
         if let Some(path) = parameters.keys().find(|path| !reached(path)) {
@@ -415,7 +429,9 @@ impl Frozen {
                 0 => Ok(vec![default; targets]),
                 1 => Ok(vec![given[0]; targets]),
                 // One per target, or one per channel of targets.
-                n if targets.is_multiple_of(n) => Ok((0..targets).map(|i| given[i / (targets / n)]).collect()),
+                n if targets.is_multiple_of(n) => {
+                    Ok((0..targets).map(|i| given[i / (targets / n)]).collect())
+                }
                 n => Err(Error::Network(vec![format!("`{}`: {n} numbers for {targets} targets", p.name)])),
             }
         };
@@ -448,7 +464,11 @@ fn trained(p: &Projection, targets: usize, parameters: &mut BTreeMap<String, Ten
     let weights = values.iter().enumerate().map(|(i, w)| w * gain(i % targets)).collect();
     parameters.insert(weights_path(&p.name), Tensor::from_f32(weights, &[*sources, targets])?);
     if !p.bias.is_empty() && p.bias.len() != targets {
-        return Err(Error::Network(vec![format!("`{}`: {} biases for {targets} targets", p.name, p.bias.len())]));
+        return Err(Error::Network(vec![format!(
+            "`{}`: {} biases for {targets} targets",
+            p.name,
+            p.bias.len()
+        )]));
     }
     if !p.bias.is_empty() {
         let bias = p.bias.iter().enumerate().map(|(i, b)| b * gain(i)).collect();

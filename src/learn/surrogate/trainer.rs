@@ -202,7 +202,10 @@ impl<'a> Trainer<'a> {
             return Err(Error::value("mini-batch", options.batch, expected));
         }
         if let Encoding::Delta { .. } = encoding {
-            return Err(Error::Unsupported { op: "training by surrogate gradients", on: "on signals yet".into() });
+            return Err(Error::Unsupported {
+                op: "training by surrogate gradients",
+                on: "on signals yet".into(),
+            });
         }
         // The engine refuses what it cannot run in the end; better now than after training.
         Feedforward::compile(&net, &encoding, &[])?;
@@ -321,7 +324,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn diverged(&self, loss: f64, norm: f64) -> Error {
-        let what = if loss.is_finite() { format!("the gradient's norm is {norm}") } else { format!("the loss is {loss}") };
+        let what = if loss.is_finite() {
+            format!("the gradient's norm is {norm}")
+        } else {
+            format!("the loss is {loss}")
+        };
         let kept = match &self.checkpoint {
             Some(path) => format!("the last good checkpoint is {}", path.display()),
             None => "no checkpoint was written before".into(),
@@ -359,10 +366,16 @@ impl<'a> Trainer<'a> {
         let rows = |i: &u64| *i as usize * inputs..(*i as usize + 1) * inputs;
         if let Encoding::Constant { steps } = self.encoding {
             let values: Vec<f32> = match self.data.samples {
-                Input::U8(all) => samples.iter().flat_map(|i| &all[rows(i)]).map(|&x| f32::from(x) / 255.0).collect(),
+                Input::U8(all) => {
+                    samples.iter().flat_map(|i| &all[rows(i)]).map(|&x| f32::from(x) / 255.0).collect()
+                }
                 Input::F32(all) => samples.iter().flat_map(|i| &all[rows(i)]).copied().collect(),
                 Input::Events(_) => {
-                    return Err(Error::value("training samples", "spike lists", "intensities: the encoding is constant"));
+                    return Err(Error::value(
+                        "training samples",
+                        "spike lists",
+                        "intensities: the encoding is constant",
+                    ));
                 }
             };
             return Ok(Encoded::Constant(Tensor::from_f32(values, &[samples.len(), inputs])?, steps));
@@ -402,7 +415,12 @@ impl<'a> Trainer<'a> {
             self.best = Some((accuracy, self.model.parameters.clone()));
         }
         self.judged.push((self.iteration, accuracy));
-        let since = self.judged.iter().rev().take_while(|(_, a)| self.best.as_ref().is_some_and(|(b, _)| a < b)).count();
+        let since = self
+            .judged
+            .iter()
+            .rev()
+            .take_while(|(_, a)| self.best.as_ref().is_some_and(|(b, _)| a < b))
+            .count();
         self.stopped = self.options.patience > 0 && since >= self.options.patience;
         Ok(accuracy)
     }
@@ -464,7 +482,10 @@ impl<'a> Trainer<'a> {
     /// Damaged, or of another network.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let damaged = |what: &str| {
-            Error::data(path, format!("this checkpoint does not fit ({what}); remove it to train from the beginning"))
+            Error::data(
+                path,
+                format!("this checkpoint does not fit ({what}); remove it to train from the beginning"),
+            )
         };
         let file = safetensors::File::open(path)?;
         let about = file.metadata();
@@ -477,7 +498,11 @@ impl<'a> Trainer<'a> {
         };
         let fits = |found: &BTreeMap<String, Tensor>| {
             found.len() == self.model.parameters.len()
-                && self.model.parameters.iter().all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
+                && self
+                    .model
+                    .parameters
+                    .iter()
+                    .all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
         };
         let parameters = group("parameter/")?;
         if !fits(&parameters) {
@@ -582,8 +607,12 @@ pub fn silent_or_saturated(net: &Network, activity: &Activity, steps: usize) -> 
         .filter_map(|i| {
             let (name, rate) = (&net.populations[i].name, rate(i));
             match rate {
-                _ if rate < 1e-4 => Some(format!("`{name}` is silent: {rate:.1e} spikes per neuron and step")),
-                _ if rate > 0.9 => Some(format!("`{name}` is saturated: {rate:.2} spikes per neuron and step")),
+                _ if rate < 1e-4 => {
+                    Some(format!("`{name}` is silent: {rate:.1e} spikes per neuron and step"))
+                }
+                _ if rate > 0.9 => {
+                    Some(format!("`{name}` is saturated: {rate:.2} spikes per neuron and step"))
+                }
                 _ => None,
             }
         })

@@ -314,7 +314,11 @@ impl<F: Float> Rule<F> {
             let at = t * n..(t + 1) * n;
             let (u, s, slope) = (&u[at.clone()], &spikes[at.clone()], &mut slope[at.clone()]);
             let r = if late.is_empty() { &[] } else { &late[at.clone()] };
-            if gs.is_empty() { g.fill(F::ZERO) } else { g.copy_from_slice(&gs[at.clone()]) }
+            if gs.is_empty() {
+                g.fill(F::ZERO)
+            } else {
+                g.copy_from_slice(&gs[at.clone()])
+            }
             if let (Some(weights), true) = (feedback, t + 1 < steps) {
                 let next = &gx[(t + 1) * n..][..n];
                 for (g, row) in g.iter_mut().zip(weights.chunks_exact(n)) {
@@ -354,8 +358,7 @@ impl<F: Float> Rule<F> {
                 }
                 (Reset::To(_), Acts::NextStep) => {
                     for j in 0..n {
-                        let pull =
-                            if before.is_empty() { F::ZERO } else { hard - before[(t + 1) * n + j] };
+                        let pull = if before.is_empty() { F::ZERO } else { hard - before[(t + 1) * n + j] };
                         slope[j] = (g[j] + self.kappa * pull * delta[j]) * slope[j];
                         // `big` has its factor 1 − s from the step after.
                         delta[j] = slope[j] + big[j];

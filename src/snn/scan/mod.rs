@@ -314,7 +314,9 @@ fn gather<F: Copy>(all: &[F], sizes: Sizes, b: usize, from: usize, n: usize, til
 }
 
 fn scatter<F: Copy>(tile: &[F], from: usize, n: usize, rows: &mut [&mut [F]]) {
-    rows.iter_mut().zip(tile.chunks_exact(n)).for_each(|(row, piece)| row[from..from + n].copy_from_slice(piece));
+    rows.iter_mut()
+        .zip(tile.chunks_exact(n))
+        .for_each(|(row, piece)| row[from..from + n].copy_from_slice(piece));
 }
 
 fn part<F>(rows: &[Vec<F>; PARAMETERS], from: usize, n: usize) -> [&[F]; PARAMETERS] {
@@ -432,8 +434,7 @@ impl Operation {
         let mut gx = cpu::Buffer::zeros(F::DTYPE, u.len());
         // Partial sums of each sample are added in the order of samples, whoever computed them.
         let mut partial: Vec<[Vec<F>; PARAMETERS]> = (0..sizes.batch).map(|_| Default::default()).collect();
-        let wanted: [bool; PARAMETERS] =
-            std::array::from_fn(|p| self.place(p).is_some_and(|i| needs[i]));
+        let wanted: [bool; PARAMETERS] = std::array::from_fn(|p| self.place(p).is_some_and(|i| needs[i]));
         let jobs = rows_of(gx.slice_mut::<F>()?, sizes).into_iter().zip(&mut partial).collect();
         let rule = self.rule::<F>();
         let width = self.tile(sizes.neurons);
@@ -475,7 +476,8 @@ impl Operation {
         for (p, wanted) in wanted.into_iter().enumerate() {
             if let (true, Some(place)) = (wanted, self.place(p)) {
                 let meta = at.input_meta(place);
-                let sums = (0..sizes.neurons).map(|j| partial.iter().map(|sums| sums[p][j].to_f64()).sum::<f64>());
+                let sums =
+                    (0..sizes.neurons).map(|j| partial.iter().map(|sums| sums[p][j].to_f64()).sum::<f64>());
                 let values: Vec<f64> = if meta.len() == 1 { vec![sums.sum()] } else { sums.collect() };
                 results[place] = Some(Tensor::from_f64(values, &meta.shape)?.to_dtype(meta.dtype)?);
             }
@@ -495,7 +497,9 @@ impl Operation {
             return Tensor::zeros(&[neurons, neurons], gx.dtype());
         }
         let flat = |all: &Tensor, from| {
-            all.reshape(&[steps, batch * neurons])?.narrow(0, from, steps - 1)?.reshape(&[(steps - 1) * batch, neurons])
+            all.reshape(&[steps, batch * neurons])?
+                .narrow(0, from, steps - 1)?
+                .reshape(&[(steps - 1) * batch, neurons])
         };
         flat(spikes, 0)?.matmul_tn(&flat(gx, 1)?)
     }

@@ -199,7 +199,10 @@ impl Op for SpikeProduct {
             return Err(wrong(&[self.spikes.columns], "the last axis of the spikes are the sources"));
         }
         if self.biased && (inputs[1].shape != [targets] || inputs[1].dtype != w.dtype) {
-            return Err(wrong(&inputs[1].shape, "a bias is one number per target, of the kind of the weights"));
+            return Err(wrong(
+                &inputs[1].shape,
+                "a bias is one number per target, of the kind of the weights",
+            ));
         }
         let x = inputs.get(1 + usize::from(self.biased));
         if let Some(x) = x.filter(|x| x.dtype != w.dtype && x.dtype.is_computing()) {
@@ -277,7 +280,13 @@ fn weight_gradient<F: Float>(columns: &Spikes, grad: &Tensor, shape: &[usize]) -
                     let start = done[i];
                     let n = indices[start..].partition_point(|&row| row < end);
                     let values = if values.is_empty() { values } else { &values[start..start + n] };
-                    simd::add_rows(&indices[start..start + n], values, g, (targets, from), &mut out[here.clone()]);
+                    simd::add_rows(
+                        &indices[start..start + n],
+                        values,
+                        g,
+                        (targets, from),
+                        &mut out[here.clone()],
+                    );
                     done[i] += n;
                 }
             }

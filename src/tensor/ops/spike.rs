@@ -76,9 +76,11 @@ pub(super) fn cases() -> Vec<Case> {
         }));
         case
     };
-    let mut cases: Vec<Case> = Surrogate::ALL.into_iter().flat_map(|s| [case(s, &[1]), case(s, &[3, 17])]).collect();
-    let above =
-        Surrogate::ALL.into_iter().map(|s| Case { run: Box::new(move |x| x[0].spike_above(s)), ..case(s, &[7]) });
+    let mut cases: Vec<Case> =
+        Surrogate::ALL.into_iter().flat_map(|s| [case(s, &[1]), case(s, &[3, 17])]).collect();
+    let above = Surrogate::ALL
+        .into_iter()
+        .map(|s| Case { run: Box::new(move |x| x[0].spike_above(s)), ..case(s, &[7]) });
     cases.extend(above);
     cases
 }
