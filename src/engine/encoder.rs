@@ -6,6 +6,7 @@ use super::{
     simd::{Draw, Simd},
 };
 use crate::{
+    error::{Error, Result},
     rng::Stream,
     snn::encode::{Encoding, bernoulli_threshold, delta, latency},
 };
@@ -117,6 +118,43 @@ impl Encoder {
             }
         }
     }
+}
+
+/// The spikes of some samples, one list each: those that a network of `inputs` input neurons is shown.
+///
+/// # Errors
+/// Input that does not fit, or that is no intensities.
+pub fn encode(
+    encoding: &Encoding,
+    inputs: usize,
+    samples: super::Input<'_>,
+    ids: &[u64],
+    stream: &Stream,
+) -> Result<Vec<Events>> {
+    encoding.validate()?;
+    let (rows, len) = match samples {
+        super::Input::U8(x) => (Rows::U8(x), x.len()),
+        super::Input::F32(x) => (Rows::F32(x), x.len()),
+        super::Input::Events(_) => return Err(Error::value("samples", "spike lists", "intensities")),
+    };
+    let expected = ids.len() * encoding.sample_len(inputs);
+    if len != expected {
+        return Err(Error::value("length of the samples", len, format!("{expected}")));
+    }
+    /// Samples that one encoder takes on.
+    const EACH: usize = 8;
+    let simd = Simd::best();
+    let pieces = crate::parallel::map(ids.len().div_ceil(EACH), |piece| {
+        let mut encoder = Encoder::new(*encoding, inputs);
+        let all = piece * EACH..ids.len().min((piece + 1) * EACH);
+        let one = |row: usize| {
+            let mut events = Events::empty(inputs);
+            encoder.encode(simd, stream, Sample { samples: rows, row, id: ids[row] }, 0..encoding.steps(), &mut events);
+            events
+        };
+        all.map(one).collect::<Vec<_>>()
+    });
+    Ok(pieces.into_iter().flatten().collect())
 }
 
 impl Draw {

@@ -34,6 +34,7 @@ pub mod simd;
 mod synapses;
 
 pub use clock::{Options, Precision, Simulator};
+pub use encoder::encode;
 pub use events::Events;
 pub use feedforward::{Feedforward, Input};
 pub use lazy::{Lazy, SpikeTimes};

@@ -3,3 +3,4 @@
 pub mod adam;
 pub mod ransnn;
 pub mod ridge;
+pub mod surrogate;

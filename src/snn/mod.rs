@@ -11,6 +11,7 @@ pub mod network;
 pub mod neuron;
 pub mod neurons;
 pub mod real;
+pub mod scan;
 pub mod stimulus;
 pub mod synapses;
 pub mod weights;

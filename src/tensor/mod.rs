@@ -26,6 +26,7 @@ pub mod ops;
 pub mod safetensors;
 mod shape;
 mod storage;
+mod surrogate;
 mod tape;
 mod unary;
 
@@ -39,9 +40,9 @@ pub(crate) use cpu::gemm;
 pub(crate) use dtype::{Element, Float};
 pub use op::{Backward, Keep, Op, apply};
 pub use ops::adapted_linear::Adaptation;
-pub use ops::spike::Surrogate;
 pub use shape::Meta;
 pub use storage::Storage;
+pub use surrogate::Surrogate;
 pub use tape::{Grads, Recorded, Trainable, grad, recorded, visit_in, visit_in_mut};
 
 use crate::{Error, Result};

@@ -127,6 +127,11 @@ pub struct Backward<'a> {
 }
 
 impl Backward<'_> {
+    /// Number of inputs.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// Whether the gradient of input `i` is wanted.
     pub fn needs(&self, i: usize) -> bool {
         self.needs[i]

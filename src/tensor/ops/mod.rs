@@ -52,7 +52,7 @@ mod select;
 mod sigmoid;
 mod silu;
 mod softmax;
-pub(crate) mod spike;
+mod spike;
 mod sqrt;
 mod sub;
 mod sum;

@@ -1,0 +1,18 @@
+//! Training by surrogate gradients: back-propagation through time, as in snnTorch and SpikingJelly.
+//!
+//! [`Trainer`] changes the trained projections of a [`Network`](crate::snn::Network) and ends in a network that the
+//! engine runs: with the same input, training and engine see the same spikes.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `model` | the network as a function of its trained parameters |
+//! | `loss` | what is made small |
+//! | `trainer` | mini-batches, optimiser, held-out samples, checkpoints |
+
+mod loss;
+mod model;
+mod trainer;
+
+pub use loss::{Loss, RatePenalty};
+pub use model::{Dropout, Encoded, Gradient, Model, Pass, Trace};
+pub use trainer::{Data, Method, Options, Step, Trainer, classify, silent_or_saturated};

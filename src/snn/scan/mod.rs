@@ -1,0 +1,519 @@
+//! Neurons over a whole sequence as one operation with its own gradient: the core of training by surrogate gradients.
+//!
+//! [`Scan::run`] takes currents `[T, B, N]` and returns spikes and membranes of the same shape. The equations stand in
+//! the `kernel` module; [`Scan`] has a constructor for each dialect:
+//!
+//! | constructor | neuron |
+//! |---|---|
+//! | [`Scan::lif`] | snnTorch `Leaky`: `>`, subtracts one step late, reset detached |
+//! | [`Scan::spikingjelly`] | SpikingJelly `LIFNode`, `IFNode`, `ParametricLIFNode`: `≥`, same step, reset in the gradient |
+//! | [`Scan::of`] | what the engine runs: [`Lif`](super::neurons::Lif), [`Synaptic`](super::neurons::Synaptic) |
+//! | [`Scan::integrator`] | leaky integrator without spikes, for readouts |
+//!
+//! A synaptic current, an adaptive threshold and recurrent weights are there when [`Parameters`] has them. Every
+//! parameter is a tensor of one number, or of one per neuron, and learns like any other tensor.
+//!
+//! ```
+//! use ransnn::snn::scan::{Parameters, Scan};
+//! use ransnn::tensor::{DType, Tensor};
+//! let x = Tensor::from_f32(vec![0.6, 0.6, 0.6], &[3, 1, 1])?;
+//! let out = Scan::lif().run(&x, &Parameters::new(0.9, 1.0, DType::F32)?)?;
+//! assert_eq!(out.spikes.to_f32()?, [0.0, 1.0, 0.0]); // 0.6, 1.14, 1.626 − 1
+//! # Ok::<(), ransnn::Error>(())
+//! ```
+
+mod kernel;
+mod product;
+mod simd;
+
+pub use kernel::{Acts, Reset};
+pub use product::{Spikes, product_of, spike_product};
+
+use super::neuron::Neuron;
+use super::neurons::{self, Fires, Lif, ResetActs, Synaptic};
+use crate::parallel;
+use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::{Backward, DType, Keep, Meta, Op, Surrogate, Tensor, apply, cpu};
+use crate::{Error, Result};
+use kernel::{PARAMETERS, Rule, Scratch};
+
+/// Neurons that advance together in the first-level cache.
+const TILE: usize = 64;
+const OP: &str = "scan";
+
+/// How a population of neurons steps, resets and is differentiated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scan {
+    /// Comparison with the threshold.
+    pub fires: Fires,
+    /// What a spike does to the potential.
+    pub reset: Reset,
+    /// When.
+    pub acts: Acts,
+    /// Whether the gradient leaves out the reset (snnTorch always, SpikingJelly with `detach_reset`).
+    pub detach: bool,
+    /// Potential at rest and in the beginning.
+    pub rest: f64,
+    /// The derivative of the spike.
+    pub surrogate: Surrogate,
+    /// Also return membranes.
+    pub membrane: bool,
+    /// Replace the spike by the smooth function whose derivative the surrogate is. Then gradients are those of
+    /// differences: for tests.
+    pub smooth: bool,
+}
+
+/// The numbers of a population; each `[1]` or `[N]`, of the kind of the currents.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    /// Factor β on the potential per step.
+    pub decay: Tensor,
+    /// Factor g on the input.
+    pub gain: Tensor,
+    /// Threshold θ.
+    pub threshold: Tensor,
+    /// Factor α on the synaptic current per step, where there is one.
+    pub current_decay: Option<Tensor>,
+    /// Adaptive threshold `θ + b a`: factor ρ on `a` per step, and b. `a` grows by 1 one step after a spike.
+    pub adaptation: Option<(Tensor, Tensor)>,
+    /// Weights `[N, N]` from neuron (row) to neuron, whose spikes act one step later.
+    pub recurrent: Option<Tensor>,
+}
+
+impl Parameters {
+    /// A leak and a threshold, gain 1.
+    pub fn new(decay: f64, threshold: f64, dtype: DType) -> Result<Self> {
+        let number = |x| Tensor::full(&[1], x, dtype);
+        Ok(Self {
+            decay: number(decay)?,
+            gain: number(1.0)?,
+            threshold: number(threshold)?,
+            current_decay: None,
+            adaptation: None,
+            recurrent: None,
+        })
+    }
+}
+
+/// What a scan returns, each `[T, B, N]`.
+#[derive(Clone, Debug)]
+pub struct Scanned {
+    /// 0 or 1.
+    pub spikes: Tensor,
+    /// Potential that was compared with the threshold, before a reset in the same step.
+    pub potential: Tensor,
+    /// Membrane as the framework shows it, with [`Scan::membrane`].
+    pub membrane: Option<Tensor>,
+}
+
+impl Scan {
+    /// snnTorch's `Leaky`: strict comparison, subtracting reset one step late, detached; arctangent, α = 2.
+    pub fn lif() -> Self {
+        Self {
+            fires: Fires::Above,
+            reset: Reset::Subtract,
+            acts: Acts::NextStep,
+            detach: true,
+            rest: 0.0,
+            surrogate: Surrogate::Arctan { alpha: 2.0 },
+            membrane: false,
+            smooth: false,
+        }
+    }
+
+    /// SpikingJelly's nodes: `≥`, reset in the same step to `v_reset` or, with none, by subtraction.
+    ///
+    /// With `1/τ = k`: decay 1 − k and gain k (`decay_input`) or 1; `IFNode` has decay 1 and gain 1;
+    /// `ParametricLIFNode` learns k = σ(w).
+    pub fn spikingjelly(v_reset: Option<f64>, detach: bool) -> Self {
+        Self {
+            fires: Fires::AtOrAbove,
+            reset: v_reset.map_or(Reset::Subtract, Reset::To),
+            acts: Acts::SameStep,
+            detach,
+            rest: v_reset.unwrap_or(0.0),
+            ..Self::lif()
+        }
+    }
+
+    /// A leaky integrator: no reset, and nobody looks at its spikes.
+    pub fn integrator() -> Self {
+        Self { reset: Reset::None, membrane: true, ..Self::lif() }
+    }
+
+    /// The model that the engine runs, with its parameters in `dtype`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] naming a model or a setting without a gradient here.
+    pub fn of(
+        model: &dyn Neuron,
+        surrogate: Surrogate,
+        detach: bool,
+        dtype: DType,
+    ) -> Result<(Self, Parameters)> {
+        let refuse = |what: String| Error::Unsupported { op: "training by surrogate gradients", on: what };
+        let when = |acts| match acts {
+            ResetActs::SameStep => Acts::SameStep,
+            ResetActs::NextStep => Acts::NextStep,
+            ResetActs::BeforeNextStep => Acts::BeforeNextStep,
+        };
+        let base = Self { detach, surrogate, ..Self::lif() };
+        if let Some(lif) = model.as_any().downcast_ref::<Lif>() {
+            if lif.refractory_steps > 0 {
+                return Err(refuse("on neurons with a refractory period".into()));
+            }
+            let mut parameters = Parameters::new(lif.decay.into(), lif.threshold.into(), dtype)?;
+            parameters.gain = Tensor::full(&[1], lif.gain.into(), dtype)?;
+            let scan = Self {
+                fires: lif.fires,
+                reset: lif.reset.into(),
+                acts: when(lif.acts),
+                rest: lif.rest.into(),
+                ..base
+            };
+            return Ok((scan, parameters));
+        }
+        if let Some(neuron) = model.as_any().downcast_ref::<Synaptic>() {
+            let mut parameters = Parameters::new(neuron.beta.into(), neuron.threshold.into(), dtype)?;
+            parameters.current_decay = Some(Tensor::full(&[1], neuron.alpha.into(), dtype)?);
+            let acts = if neuron.acts == ResetActs::SameStep { Acts::Corrected } else { Acts::NextStep };
+            return Ok((Self { reset: neuron.reset.into(), acts, ..base }, parameters));
+        }
+        Err(refuse(format!("on neurons of the model `{}`", model.kind())))
+    }
+
+    /// Runs all steps over currents `[T, B, N]` (more axes after B count as neurons).
+    ///
+    /// # Errors
+    /// Shapes or kinds of number that do not fit.
+    pub fn run(&self, x: &Tensor, parameters: &Parameters) -> Result<Scanned> {
+        let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } = parameters;
+        let mut inputs = vec![x, decay, gain, threshold];
+        inputs.extend(current_decay);
+        inputs.extend(adaptation.iter().flat_map(|(rho, strength)| [rho, strength]));
+        inputs.extend(recurrent);
+        let operation = Operation {
+            scan: *self,
+            current: current_decay.is_some(),
+            adaptive: adaptation.is_some(),
+            recurrent: recurrent.is_some(),
+        };
+        let mut outputs = apply(operation, &inputs)?.into_iter();
+        let lost = || Error::Internal("scan lost an output".into());
+        let (spikes, potential) = outputs.next().zip(outputs.next()).ok_or_else(lost)?;
+        Ok(Scanned { spikes, potential, membrane: outputs.next() })
+    }
+}
+
+impl From<neurons::Reset> for Reset {
+    fn from(reset: neurons::Reset) -> Self {
+        match reset {
+            neurons::Reset::Subtract => Self::Subtract,
+            neurons::Reset::To(value) => Self::To(value.into()),
+            neurons::Reset::None => Self::None,
+        }
+    }
+}
+
+/// A scan with the inputs that it has.
+#[derive(Debug)]
+struct Operation {
+    scan: Scan,
+    current: bool,
+    adaptive: bool,
+    recurrent: bool,
+}
+
+/// Sizes of a sequence.
+#[derive(Clone, Copy)]
+struct Sizes {
+    steps: usize,
+    batch: usize,
+    neurons: usize,
+}
+
+impl Sizes {
+    fn of(meta: &Meta) -> Self {
+        let shape = &meta.shape;
+        Self { steps: shape[0], batch: shape[1], neurons: shape[2..].iter().product() }
+    }
+}
+
+impl Operation {
+    fn rule<F: Float>(&self) -> Rule<F> {
+        let scan = &self.scan;
+        Rule {
+            reset: scan.reset,
+            acts: scan.acts,
+            above: scan.fires == Fires::Above,
+            kappa: if scan.detach { F::ZERO } else { F::ONE },
+            rest: F::of_f64(scan.rest),
+            surrogate: scan.surrogate,
+            smooth: scan.smooth,
+            current: self.current,
+            adaptive: self.adaptive,
+        }
+    }
+
+    /// Which input is parameter `p` of the kernel.
+    fn place(&self, p: usize) -> Option<usize> {
+        match p {
+            0..3 => Some(1 + p),
+            3 => self.current.then_some(4),
+            _ => self.adaptive.then_some(4 + usize::from(self.current) + p - 4),
+        }
+    }
+
+    fn feedback_place(&self) -> usize {
+        4 + usize::from(self.current) + 2 * usize::from(self.adaptive)
+    }
+
+    /// Whether the gradient reads the input.
+    fn reads_input(&self, needs: &[bool]) -> bool {
+        let needed = |p| self.place(p).is_some_and(|i| needs[i]);
+        needed(1) || needed(3) || self.rule::<f32>().pulls()
+    }
+
+    /// Parameters with one number per neuron.
+    fn spread<'a, F: Float>(
+        &self,
+        neurons: usize,
+        input: impl Fn(usize) -> Result<&'a [F]>,
+    ) -> Result<[Vec<F>; PARAMETERS]> {
+        let mut rows: [Vec<F>; PARAMETERS] = Default::default();
+        for (p, row) in rows.iter_mut().enumerate() {
+            if let Some(place) = self.place(p) {
+                let given = input(place)?;
+                *row = if given.len() == 1 { vec![given[0]; neurons] } else { given.to_vec() };
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Width of the tiles: neurons that are connected go together.
+    fn tile(&self, neurons: usize) -> usize {
+        if self.recurrent { neurons } else { TILE.min(neurons) }
+    }
+}
+
+/// For each sample, its rows of a sequence `[T, B, N]`, in the order of steps.
+fn rows_of<F>(all: &mut [F], sizes: Sizes) -> Vec<Vec<&mut [F]>> {
+    let mut rows: Vec<Vec<&mut [F]>> = (0..sizes.batch).map(|_| Vec::new()).collect();
+    if sizes.neurons > 0 {
+        all.chunks_mut(sizes.neurons).enumerate().for_each(|(i, row)| rows[i % sizes.batch].push(row));
+    }
+    rows
+}
+
+/// Columns `from..from + n` of sample `b` as a tile `[T, n]`.
+fn gather<F: Copy>(all: &[F], sizes: Sizes, b: usize, from: usize, n: usize, tile: &mut Vec<F>) {
+    tile.clear();
+    for t in 0..sizes.steps {
+        tile.extend_from_slice(&all[(t * sizes.batch + b) * sizes.neurons + from..][..n]);
+    }
+}
+
+fn scatter<F: Copy>(tile: &[F], from: usize, n: usize, rows: &mut [&mut [F]]) {
+    rows.iter_mut()
+        .zip(tile.chunks_exact(n))
+        .for_each(|(row, piece)| row[from..from + n].copy_from_slice(piece));
+}
+
+fn part<F>(rows: &[Vec<F>; PARAMETERS], from: usize, n: usize) -> [&[F]; PARAMETERS] {
+    rows.each_ref().map(|row| if row.is_empty() { &[][..] } else { &row[from..from + n] })
+}
+
+impl Op for Operation {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
+        let x = inputs[0];
+        let wrong = |other: &Meta, why: &str| Error::Shape {
+            op: OP,
+            lhs: x.shape.clone(),
+            rhs: other.shape.clone(),
+            why: why.into(),
+        };
+        if !x.dtype.is_computing() {
+            return Err(Error::Unsupported { op: OP, on: format!("with {} values", x.dtype) });
+        }
+        if x.shape.len() < 3 || x.is_empty() {
+            return Err(wrong(x, "currents are [steps, batch, neurons], none of them 0"));
+        }
+        let neurons = Sizes::of(x).neurons;
+        for (i, other) in inputs.iter().enumerate().skip(1) {
+            if other.dtype != x.dtype {
+                return Err(wrong(other, &format!("one holds {}, the other {}", x.dtype, other.dtype)));
+            }
+            if self.recurrent && i == self.feedback_place() {
+                if other.shape != [neurons, neurons] {
+                    return Err(wrong(other, "recurrent weights are [neurons, neurons]"));
+                }
+            } else if other.len() != 1 && other.len() != neurons {
+                return Err(wrong(other, "a parameter is one number or one per neuron"));
+            }
+        }
+        Ok(vec![x.clone(); if self.scan.membrane { 3 } else { 2 }])
+    }
+
+    fn cpu(&self, inputs: &[cpu::View<'_>], outputs: &mut [cpu::ViewMut<'_>]) -> Result<()> {
+        each_float!(OP, inputs[0].meta.dtype, F => {
+            let sizes = Sizes::of(inputs[0].meta);
+            let x = inputs[0].slice::<F>()?;
+            let parameters = self.spread::<F>(sizes.neurons, |i| inputs[i].slice::<F>())?;
+            let feedback = match self.recurrent {
+                true => Some(inputs[self.feedback_place()].slice::<F>()?),
+                false => None,
+            };
+            let mut all = Vec::new();
+            for output in outputs.iter_mut() {
+                all.push(rows_of(output.slice::<F>()?, sizes).into_iter());
+            }
+            let jobs: Vec<Vec<Vec<&mut [F]>>> =
+                (0..sizes.batch).map(|_| all.iter_mut().filter_map(Iterator::next).collect()).collect();
+            let rule = self.rule::<F>();
+            let width = self.tile(sizes.neurons);
+            parallel::owned(jobs, |b, mut outputs| {
+                let mut scratch = Scratch::default();
+                let [mut tile, mut u, mut s, mut v] = [const { Vec::new() }; 4];
+                for from in (0..sizes.neurons).step_by(width) {
+                    let n = width.min(sizes.neurons - from);
+                    gather(x, sizes, b, from, n, &mut tile);
+                    for values in [&mut u, &mut s] {
+                        values.resize(tile.len(), F::ZERO);
+                    }
+                    v.resize(if self.scan.membrane { tile.len() } else { 0 }, F::ZERO);
+                    let rows = part(&parameters, from, n);
+                    simd::forward(&rule, &rows, feedback, &mut tile, (&mut u, &mut s, &mut v), &mut scratch);
+                    for (rows, tile) in outputs.iter_mut().zip([&s, &u, &v]) {
+                        scatter(tile, from, n, rows);
+                    }
+                }
+            });
+            Ok(())
+        })
+    }
+
+    fn keep(&self, needs: &[bool]) -> Keep {
+        let mut keep = Keep::NOTHING.output(1, true).input(0, self.reads_input(needs));
+        for i in 1..needs.len() {
+            keep = keep.input(i, true);
+        }
+        // Recurrent weights: their gradient, and the input that includes what they deliver, read the spikes.
+        keep.output(0, self.recurrent)
+    }
+
+    fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let meta = at.output_meta(1);
+        each_float!(OP, meta.dtype, F => self.gradients::<F>(at, Sizes::of(meta)))
+    }
+}
+
+impl Operation {
+    fn gradients<F: Float>(&self, at: &Backward<'_>, sizes: Sizes) -> Result<Vec<Option<Tensor>>> {
+        let parameters = self.spread::<F>(sizes.neurons, |i| at.input(i)?.buffer()?.slice::<F>())?;
+        let u = at.output(1)?.buffer()?.slice::<F>()?;
+        let count = self.feedback_place() + usize::from(self.recurrent);
+        let needs: Vec<bool> = (0..count).map(|i| at.needs(i)).collect();
+        let reads = self.reads_input(&needs);
+        let x = if reads { at.input(0)?.buffer()?.slice::<F>()? } else { &[] };
+        let feedback = match self.recurrent {
+            true => Some(at.input(self.feedback_place())?.buffer()?.slice::<F>()?),
+            false => None,
+        };
+        let grads = [0, 1, 2].map(|i| if i < 2 || self.scan.membrane { at.grads(i) } else { None });
+        let mut slices: [&[F]; 3] = [&[]; 3];
+        for (slice, grad) in slices.iter_mut().zip(&grads) {
+            if let Some(grad) = grad {
+                *slice = grad.buffer()?.slice::<F>()?;
+            }
+        }
+        let spikes = if self.recurrent { at.output(0)?.buffer()?.slice::<F>()? } else { &[] };
+        let mut gx = cpu::Buffer::zeros(F::DTYPE, u.len());
+        // Partial sums of each sample are added in the order of samples, whoever computed them.
+        let mut partial: Vec<[Vec<F>; PARAMETERS]> = (0..sizes.batch).map(|_| Default::default()).collect();
+        let wanted: [bool; PARAMETERS] = std::array::from_fn(|p| self.place(p).is_some_and(|i| needs[i]));
+        let jobs = rows_of(gx.slice_mut::<F>()?, sizes).into_iter().zip(&mut partial).collect();
+        let rule = self.rule::<F>();
+        let width = self.tile(sizes.neurons);
+        parallel::owned(jobs, |b, (mut out, total): (Vec<&mut [F]>, &mut [Vec<F>; PARAMETERS])| {
+            let mut scratch = Scratch::default();
+            let [mut tile_x, mut tile_u, mut tile_gx] = [const { Vec::new() }; 3];
+            let mut tiles: [Vec<F>; 3] = Default::default();
+            let mut sums: [Vec<F>; PARAMETERS] = Default::default();
+            for from in (0..sizes.neurons).step_by(width) {
+                let n = width.min(sizes.neurons - from);
+                if reads {
+                    gather(x, sizes, b, from, n, &mut tile_x);
+                    if let Some(weights) = feedback {
+                        add_feedback(&mut tile_x, weights, spikes, sizes, b);
+                    }
+                }
+                gather(u, sizes, b, from, n, &mut tile_u);
+                for (tile, slice) in tiles.iter_mut().zip(slices) {
+                    if !slice.is_empty() {
+                        gather(slice, sizes, b, from, n, tile);
+                    }
+                }
+                tile_gx.resize(tile_u.len(), F::ZERO);
+                for (sum, wanted) in sums.iter_mut().zip(wanted) {
+                    sum.clear();
+                    sum.resize(if wanted { n } else { 0 }, F::ZERO);
+                }
+                let grads = tiles.each_ref().map(Vec::as_slice);
+                let rows = part(&parameters, from, n);
+                let saved = (tile_x.as_slice(), tile_u.as_slice());
+                simd::backward(&rule, &rows, feedback, saved, grads, &mut tile_gx, &mut sums, &mut scratch);
+                scatter(&tile_gx, from, n, &mut out);
+                total.iter_mut().zip(&sums).for_each(|(total, sum)| total.extend_from_slice(sum));
+            }
+        });
+        let shape = &at.output_meta(1).shape;
+        let gx = Tensor::from_buffer(gx, shape)?;
+        let mut results: Vec<Option<Tensor>> = vec![None; count];
+        for (p, wanted) in wanted.into_iter().enumerate() {
+            if let (true, Some(place)) = (wanted, self.place(p)) {
+                let meta = at.input_meta(place);
+                let sums =
+                    (0..sizes.neurons).map(|j| partial.iter().map(|sums| sums[p][j].to_f64()).sum::<f64>());
+                let values: Vec<f64> = if meta.len() == 1 { vec![sums.sum()] } else { sums.collect() };
+                results[place] = Some(Tensor::from_f64(values, &meta.shape)?.to_dtype(meta.dtype)?);
+            }
+        }
+        let place = self.feedback_place();
+        if self.recurrent && needs[place] {
+            results[place] = Some(self.recurrent_gradient(at.output(0)?, &gx, sizes)?);
+        }
+        results[0] = Some(gx);
+        Ok(results)
+    }
+
+    /// Σ over steps and samples of (spikes of a step)ᵀ (gradient by the input of the step after).
+    fn recurrent_gradient(&self, spikes: &Tensor, gx: &Tensor, sizes: Sizes) -> Result<Tensor> {
+        let Sizes { steps, batch, neurons } = sizes;
+        if steps == 1 {
+            return Tensor::zeros(&[neurons, neurons], gx.dtype());
+        }
+        let flat = |all: &Tensor, from| {
+            all.reshape(&[steps, batch * neurons])?
+                .narrow(0, from, steps - 1)?
+                .reshape(&[(steps - 1) * batch, neurons])
+        };
+        flat(spikes, 0)?.matmul_tn(&flat(gx, 1)?)
+    }
+}
+
+/// Adds to the input of one sample what the recurrent weights delivered.
+fn add_feedback<F: Float>(x: &mut [F], weights: &[F], spikes: &[F], sizes: Sizes, b: usize) {
+    let n = sizes.neurons;
+    for t in 1..sizes.steps {
+        let fired = &spikes[((t - 1) * sizes.batch + b) * n..][..n];
+        for (row, &spike) in weights.chunks_exact(n).zip(fired) {
+            if spike != F::ZERO {
+                x[t * n..][..n].iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Training by surrogate gradients: operations, losses, trajectories, whole networks.
+
+mod fixtures;
+mod scan;
+mod training;

@@ -1,0 +1,277 @@
+//! Whole networks in training: agreement with the engine, resuming, refusals.
+
+use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+use ransnn::learn::surrogate::{
+    Data, Encoded, Gradient, Loss, Method, Model, Options, RatePenalty, Trainer, classify,
+    silent_or_saturated,
+};
+use ransnn::snn::builder::Precision;
+use ransnn::snn::neurons::{Lif, Reset};
+use ransnn::snn::{Encoding, Init, Network, Pop, Rule};
+use ransnn::tensor::{Surrogate, Tensor, grad, recorded};
+use ransnn::units::Ms;
+
+const INPUTS: usize = 30;
+const CLASSES: usize = 4;
+
+/// Class `c` lights the inputs with `i % 4 = c`.
+fn data(samples: usize) -> (Vec<u8>, Vec<u16>) {
+    let labels: Vec<u16> = (0..samples).map(|i| (i * 7 % 13 % CLASSES) as u16).collect();
+    let bright = |i: usize, label: u16| if i % CLASSES == usize::from(label) { 200 } else { 40 };
+    (labels.iter().flat_map(|&l| (0..INPUTS).map(move |i| bright(i, l))).collect(), labels)
+}
+
+/// 30 - 70 - 4, with a frozen first projection if wanted.
+fn network(frozen: bool, out: Lif) -> Network {
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", INPUTS);
+    let hidden = net.population("hidden", 70, Lif { decay: 0.9, ..Lif::default() });
+    let output = net.population("out", CLASSES, out);
+    let first = net
+        .connect(pixels, hidden, Rule::Dense)
+        .name("first")
+        .weights(Init::Normal { mean: 0.02, std: 0.25 });
+    if frozen {
+        first.frozen().precision(Precision::Int8);
+    } else {
+        first.bias(Init::Constant(0.01)).precision(Precision::F32);
+    }
+    net.connect(hidden, output, Rule::Dense)
+        .name("second")
+        .weights(Init::Normal { mean: 0.03, std: 0.2 })
+        .bias(Init::Constant(0.0))
+        .precision(Precision::F32);
+    net.build(3).unwrap()
+}
+
+const OUT: Pop = Pop(2);
+const BERNOULLI: Encoding = Encoding::Bernoulli { steps: 12, gain: 0.8 };
+
+fn options() -> Options {
+    Options { lr: 5e-3, batch: 20, epochs: 6, ..Options::new() }
+}
+
+fn integrator() -> Lif {
+    Lif { decay: 0.95, reset: Reset::None, ..Lif::default() }
+}
+
+#[test]
+fn training_and_engine_see_the_same_spikes() {
+    let (samples, labels) = data(40);
+    let ids: Vec<u64> = (0..40).collect();
+    for (frozen, encoding) in
+        [(false, BERNOULLI), (true, BERNOULLI), (false, Encoding::Latency { steps: 12 })]
+    {
+        let net = network(frozen, Lif::default());
+        let data = Data { samples: Input::U8(&samples), labels: &labels };
+        let trainer = Trainer::new(net, encoding, OUT, data, options()).unwrap();
+        let net = network(frozen, Lif::default());
+        let engine = Feedforward::compile(
+            &net,
+            &encoding,
+            &[Pop(1), OUT].map(|population| Probe { population, what: What::Counts }),
+        )
+        .unwrap();
+        let stream = engine.stream("train", 0);
+        let mut recording = Recording::default();
+        engine.run(data.samples, &ids, &stream, &mut recording).unwrap();
+        let pass = trainer.model().forward(&trainer.encode(&ids, &stream).unwrap(), None).unwrap();
+        let ours: Vec<u8> =
+            pass.outputs.sum(&[0]).unwrap().to_f32().unwrap().iter().map(|&c| c as u8).collect();
+        let Table::U8(theirs) = &recording.tables[1] else { panic!("counts are bytes") };
+        assert!(ours.iter().any(|&c| c > 0), "the output fires");
+        assert_eq!(&ours, theirs, "frozen {frozen}, {encoding:?}");
+        if !frozen {
+            let hidden = pass.hidden[0].spikes.sum(&[0]).unwrap().to_f32().unwrap();
+            let Table::U8(theirs) = &recording.tables[0] else { panic!("counts are bytes") };
+            assert!(hidden.iter().zip(theirs).all(|(&a, &b)| a as u8 == b));
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_network_learns() {
+    let (samples, labels) = data(200);
+    let cases = [
+        (false, Lif::default(), BERNOULLI, Loss::CeCount),
+        (true, integrator(), BERNOULLI, Loss::CeMembraneLast),
+        (false, integrator(), Encoding::Constant { steps: 8 }, Loss::CeMembraneLast),
+        (
+            false,
+            Lif::default(),
+            Encoding::Latency { steps: 8 },
+            Loss::MseCount { correct: 0.8, incorrect: 0.1 },
+        ),
+    ];
+    for (frozen, out, encoding, loss) in cases {
+        let data = Data { samples: Input::U8(&samples), labels: &labels };
+        let options = Options { loss, clip: 1.0, ..options() };
+        let mut trainer = Trainer::new(network(frozen, out), encoding, OUT, data, options).unwrap();
+        let first = trainer.step().unwrap().unwrap().loss;
+        let mut last = first;
+        while let Some(step) = trainer.step().unwrap() {
+            last = step.loss;
+        }
+        assert!(last < 0.7 * first, "{encoding:?} {loss:?}: {first} to {last}");
+        let net = trainer.finish().unwrap();
+        let what = if loss.reads_membrane() { What::Membrane } else { What::Counts };
+        let (classes, activity) =
+            classify(&net, &encoding, Probe { population: OUT, what }, data.samples, 200, "train").unwrap();
+        let right = classes.iter().zip(&labels).filter(|(a, b)| a == b).count();
+        assert!(right > 150, "{encoding:?} {loss:?}: {right} of 200");
+        assert!(activity.spikes[1] > 0);
+        assert_eq!(silent_or_saturated(&net, &activity, encoding.steps()), Vec::<String>::new());
+        if frozen {
+            assert_eq!(net.projections[0].weights, network(frozen, out).projections[0].weights);
+        }
+    }
+}
+
+#[test]
+fn a_resumed_training_is_the_same() {
+    let (samples, labels) = data(100);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let options = Options { held_out: 20, dropout: 0.2, cosine: true, ..options() };
+    let new = || Trainer::new(network(false, Lif::default()), BERNOULLI, OUT, data, options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut whole = new();
+    for _ in 0..whole.total() {
+        whole.step().unwrap().unwrap();
+        if whole.iteration() == 6 {
+            whole.save(&path).unwrap();
+        }
+    }
+    let mut resumed = new();
+    resumed.restore(&path).unwrap();
+    assert_eq!(resumed.iteration(), 6);
+    while resumed.step().unwrap().is_some() {}
+    assert_eq!(resumed.curve(), whole.curve());
+    assert_eq!(resumed.judged(), whole.judged());
+    assert_eq!(whole.judged().len(), 6);
+    assert_eq!(resumed.finish().unwrap().tensors(), whole.finish().unwrap().tensors());
+    // Cut off, or of another network.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(new().restore(&path).is_err());
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let (samples, mut labels) = data(40);
+    let all = |net, labels: &[u16], options| {
+        let data = Data { samples: Input::U8(&samples), labels };
+        Trainer::new(net, BERNOULLI, OUT, data, options).map(drop).unwrap_err().to_string()
+    };
+    let mut frozen = network(true, Lif::default());
+    frozen.projections[1].frozen = true;
+    assert!(all(frozen, &labels, options()).contains("no projection is trained"));
+    let mut int8 = network(true, Lif::default());
+    int8.projections[0].frozen = false;
+    assert!(all(int8, &labels, options()).contains("`first`"));
+    assert!(
+        all(network(false, Lif::default()), &labels, Options { batch: 41, ..options() })
+            .contains("mini-batch")
+    );
+    labels[5] = 4;
+    assert!(all(network(false, Lif::default()), &labels, options()).contains("label of training sample 5"));
+}
+
+#[test]
+fn an_exploding_loss_stops_and_names_the_checkpoint() {
+    let (samples, labels) = data(40);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let options =
+        Options { lr: 3e38, loss: Loss::CeMembraneLast, method: Method::Sgd { momentum: 0.9 }, ..options() };
+    let mut trainer = Trainer::new(network(false, integrator()), BERNOULLI, OUT, data, options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("good.safetensors");
+    trainer.save(&path).unwrap();
+    let error = loop {
+        match trainer.step() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it did not explode"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("smaller learning rate") && error.contains("good.safetensors"), "{error}");
+}
+
+#[test]
+fn silent_layers_are_named() {
+    let mut net = network(false, Lif::default());
+    net.set_gain("first", vec![1e-6]).unwrap();
+    let (samples, labels) = data(40);
+    let probe = Probe { population: OUT, what: What::Counts };
+    let (_, activity) =
+        classify(&net, &BERNOULLI, probe, Input::U8(&samples), labels.len(), "train").unwrap();
+    let found = silent_or_saturated(&net, &activity, 12);
+    assert!(found.len() == 1 && found[0].contains("`hidden` is silent"), "{found:?}");
+}
+
+#[test]
+fn memory_is_what_was_planned() {
+    let (samples, labels) = data(64);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    for frozen in [false, true] {
+        let trainer = Trainer::new(network(frozen, Lif::default()), BERNOULLI, OUT, data, options()).unwrap();
+        let ids: Vec<u64> = (0..64).collect();
+        let input = trainer.encode(&ids, &ransnn::rng::Stream::named(1, "x")).unwrap();
+        let targets = Tensor::from_u32(labels.iter().map(|&l| l.into()).collect(), &[64]).unwrap();
+        let mut kept = 0;
+        grad(trainer.model(), || {
+            let pass = trainer.model().forward(&input, None)?;
+            let loss = Loss::CeCount.of(&pass.outputs, &targets)?;
+            kept = recorded().unwrap().bytes;
+            Ok(loss)
+        })
+        .unwrap();
+        let planned = trainer.model().activation_bytes(12, 64);
+        assert!((kept as f64 / planned as f64 - 1.0).abs() < 0.1, "{kept} kept, {planned} planned");
+    }
+}
+
+#[test]
+fn leaks_thresholds_and_rates_learn() {
+    let (samples, labels) = data(100);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let gradient = Gradient {
+        surrogate: Surrogate::FastSigmoid { slope: 10.0 },
+        detach: false,
+        decay: true,
+        threshold: true,
+    };
+    let penalty = RatePenalty { upper: 50.0, most: 0.01, ..RatePenalty::default() };
+    let options = Options { gradient, penalty, ..options() };
+    let mut trainer = Trainer::new(network(false, Lif::default()), BERNOULLI, OUT, data, options).unwrap();
+    let rate = |net: &Network| {
+        let probe = Probe { population: OUT, what: What::Counts };
+        classify(net, &BERNOULLI, probe, data.samples, 100, "train").unwrap().1.spikes[1]
+    };
+    let before = rate(&network(false, Lif::default()));
+    while trainer.step().unwrap().is_some() {}
+    let net = trainer.finish().unwrap();
+    let lif = net.populations[1].model.as_ref().unwrap().as_any().downcast_ref::<Lif>().unwrap();
+    assert!(lif.decay != 0.9 && (0.0..=1.0).contains(&lif.decay) && lif.threshold != 1.0, "{lif:?}");
+    assert!(rate(&net) < before, "the penalty lowers {before} spikes");
+}
+
+#[test]
+fn recurrent_networks_have_gradients() {
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", INPUTS);
+    let hidden = net.population("hidden", 20, Lif::default());
+    let out = net.population("out", CLASSES, Lif::default());
+    let f32s = Precision::F32;
+    net.connect(pixels, hidden, Rule::Dense).weights(Init::Normal { mean: 0.05, std: 0.2 }).precision(f32s);
+    net.connect(hidden, hidden, Rule::Dense).name("recurrent").delay(Ms(1.0)).precision(f32s);
+    net.connect(hidden, out, Rule::Dense).precision(f32s);
+    let net = net.build(1).unwrap();
+    let gradient = options().gradient;
+    let model = Model::new(&net, Pop(2), false, gradient).unwrap();
+    let x = Tensor::full(&[2, INPUTS], 0.3, ransnn::tensor::DType::F32).unwrap();
+    let (_, grads) =
+        grad(&model, || model.forward(&Encoded::Constant(x.clone(), 6), None)?.outputs.sum_all()).unwrap();
+    let recurrent = grads.get("projection.recurrent.weights").unwrap().to_f32().unwrap();
+    assert!(recurrent.iter().any(|&g| g != 0.0));
+}
