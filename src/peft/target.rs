@@ -251,7 +251,7 @@ mod tests {
         };
         assert!(matches(&layers(&[1, 3], &[]), Q) && !matches(&layers(&[1, 2], &[]), Q));
         assert!(matches(&layers(&[3], &["layers"]), Q) && !matches(&layers(&[3], &["h"]), Q));
-        assert!(!matches(&layers(&[3], &[]), "q_proj"), "no number, no layer");
+        assert!(!matches(&layers(&[3], &[]), "head.q_proj"), "no number, no layer");
         let exact = Targets { layers: Some(vec![0]), ..Targets::names([Q]) };
         assert!(matches(&exact, Q), "a whole path needs no layer");
         assert!(Targets { layers: Some(vec![0]), ..Targets::pattern(".*") }.matcher().is_err());
