@@ -173,8 +173,15 @@ fn pattern(text: &str) -> Result<Regex> {
 
 /// Values by pattern, as `rank_pattern` and `alpha_pattern`: the first whose pattern matches the end of a path from the
 /// beginning of a name counts; one that begins with `^` matches from the beginning of the path.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Overrides<T>(Vec<(String, Regex, T)>);
+
+impl<T> Default for Overrides<T> {
+    /// None.
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T: Clone> Overrides<T> {
     /// Compiles patterns.
@@ -193,6 +200,11 @@ impl<T: Clone> Overrides<T> {
     /// The value for a path.
     pub fn get(&self, path: &str) -> Option<&T> {
         self.0.iter().find(|(_, regex, _)| regex.is_match(path)).map(|(_, _, value)| value)
+    }
+
+    /// The same patterns with other values.
+    pub fn map<U>(&self, f: impl Fn(&T) -> U) -> Overrides<U> {
+        Overrides(self.0.iter().map(|(key, regex, value)| (key.clone(), regex.clone(), f(value))).collect())
     }
 
     /// Patterns and values in their order.
