@@ -7,8 +7,8 @@ use ransnn::nn::{Adam, Optimizer};
 use ransnn::peft::hybrid::{Mode, Rule};
 use ransnn::peft::lora_ga::{Direction, Flavour, Length};
 use ransnn::peft::{
-    self, Adapter, Blocks, Boft, Calibration, Host, Hybrid, Kind, Lora, LoraGa, Method, Overrides, Site, Slot, Targets,
-    Urnn,
+    self, Adapter, Blocks, Boft, Calibration, Host, Hybrid, Kind, Lora, LoraGa, Method, Overrides, Site,
+    Slot, Targets, Urnn,
 };
 use ransnn::tensor::check::{Case, Tolerance, assert_close, gradcheck, random};
 use ransnn::tensor::{DType, Tensor, grad};
@@ -35,7 +35,8 @@ const OUT: usize = 8;
 
 impl Model {
     fn new(dtype: DType) -> Self {
-        let weight = |name, out, inputs| random(name, &[out, inputs], -0.5, 0.5).unwrap().to_dtype(dtype).unwrap();
+        let weight =
+            |name, out, inputs| random(name, &[out, inputs], -0.5, 0.5).unwrap().to_dtype(dtype).unwrap();
         Self {
             weights: [weight("up", MIDDLE, IN), weight("down", OUT, MIDDLE)],
             bias: random("bias", &[OUT], -0.5, 0.5).unwrap().to_dtype(dtype).unwrap(),
@@ -81,7 +82,8 @@ fn methods() -> Vec<(&'static str, Method)> {
 fn attach(model: &mut Model, method: &Method) -> peft::Report {
     let calibration = Calibration { batches: 3, at_once: 1 };
     let targets = Targets::all_linear();
-    peft::attach_calibrated(model, method, &targets, "default", 7, calibration, &mut |model, i| model.loss(i)).unwrap()
+    peft::attach_calibrated(model, method, &targets, "default", 7, calibration, &mut |model, i| model.loss(i))
+        .unwrap()
 }
 
 fn perturb(model: &mut Model, size: f64) {
@@ -104,7 +106,11 @@ fn begins_as_the_base_and_comes_off_without_a_trace() {
         let (base, weights) = (model.forward(&x(DType::F32)).unwrap(), model.weights.clone());
         let report = attach(&mut model, &method);
         assert_eq!(report.modules, 2, "{name}");
-        assert_eq!(report.trained, peft::parameters(&mut model).values().map(Tensor::len).sum::<usize>(), "{name}");
+        assert_eq!(
+            report.trained,
+            peft::parameters(&mut model).values().map(Tensor::len).sum::<usize>(),
+            "{name}"
+        );
         let begun = model.forward(&x(DType::F32)).unwrap();
         // Where nothing is added, or nothing is turned, no bit changes.
         if matches!(name, "lora" | "rslora" | "dora" | "oft" | "boft") {
@@ -187,17 +193,23 @@ fn doras_gradient_holds_the_length_of_rows_fixed() {
     let params = peft::parameters(&mut model);
     let x = random("x", &[3, IN], -1.0, 1.0).unwrap();
     let run = |model: &Model| model.slots[0].apply(&x, &model.weights[0], None)?.sum_all();
-    let first: BTreeMap<_, _> = params.iter().filter(|(name, _)| name.contains("up")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let first: BTreeMap<_, _> =
+        params.iter().filter(|(name, _)| name.contains("up")).map(|(k, v)| (k.clone(), v.clone())).collect();
     let (_, grads) = grad(&first, || run(&model)).unwrap();
     // By hand: y = (m / n) ⊙ (x Wᵀ + s x Aᵀ Bᵀ), n fixed.
-    let [a, b, m] = ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"].map(|key| params[&format!("layers.0.up.{key}")].clone());
+    let [a, b, m] = ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"]
+        .map(|key| params[&format!("layers.0.up.{key}")].clone());
     let w = model.weights[0].add(&b.matmul(&a).unwrap().mul_scalar(5.0 / 3.0).unwrap()).unwrap();
     let n = w.mul(&w).unwrap().sum(&[1]).unwrap().sqrt().unwrap();
     let g = m.div(&n).unwrap().broadcast_to(&[3, MIDDLE]).unwrap();
     let want_b = g.matmul_tn(&x.matmul_nt(&a).unwrap()).unwrap().mul_scalar(5.0 / 3.0).unwrap();
     assert_close(grads.get("layers.0.up.lora_B.weight").unwrap(), &want_b, Tolerance::new(1e-10, 1e-10));
     let y = x.matmul_nt(&w).unwrap().mul(&m.div(&n).unwrap()).unwrap();
-    assert_close(&model.slots[0].apply(&x, &model.weights[0], None).unwrap(), &y, Tolerance::new(1e-12, 1e-12));
+    assert_close(
+        &model.slots[0].apply(&x, &model.weights[0], None).unwrap(),
+        &y,
+        Tolerance::new(1e-12, 1e-12),
+    );
 }
 
 #[test]
@@ -209,7 +221,10 @@ fn several_adapters_add_up_or_follow_one_another() {
     let first = model.forward(&x(DType::F32)).unwrap();
     let method = Method::from(Boft::default());
     peft::attach(&mut model, &method, &Targets::names(["up"]), "turn", 1).unwrap();
-    assert!(peft::attach(&mut model, &method, &Targets::names(["up"]), "turn", 1).is_err(), "the name is taken");
+    assert!(
+        peft::attach(&mut model, &method, &Targets::names(["up"]), "turn", 1).is_err(),
+        "the name is taken"
+    );
     assert_eq!(model.slots[0].entries().len(), 2, "a refused adapter takes nothing with it");
     assert_eq!(model.forward(&x(DType::F32)).unwrap().to_f32().unwrap(), first.to_f32().unwrap());
     perturb(&mut model, 0.3);
@@ -258,7 +273,10 @@ fn rotations_stay_rotations_over_a_thousand_steps() {
         let mut model = Model::new(DType::F32);
         attach(&mut model, &method);
         train(&mut model, 1000, 0.02);
-        let identity = Tensor::from_f32((0..IN * IN).map(|i| f32::from(u8::from(i % (IN + 1) == 0))).collect(), &[IN, IN]);
+        let identity = Tensor::from_f32(
+            (0..IN * IN).map(|i| f32::from(u8::from(i % (IN + 1) == 0))).collect(),
+            &[IN, IN],
+        );
         let identity = identity.unwrap();
         // The weight I shows what the inputs are turned by.
         let turned = match &model.slots[0].entries()[0].adapter {
@@ -287,7 +305,8 @@ fn a_rotation_keeps_the_angles_between_rows() {
 #[test]
 fn lora_gas_first_step_is_the_best_of_twice_its_rank() {
     // G AᵀA + B BᵀG is G cut to rank 2r, whatever vectors A and B get.
-    let (weight, gradient) = (random("w", &[9, 7], -1.0, 1.0).unwrap(), random("g", &[9, 7], -1.0, 1.0).unwrap());
+    let (weight, gradient) =
+        (random("w", &[9, 7], -1.0, 1.0).unwrap(), random("g", &[9, 7], -1.0, 1.0).unwrap());
     let svd = peft::Svd::top(&gradient, 6).unwrap();
     let mut best = Tensor::zeros(&[9, 7], DType::F64).unwrap();
     for j in 0..6 {
@@ -301,7 +320,10 @@ fn lora_gas_first_step_is_the_best_of_twice_its_rank() {
         let step = gradient.matmul(&at.a.matmul_tn(&at.a).unwrap()).unwrap();
         let step = step.add(&at.b.matmul_nt(&at.b).unwrap().matmul(&gradient).unwrap()).unwrap();
         assert_close(&step, &best, Tolerance::new(1e-11, 1e-11));
-        assert!(at.delta().unwrap().to_f64().unwrap().iter().all(|d| d.abs() < 1e-14), "the model does not change");
+        assert!(
+            at.delta().unwrap().to_f64().unwrap().iter().all(|d| d.abs() < 1e-14),
+            "the model does not change"
+        );
     }
 }
 
@@ -342,7 +364,8 @@ fn hybrids_at_the_ends_are_their_branches() {
         losses
     };
     for (lambda, branch) in [(1.0, Method::from(lora_ga.clone())), (0.0, Method::from(boft))] {
-        let hybrid = Hybrid { lora_ga: lora_ga.clone(), boft, rule: Rule::Constant(lambda), ..Hybrid::default() };
+        let hybrid =
+            Hybrid { lora_ga: lora_ga.clone(), boft, rule: Rule::Constant(lambda), ..Hybrid::default() };
         let (got, want) = (follow(hybrid.into(), 0.004), follow(branch, 0.008));
         assert!(want[25] < want[0]);
         for (step, (got, want)) in got.iter().zip(&want).enumerate() {
@@ -385,13 +408,21 @@ fn an_embedding_takes_lora_and_nothing_else() {
     struct Table(Tensor, Slot);
     impl Host for Table {
         fn visit_sites(&mut self, f: &mut dyn FnMut(Site<'_>)) {
-            f(Site { path: "wte", weight: &mut self.0, bias: None, slot: &mut self.1, kind: Kind::Embedding });
+            f(Site {
+                path: "wte",
+                weight: &mut self.0,
+                bias: None,
+                slot: &mut self.1,
+                kind: Kind::Embedding,
+            });
         }
     }
     let mut table = Table(random("t", &[10, 4], -1.0, 1.0).unwrap(), Slot::default());
     let ids = Tensor::from_u32(vec![3, 3, 9], &[3]).unwrap();
     let base = table.1.lookup(&ids, &table.0).unwrap();
-    for refused in [Method::from(Boft::default()), Urnn.into(), Lora { magnitude: true, ..Lora::default() }.into()] {
+    for refused in
+        [Method::from(Boft::default()), Urnn.into(), Lora { magnitude: true, ..Lora::default() }.into()]
+    {
         assert!(peft::attach(&mut table, &refused, &Targets::names(["wte"]), "default", 0).is_err());
         assert!(table.1.is_empty());
     }
@@ -451,10 +482,13 @@ fn settings_that_do_not_fit_are_refused_and_nothing_is_attached() {
         boft(Blocks::Size(4), 200),
         Method::from(LoraGa::default()),
     ] {
-        let error = peft::attach(&mut model, &method, &Targets::all_linear(), "default", 0).expect_err("refused");
+        let error =
+            peft::attach(&mut model, &method, &Targets::all_linear(), "default", 0).expect_err("refused");
         assert!(model.slots.iter().all(Slot::is_empty), "{error}");
     }
-    let error = peft::attach(&mut model, &lora(2), &Targets::names(["nosuch"]), "default", 0).unwrap_err().to_string();
+    let error = peft::attach(&mut model, &lora(2), &Targets::names(["nosuch"]), "default", 0)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("nosuch") && error.contains("up, down"), "{error}");
     // The second map refuses: the first is left alone.
     let pattern = Overrides::new([("down", 0)]).unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `reservoir` | features of frozen layers: samples per second |
 //! | `readout` | the fits on such features |
+//! | `peft` | adapters on the maps of a language model: training steps, merging |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
 //!
@@ -12,6 +13,7 @@
 
 mod devices;
 mod measure;
+mod peft;
 mod readout;
 mod reservoir;
 
@@ -65,6 +67,16 @@ pub const CASES: &[Case] = &[
         name: "readout/adam",
         about: "400 mini-batches of 128 samples of 2000 counts, 10 classes; a step is one mini-batch",
         work: readout::adam,
+    },
+    Case {
+        name: "peft/boft",
+        about: "a training step of BOFT, two factors of blocks of 4, on the seven maps of a Llama block of 512, 1024 tokens",
+        work: peft::boft,
+    },
+    Case {
+        name: "peft/merge",
+        about: "the same adapters computed into the weights and out again",
+        work: peft::merge,
     },
 ];
 

@@ -1,11 +1,11 @@
 //! One adapter on one map, whatever its method.
 
+use super::Below;
 use super::boft::BoftAdapter;
 use super::full::FullAdapter;
 use super::hybrid::HybridAdapter;
 use super::lora::LoraAdapter;
 use super::urnn::UrnnAdapter;
-use super::Below;
 use crate::tensor::{Tensor, Trainable};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ pub enum Adapter {
     /// A structured unitary map.
     Urnn(UrnnAdapter),
     /// BOFT and LoRA-GA together.
-    Hybrid(HybridAdapter),
+    Hybrid(Box<HybridAdapter>),
     /// A weight of its own.
     Full(FullAdapter),
 }
@@ -70,7 +70,7 @@ impl Adapter {
             Self::Lora(adapter) => adapter,
             Self::Boft(adapter) => adapter,
             Self::Urnn(adapter) => adapter,
-            Self::Hybrid(adapter) => adapter,
+            Self::Hybrid(adapter) => &**adapter,
             Self::Full(adapter) => adapter,
         }
     }
@@ -80,7 +80,7 @@ impl Adapter {
             Self::Lora(adapter) => adapter,
             Self::Boft(adapter) => adapter,
             Self::Urnn(adapter) => adapter,
-            Self::Hybrid(adapter) => adapter,
+            Self::Hybrid(adapter) => &mut **adapter,
             Self::Full(adapter) => adapter,
         }
     }

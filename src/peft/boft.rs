@@ -52,15 +52,19 @@ impl Boft {
     pub fn shape(&self, path: &str, inputs: usize) -> Result<[usize; 4]> {
         let what = |name: &str| format!("the {name} of BOFT on `{path}`, which has {inputs} inputs,");
         let (blocks, size) = match self.blocks {
-            Blocks::Size(size) if size > 0 && inputs % size == 0 => (inputs / size, size),
-            Blocks::Count(count) if count > 0 && inputs % count == 0 => (count, inputs / count),
-            Blocks::Size(size) => return Err(Error::value(what("block size"), size, "a divisor of the inputs")),
+            Blocks::Size(size) if size > 0 && inputs.is_multiple_of(size) => (inputs / size, size),
+            Blocks::Count(count) if count > 0 && inputs.is_multiple_of(count) => (count, inputs / count),
+            Blocks::Size(size) => {
+                return Err(Error::value(what("block size"), size, "a divisor of the inputs"));
+            }
             Blocks::Count(count) => {
                 return Err(Error::value(what("number of blocks"), count, "a divisor of the inputs"));
             }
         };
-        let group = u32::try_from(self.factors).ok().filter(|&m| m > 0).and_then(|m| 1usize.checked_shl(m - 1));
-        let fits = group.is_some_and(|group| blocks % group == 0) && (self.factors == 1 || size % 2 == 0);
+        let group =
+            u32::try_from(self.factors).ok().filter(|&m| m > 0).and_then(|m| 1usize.checked_shl(m - 1));
+        let fits = group.is_some_and(|group| blocks.is_multiple_of(group))
+            && (self.factors == 1 || size.is_multiple_of(2));
         if !fits {
             let expected = format!(
                 "at least 1, above 1 only with an even block size (it is {size}) and 2^(factors − 1) a divisor of the number of blocks ({blocks})"
@@ -142,7 +146,8 @@ impl BoftAdapter {
         let scale = self.s.reshape(&[self.s.len()])?;
         let (out, inputs, size) = (self.s.len(), x.shape().last().copied().unwrap_or(0), self.r.shape());
         let rows = x.len() / inputs.max(1);
-        if let (Some(weight), None, true) = (below.base(), low_rank, weight_side(rows, out, size[0], size[2])) {
+        if let (Some(weight), None, true) = (below.base(), low_rank, weight_side(rows, out, size[0], size[2]))
+        {
             let turned = compute(weight, self.r.dtype())?.butterfly_transposed(&rotations)?.mul(&self.s)?;
             return x.adapted_linear(&turned, Adaptation { bias, ..Adaptation::default() });
         }
@@ -160,7 +165,8 @@ impl BoftAdapter {
     }
 
     pub(super) fn merged(&self, weight: &Tensor) -> Result<Tensor> {
-        let turned = compute(weight, self.r.dtype())?.butterfly_transposed(&self.rotations()?)?.mul(&self.s)?;
+        let turned =
+            compute(weight, self.r.dtype())?.butterfly_transposed(&self.rotations()?)?.mul(&self.s)?;
         turned.to_dtype(weight.dtype())
     }
 }

@@ -33,7 +33,7 @@ const BOFT: &str = r#"{"auto_mapping":null,"base_model_name_or_path":null,"bias"
 
 /// What methods that PEFT does not know share with the others.
 const OURS: &str = r#"{"base_model_name_or_path":null,"bias":"none","exclude_modules":null,"inference_mode":true,
-"layers_pattern":null,"layers_to_transform":null,"modules_to_save":null,"ransnn":{"version":1},
+"layers_pattern":null,"layers_to_transform":null,"modules_to_save":null,"peft_type":null,"ransnn":{"version":1},
 "target_modules":null,"task_type":null}"#;
 
 /// Settings that change what an adapter computes and that are not there: an adapter that uses one is refused.
@@ -91,7 +91,8 @@ impl Config {
             return Err(Error::data(path, format!("{size} bytes; a configuration has less than {LARGEST}")));
         }
         let text = crate::files::read_text(path)?;
-        let map = serde_json::from_str(&text).map_err(|error| Error::data(path, format!("not a configuration: {error}")))?;
+        let map = serde_json::from_str(&text)
+            .map_err(|error| Error::data(path, format!("not a configuration: {error}")))?;
         Self::parse(Reader { path, map })
     }
 
@@ -120,13 +121,15 @@ impl Config {
             one => Some(vec![reader.layer(&one)?]),
         };
         let layers_pattern = reader.names("layers_pattern")?.unwrap_or_default();
-        let targets = Targets { modules, exclude: reader.modules("exclude_modules")?, layers, layers_pattern };
+        let targets =
+            Targets { modules, exclude: reader.modules("exclude_modules")?, layers, layers_pattern };
         targets.matcher().map_err(|error| Error::data(reader.path, error.to_string()))?;
         let biases = match reader.text("bias")?.as_deref() {
             None | Some("none") => false,
             Some("lora_only" | "boft_only") => true,
             Some(other) => {
-                return Err(reader.wrong("bias", &format!("is `{other}`; none, lora_only and boft_only are supported")));
+                return Err(reader
+                    .wrong("bias", &format!("is `{other}`; none, lora_only and boft_only are supported")));
             }
         };
         let saved = reader.names("modules_to_save")?.unwrap_or_default();
@@ -229,7 +232,8 @@ fn render_lora(lora: &Lora, set: &mut dyn FnMut(&str, Value) -> Option<Value>) {
     let start = if lora.start == Start::Gaussian { json!("gaussian") } else { json!(true) };
     set("init_lora_weights", start);
     let ranks: Map<String, Value> = lora.rank_pattern.iter().map(|(key, r)| (key.into(), json!(r))).collect();
-    let alphas: Map<String, Value> = lora.alpha_pattern.iter().map(|(key, &a)| (key.into(), number(a))).collect();
+    let alphas: Map<String, Value> =
+        lora.alpha_pattern.iter().map(|(key, &a)| (key.into(), number(a))).collect();
     set("rank_pattern", Value::Object(ranks));
     set("alpha_pattern", Value::Object(alphas));
 }
@@ -381,16 +385,24 @@ impl Reader<'_> {
                 "gaussian" => Start::Gaussian,
                 // These change the base: on the original one the adapter would be wrong.
                 "lora_ga" | "pissa" | "olora" | "corda" | "loftq" => {
-                    let what = format!("is `{text}`, which changes the base; save the adapter converted to plain LoRA");
+                    let what = format!(
+                        "is `{text}`, which changes the base; save the adapter converted to plain LoRA"
+                    );
                     return Err(self.wrong("init_lora_weights", &what));
                 }
                 text if text.starts_with("pissa") => {
-                    let what = format!("is `{text}`, which changes the base; save the adapter converted to plain LoRA");
+                    let what = format!(
+                        "is `{text}`, which changes the base; save the adapter converted to plain LoRA"
+                    );
                     return Err(self.wrong("init_lora_weights", &what));
                 }
                 _ => Start::Kaiming,
             },
-            other => return Err(self.wrong("init_lora_weights", &format!("is {other}; it must be a flag or a text"))),
+            other => {
+                return Err(
+                    self.wrong("init_lora_weights", &format!("is {other}; it must be a flag or a text"))
+                );
+            }
         };
         self.lora_numbers(start)
     }
@@ -430,7 +442,8 @@ impl Reader<'_> {
     }
 
     fn hybrid(&mut self) -> Result<Hybrid> {
-        let lora_ga = LoraGa { lora: self.lora_numbers(Start::Kaiming)?, flavour: Flavour::Paper, ..LoraGa::default() };
+        let lora_ga =
+            LoraGa { lora: self.lora_numbers(Start::Kaiming)?, flavour: Flavour::Paper, ..LoraGa::default() };
         let mode = match self.map.get("ransnn").and_then(|ours| ours.get("mode")).and_then(Value::as_str) {
             Some("step_scale") => Mode::StepScale,
             Some("blend") => Mode::Blend,

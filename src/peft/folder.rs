@@ -92,10 +92,15 @@ impl Tensors {
 
     /// Takes a tensor out, if it is there.
     fn find(&mut self, module: &str, key: &str, shape: &[usize], dtype: DType) -> Result<Option<Tensor>> {
-        let Some(full) = self.names.get_mut(module).and_then(|keys| keys.remove(key)) else { return Ok(None) };
+        let Some(full) = self.names.get_mut(module).and_then(|keys| keys.remove(key)) else {
+            return Ok(None);
+        };
         let found = self.file.meta(&full)?;
         if found.shape != shape {
-            let what = format!("`{full}` has the shape {:?}; the configuration and the base ask for {shape:?}", found.shape);
+            let what = format!(
+                "`{full}` has the shape {:?}; the configuration and the base ask for {shape:?}",
+                found.shape
+            );
             return Err(Error::data(&self.path, what));
         }
         let tensor = self.file.tensor(&full)?.to_dtype(dtype)?;
@@ -189,10 +194,11 @@ impl Tensors {
                 let mut adapter = hybrid.with(lora, boft, site.weight)?;
                 adapter.lambda = self.take(site.path, "hybrid_lambda", &[1], DType::F64)?.to_scalar()?;
                 if adapter.own.is_some() {
-                    let own = self.take(site.path, "hybrid_weight", site.weight.shape(), site.weight.dtype())?;
+                    let own =
+                        self.take(site.path, "hybrid_weight", site.weight.shape(), site.weight.dtype())?;
                     adapter.own = Some(own);
                 }
-                Adapter::Hybrid(adapter)
+                Adapter::Hybrid(Box::new(adapter))
             }
         })
     }
@@ -209,7 +215,10 @@ pub fn load(host: &mut dyn Host, folder: &Path, name: &str) -> Result<Loaded> {
     let mut tensors = Tensors::open(&weights)?;
     let matcher = config.targets.matcher()?;
     let saved = |path: &str| {
-        config.saved.iter().any(|end| path == end || path.strip_suffix(end.as_str()).is_some_and(|p| p.ends_with('.')))
+        config
+            .saved
+            .iter()
+            .any(|end| path == end || path.strip_suffix(end.as_str()).is_some_and(|p| p.ends_with('.')))
             || (config.task.as_deref() == Some("SEQ_CLS") && matches!(path, "classifier" | "score"))
     };
     let mut entries: Vec<Option<Entry>> = Vec::new();
@@ -235,10 +244,16 @@ pub fn load(host: &mut dyn Host, folder: &Path, name: &str) -> Result<Loaded> {
         Ok(())
     })?;
     if modules == 0 {
-        return Err(Error::data(folder.join(CONFIG), format!("no map of the model matches {}", config.targets.describe())));
+        return Err(Error::data(
+            folder.join(CONFIG),
+            format!("no map of the model matches {}", config.targets.describe()),
+        ));
     }
     if let Some(full) = tensors.names.values().flat_map(BTreeMap::values).next() {
-        return Err(Error::data(&weights, format!("`{full}` belongs to no map that the configuration targets")));
+        return Err(Error::data(
+            &weights,
+            format!("`{full}` belongs to no map that the configuration targets"),
+        ));
     }
     // Names that are taken are found before anything is attached.
     let mut entries = entries.into_iter();
@@ -246,7 +261,11 @@ pub fn load(host: &mut dyn Host, folder: &Path, name: &str) -> Result<Loaded> {
     each(host, &mut |site| {
         let entry = entries.next().flatten();
         if entry.is_some() && (site.slot.get(name).is_some() || site.slot.merged.is_some()) {
-            return Err(Error::value("the name of an adapter", name, "one that is not taken, on unmerged weights"));
+            return Err(Error::value(
+                "the name of an adapter",
+                name,
+                "one that is not taken, on unmerged weights",
+            ));
         }
         checked.push(entry);
         Ok(())
@@ -256,7 +275,8 @@ pub fn load(host: &mut dyn Host, folder: &Path, name: &str) -> Result<Loaded> {
         Some(entry) => site.slot.push(entry),
         None => Ok(()),
     })?;
-    let mut warnings: Vec<String> = unknown.iter().map(|key| format!("`{key}` in {CONFIG} is not known")).collect();
+    let mut warnings: Vec<String> =
+        unknown.iter().map(|key| format!("`{key}` in {CONFIG} is not known")).collect();
     warnings.append(&mut tensors.warnings);
     Ok(Loaded { config, modules, warnings })
 }
@@ -304,7 +324,11 @@ pub fn save(host: &mut dyn Host, folder: &Path, name: &str, config: &Config) -> 
         return Err(Error::value("the name of the adapter to be saved", name, "one that is attached"));
     }
     if begun != matches!(config.method, Method::LoraGa(_)) {
-        return Err(Error::value("the configuration to be saved", config.method.peft_type(), "that of the adapter"));
+        return Err(Error::value(
+            "the configuration to be saved",
+            config.method.peft_type(),
+            "that of the adapter",
+        ));
     }
     let folder = if name == "default" { folder.to_path_buf() } else { folder.join(checked_name(name)?) };
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
@@ -313,7 +337,9 @@ pub fn save(host: &mut dyn Host, folder: &Path, name: &str, config: &Config) -> 
     crate::files::write_atomic(&folder.join(CONFIG), config.render(transposed).as_bytes())?;
     let how = match config.method.peft_type() {
         "LORA" | "BOFT" => "It loads with `PeftModel.from_pretrained(base, folder)`.",
-        _ => "Hugging Face PEFT does not know this method: `ransnn peft merge` makes an ordinary model of it.",
+        _ => {
+            "Hugging Face PEFT does not know this method: `ransnn peft merge` makes an ordinary model of it."
+        }
     };
     let base = config.base.as_deref().unwrap_or("a base model");
     let kind = config.method.peft_type();

@@ -85,7 +85,14 @@ impl Hybrid {
     ///
     /// # Errors
     /// As of its branches; a λ or a momentum outside of 0 … 1.
-    pub fn start(&self, path: &str, weight: &Tensor, gradient: &Tensor, kind: Kind, seed: u64) -> Result<HybridAdapter> {
+    pub fn start(
+        &self,
+        path: &str,
+        weight: &Tensor,
+        gradient: &Tensor,
+        kind: Kind,
+        seed: u64,
+    ) -> Result<HybridAdapter> {
         let lora = self.lora_ga.start(path, weight, gradient, kind, seed)?;
         self.with(lora, self.boft.adapter(path, weight, kind)?, weight)
     }
@@ -97,7 +104,9 @@ impl Hybrid {
     pub fn with(&self, lora: LoraAdapter, boft: BoftAdapter, weight: &Tensor) -> Result<HybridAdapter> {
         let (low, high) = self.bounds;
         let constant = if let Rule::Constant(x) = self.rule { x } else { 0.5 };
-        for (what, value) in [("momentum", self.momentum), ("lower bound", low), ("upper bound", high), ("λ", constant)] {
+        for (what, value) in
+            [("momentum", self.momentum), ("lower bound", low), ("upper bound", high), ("λ", constant)]
+        {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::value(format!("the {what} of the hybrid"), value, "between 0 and 1"));
             }
@@ -232,8 +241,11 @@ pub fn step(
         hybrid.follow(norms.0, norms.1, number);
         lambdas.insert(path.to_string(), hybrid.lambda);
         if hybrid.settings.mode == Mode::StepScale {
-            let weight = |key: &str| 2.0 * if key.starts_with("lora") { hybrid.lambda } else { 1.0 - hybrid.lambda };
-            hybrid.visit(&mut |key, tensor| weighed.push((format!("{prefix}.{key}"), weight(key), tensor.clone())));
+            let weight =
+                |key: &str| 2.0 * if key.starts_with("lora") { hybrid.lambda } else { 1.0 - hybrid.lambda };
+            hybrid.visit(&mut |key, tensor| {
+                weighed.push((format!("{prefix}.{key}"), weight(key), tensor.clone()))
+            });
         }
         Ok(())
     })?;
@@ -257,7 +269,10 @@ pub fn step(
 }
 
 /// Calls `f` with path, prefix of parameters and adapter of every enabled hybrid.
-fn each_hybrid(host: &mut dyn Host, f: &mut dyn FnMut(&str, &str, &mut HybridAdapter) -> Result<()>) -> Result<()> {
+fn each_hybrid(
+    host: &mut dyn Host,
+    f: &mut dyn FnMut(&str, &str, &mut HybridAdapter) -> Result<()>,
+) -> Result<()> {
     each(host, &mut |site| {
         let several = site.slot.entries().iter().filter(|entry| entry.enabled).count() > 1;
         for entry in site.slot.stack.iter_mut().filter(|entry| entry.enabled) {

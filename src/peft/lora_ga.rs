@@ -91,10 +91,21 @@ impl LoraGa {
     /// # Errors
     /// A rank of which twice is more than the smaller side of the weight, an embedding, DoRA, a gradient that is zero or not
     /// finite.
-    pub fn start(&self, path: &str, weight: &Tensor, gradient: &Tensor, kind: Kind, seed: u64) -> Result<LoraAdapter> {
+    pub fn start(
+        &self,
+        path: &str,
+        weight: &Tensor,
+        gradient: &Tensor,
+        kind: Kind,
+        seed: u64,
+    ) -> Result<LoraAdapter> {
         let (r, scaling) = self.lora.rank_and_scaling(path)?;
-        let (&[out, inputs], false, false) = (weight.shape(), kind == Kind::Embedding, self.lora.magnitude) else {
-            return Err(Error::Unsupported { op: "LoRA-GA", on: format!("on `{path}`: it needs a linear map without DoRA") });
+        let (&[out, inputs], false, false) = (weight.shape(), kind == Kind::Embedding, self.lora.magnitude)
+        else {
+            return Err(Error::Unsupported {
+                op: "LoRA-GA",
+                on: format!("on `{path}`: it needs a linear map without DoRA"),
+            });
         };
         if 2 * r > out.min(inputs) {
             let most = format!("at most {}, half of the smaller side of the weight", out.min(inputs) / 2);
@@ -102,7 +113,11 @@ impl LoraGa {
         }
         let svd = Svd::top(gradient, 2 * r)?;
         if svd.s[0] == 0.0 {
-            return Err(Error::value(format!("the gradient of `{path}`"), "zero", "one that has a direction"));
+            return Err(Error::value(
+                format!("the gradient of `{path}`"),
+                "zero",
+                "one that has a direction",
+            ));
         }
         let (of_a, of_b) = self.choose(r, path, seed);
         let mut b: Vec<Vec<f64>> = of_b.iter().map(|&j| svd.u[j].clone()).collect();
@@ -140,7 +155,8 @@ impl LoraGa {
         let mut a = Tensor::from_f64(a.concat(), &[r, inputs])?.to_dtype(dtype)?;
         let mut b = Tensor::from_f64(b.concat(), &[r, out])?.transpose(0, 1)?.to_dtype(dtype)?;
         if self.clip {
-            let largest = |x: &Tensor| -> Result<f64> { Ok(x.to_f64()?.iter().fold(0.0, |m, x| x.abs().max(m))) };
+            let largest =
+                |x: &Tensor| -> Result<f64> { Ok(x.to_f64()?.iter().fold(0.0, |m, x| x.abs().max(m))) };
             let ratio = largest(weight)? / largest(&b.matmul(&a)?.mul_scalar(scaling)?)?;
             if ratio < 1.0 {
                 (a, b) = (a.mul_scalar(ratio.sqrt())?, b.mul_scalar(ratio.sqrt())?);

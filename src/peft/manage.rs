@@ -40,7 +40,9 @@ pub fn attach(
     name: &str,
     seed: u64,
 ) -> Result<Report> {
-    attach_with(host, targets, name, &mut |site| method.adapter(site.path, site.weight, None, site.kind, seed))
+    attach_with(host, targets, name, &mut |site| {
+        method.adapter(site.path, site.weight, None, site.kind, seed)
+    })
 }
 
 /// [`attach`] with the adapter of each map made by the caller.

@@ -67,7 +67,11 @@ impl Method {
     ) -> Result<Adapter> {
         let gradient = || {
             gradient.ok_or_else(|| {
-                Error::value("the gradient of the weight", "missing", "given: LoRA-GA and the hybrid begin by it")
+                Error::value(
+                    "the gradient of the weight",
+                    "missing",
+                    "given: LoRA-GA and the hybrid begin by it",
+                )
             })
         };
         Ok(match self {
@@ -75,7 +79,9 @@ impl Method {
             Self::LoraGa(method) => Adapter::Lora(method.start(path, weight, gradient()?, kind, seed)?),
             Self::Boft(method) => Adapter::Boft(method.adapter(path, weight, kind)?),
             Self::Urnn(method) => Adapter::Urnn(method.adapter(path, weight, kind, seed)?),
-            Self::Hybrid(method) => Adapter::Hybrid(method.start(path, weight, gradient()?, kind, seed)?),
+            Self::Hybrid(method) => {
+                Adapter::Hybrid(Box::new(method.start(path, weight, gradient()?, kind, seed)?))
+            }
         })
     }
 }

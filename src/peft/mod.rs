@@ -59,7 +59,8 @@ pub use hybrid::{Hybrid, HybridAdapter, step};
 pub use lora::{Lora, LoraAdapter};
 pub use lora_ga::{Calibration, LoraGa, attach_calibrated};
 pub use manage::{
-    Report, attach, detach, enable, evaluate, merge, merge_and_unload, parameters, sites, store, train, unmerge,
+    Report, attach, detach, enable, evaluate, merge, merge_and_unload, parameters, sites, store, train,
+    unmerge,
 };
 pub use method::Method;
 pub use slot::{Below, Entry, Host, Kind, Site, Slot};

@@ -78,9 +78,8 @@ fn whole(g: &Tensor, rows: usize, cols: usize) -> Result<Svd> {
 fn iterate(g: &Tensor, cols: usize, count: usize) -> Result<Svd> {
     let width = 2 * count;
     let mut walk = Stream::named(0, "peft/svd").walk(0);
-    let mut v: Vec<Vec<f64>> = (0..width)
-        .map(|_| (0..cols).map(|_| StandardNormal.sample(&mut walk)).collect())
-        .collect();
+    let mut v: Vec<Vec<f64>> =
+        (0..width).map(|_| (0..cols).map(|_| StandardNormal.sample(&mut walk)).collect()).collect();
     let times = |transposed: bool, vectors: &[Vec<f64>]| -> Result<Vec<Vec<f64>>> {
         let flat = Tensor::from_f64(vectors.concat(), &[vectors.len(), vectors.first().map_or(0, Vec::len)])?;
         // Vectors are rows: X Gᵀ, or X G for the transpose.
@@ -156,7 +155,8 @@ fn orthonormalise(vectors: &mut [Vec<f64>]) {
 /// lengths in falling order and the turns W, so that `A = U S Wᵀ`.
 fn jacobi(mut a: Vec<Vec<f64>>) -> (Vec<Vec<f64>>, Vec<f64>, Vec<Vec<f64>>) {
     let n = a.len();
-    let mut w: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
+    let mut w: Vec<Vec<f64>> =
+        (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
     for _ in 0..60 {
         let mut turned = false;
         for i in 0..n {
@@ -209,7 +209,9 @@ mod tests {
 
     fn orthonormal(vectors: &[Vec<f64>]) -> bool {
         let n = vectors.len();
-        (0..n).all(|i| (0..n).all(|j| (dot(&vectors[i], &vectors[j]) - f64::from(u8::from(i == j))).abs() < 1e-10))
+        (0..n).all(|i| {
+            (0..n).all(|j| (dot(&vectors[i], &vectors[j]) - f64::from(u8::from(i == j))).abs() < 1e-10)
+        })
     }
 
     #[test]

@@ -25,13 +25,17 @@ impl Urnn {
     pub fn adapter(&self, path: &str, weight: &Tensor, kind: Kind, seed: u64) -> Result<UrnnAdapter> {
         let inputs = weight.shape().last().copied().unwrap_or(0);
         if inputs < 2 || kind == Kind::Embedding {
-            return Err(Error::Unsupported { op: "uRNN", on: format!("on `{path}`: it needs a linear map of 2 inputs") });
+            return Err(Error::Unsupported {
+                op: "uRNN",
+                on: format!("on `{path}`: it needs a linear map of 2 inputs"),
+            });
         }
         let k = inputs / 2;
         let dtype = adapter_dtype(weight);
         let mut walk = Stream::named(seed, &format!("peft/{path}/urnn")).walk(0);
         let mut draw = |shape: &[usize], bound: f64| {
-            let values = (0..shape.iter().product()).map(|_| bound * (2.0 * walk.random::<f64>() - 1.0)).collect();
+            let values =
+                (0..shape.iter().product()).map(|_| bound * (2.0 * walk.random::<f64>() - 1.0)).collect();
             Tensor::from_f64(values, shape)?.to_dtype(dtype)
         };
         let phases = draw(&[3, k], std::f64::consts::PI)?;
@@ -60,9 +64,14 @@ pub struct UrnnAdapter {
 
 impl UrnnAdapter {
     pub(super) fn forward(&self, x: &Tensor, below: &Below<'_>, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (theta, v) = (&self.begun.0, &self.begun.1);
+        // At the start they are the very tensors that are trained: no gradient must pass through the fixed ones.
+        let (theta, v) = (&self.begun.0.detach()?, &self.begun.1.detach()?);
         let turned = self.pairs(x, &|x| {
-            x.unitary(&self.phases, &self.reflections, &self.permutation)?.unitary_inverse(theta, v, &self.permutation)
+            x.unitary(&self.phases, &self.reflections, &self.permutation)?.unitary_inverse(
+                theta,
+                v,
+                &self.permutation,
+            )
         })?;
         below.apply_with(&turned, bias)
     }
@@ -71,7 +80,11 @@ impl UrnnAdapter {
     pub(super) fn merged(&self, weight: &Tensor) -> Result<Tensor> {
         let (theta, v) = (&self.begun.0, &self.begun.1);
         let turned = self.pairs(&compute(weight, self.phases.dtype())?, &|w| {
-            w.unitary(theta, v, &self.permutation)?.unitary_inverse(&self.phases, &self.reflections, &self.permutation)
+            w.unitary(theta, v, &self.permutation)?.unitary_inverse(
+                &self.phases,
+                &self.reflections,
+                &self.permutation,
+            )
         })?;
         turned.to_dtype(weight.dtype())
     }

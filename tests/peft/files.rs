@@ -32,7 +32,8 @@ fn there_and_back(model: &mut Matrices, folder: &Path) {
 
 /// Maps of the sizes that the small adapters were made for.
 fn llama() -> Matrices {
-    let weight = |out: usize| random("w", &[out, 64], -0.1, 0.1).expect("fits").to_dtype(DType::F32).expect("runs");
+    let weight =
+        |out: usize| random("w", &[out, 64], -0.1, 0.1).expect("fits").to_dtype(DType::F32).expect("runs");
     let layer = |i: usize| {
         [("q_proj", 64), ("k_proj", 32), ("v_proj", 32)].map(|(name, out)| {
             let path = format!("model.layers.{i}.self_attn.{name}");
@@ -56,7 +57,8 @@ fn factors_that_peft_dropped_are_explained() {
     let config = std::fs::read_to_string(from.join("adapter_config.json")).expect("there");
     let config = config.replace("\"boft_n_butterfly_factor\": 2", "\"boft_n_butterfly_factor\": 3");
     std::fs::write(folder.path().join("adapter_config.json"), config).expect("written");
-    std::fs::copy(from.join("adapter_model.safetensors"), folder.path().join("adapter_model.safetensors")).expect("copied");
+    std::fs::copy(from.join("adapter_model.safetensors"), folder.path().join("adapter_model.safetensors"))
+        .expect("copied");
     let error = peft::load(&mut llama(), folder.path(), "default").expect_err("refused").to_string();
     assert!(error.contains("CUDA extension"), "{error}");
 }
@@ -82,13 +84,18 @@ fn every_method_comes_back_and_computes_the_same() {
     for (method, known) in methods {
         let mut model = llama();
         let loss = &mut |model: &Matrices, _| {
-            let each = model.0.iter().map(|(_, _, weight, bias, slot)| slot.apply(&x, weight, bias.as_ref())?.tanh()?.sum_all());
+            let each = model
+                .0
+                .iter()
+                .map(|(_, _, weight, bias, slot)| slot.apply(&x, weight, bias.as_ref())?.tanh()?.sum_all());
             each.reduce(|a, b| a?.add(&b?)).expect("maps")
         };
-        peft::attach_calibrated(&mut model, &method, &targets(), "mine", 1, Default::default(), loss).expect("attached");
+        peft::attach_calibrated(&mut model, &method, &targets(), "mine", 1, Default::default(), loss)
+            .expect("attached");
         let mut params = peft::parameters(&mut model);
         for (name, tensor) in &mut params {
-            let noise = random(name, tensor.shape(), -0.1, 0.1).expect("fits").to_dtype(DType::F32).expect("runs");
+            let noise =
+                random(name, tensor.shape(), -0.1, 0.1).expect("fits").to_dtype(DType::F32).expect("runs");
             *tensor = tensor.add(&noise).expect("runs");
         }
         peft::store(&mut model, &params).expect("fits");
@@ -101,7 +108,10 @@ fn every_method_comes_back_and_computes_the_same() {
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         assert_eq!(loaded.config.base.as_deref(), Some("somewhere/base"));
         let run = |model: &Matrices| model.0[0].4.apply(&x, &model.0[0].2, None).expect("runs");
-        assert_ne!(run(&model).to_f32().expect("f32"), x.matmul_nt(&model.0[0].2).expect("runs").to_f32().expect("f32"));
+        assert_ne!(
+            run(&model).to_f32().expect("f32"),
+            x.matmul_nt(&model.0[0].2).expect("runs").to_f32().expect("f32")
+        );
         assert_close(&run(&other), &run(&model), Tolerance::new(2e-6, 2e-6));
         let config = std::fs::read_to_string(folder.join("adapter_config.json")).expect("there");
         assert_eq!(config.contains("\"ransnn\""), !known, "methods that PEFT does not know are marked");
@@ -139,7 +149,11 @@ fn every_folder_of_peft_merges_as_peft_merges_it() {
             model.visit_sites(&mut |site| {
                 let of = |end: &str| expected.get(&format!("merged.{}.{end}", site.path));
                 if let Some(want) = of("weight") {
-                    let want = if site.kind == Kind::Conv1D { want.transpose(0, 1).expect("turns") } else { want.clone() };
+                    let want = if site.kind == Kind::Conv1D {
+                        want.transpose(0, 1).expect("turns")
+                    } else {
+                        want.clone()
+                    };
                     assert_close(site.weight, &want, Tolerance::new(1e-5, 0.0));
                     compared += 1;
                 }
@@ -147,7 +161,11 @@ fn every_folder_of_peft_merges_as_peft_merges_it() {
                     assert_close(bias, want, Tolerance::new(1e-5, 0.0));
                 }
             });
-            assert!(compared > 0, "{adapter:?}: nothing to compare");
+            // One folder comes without merged weights.
+            assert!(
+                compared > 0 || !expected.keys().any(|key| key.starts_with("merged.")),
+                "{adapter:?}: nothing compared"
+            );
             seen += compared;
         }
     }

@@ -34,14 +34,16 @@ fn compare(at: &LoraAdapter, a: &Tensor, b: &Tensor, of_a: f64, of_b: f64) {
 }
 
 fn modules(gradients: &BTreeMap<String, Tensor>) -> Vec<(String, Tensor)> {
-    let all = gradients.iter().filter_map(|(name, g)| Some((name.strip_suffix(".grad")?.to_string(), g.clone())));
+    let all =
+        gradients.iter().filter_map(|(name, g)| Some((name.strip_suffix(".grad")?.to_string(), g.clone())));
     all.collect()
 }
 
 #[test]
 fn the_papers_factors() {
     let folder = small().join("lora_ga");
-    let (gradients, paper) = (read(&folder.join("gradients.safetensors")), read(&folder.join("paper.safetensors")));
+    let (gradients, paper) =
+        (read(&folder.join("gradients.safetensors")), read(&folder.join("paper.safetensors")));
     let method = method(Flavour::Paper, Direction::ArB2r, Length::Stable(16.0));
     let all = modules(&gradients);
     assert_eq!(all.len(), 4);
@@ -86,11 +88,15 @@ fn peft_makes_the_same_in_its_flavour() {
                 let kind = if conv { Kind::Conv1D } else { Kind::Linear };
                 let turn = |x: &Tensor| if conv { x.transpose(0, 1).expect("turns") } else { x.clone() };
                 let weight = turn(&base[&format!("{module}.weight")]);
-                let at = method.start(&module, &weight, &turn(&gradient), kind, 0).unwrap_or_else(|e| panic!("{e}"));
+                let at = method
+                    .start(&module, &weight, &turn(&gradient), kind, 0)
+                    .unwrap_or_else(|e| panic!("{e}"));
                 let get = |what: &str| &theirs[&format!("{module}.{what}")];
                 compare(&at, get("lora_A"), get("lora_B"), 1e-3, of_b);
                 // What the base becomes: W − s B A of their factors, and of ours up to signs.
-                let after = weight.sub(&get("lora_B").matmul(get("lora_A")).expect("runs").mul_scalar(at.scaling).expect("runs"));
+                let after = weight.sub(
+                    &get("lora_B").matmul(get("lora_A")).expect("runs").mul_scalar(at.scaling).expect("runs"),
+                );
                 assert_close(&after.expect("runs"), &turn(get("weight_after")), Tolerance::new(1e-6, 0.0));
             }
         }

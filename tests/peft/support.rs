@@ -42,7 +42,8 @@ impl Matrices {
                 "c_attn" | "c_fc" | "c_proj" => Kind::Conv1D,
                 _ => Kind::Linear,
             };
-            let weight = if kind == Kind::Conv1D { weight.transpose(0, 1).expect("turns") } else { weight.clone() };
+            let weight =
+                if kind == Kind::Conv1D { weight.transpose(0, 1).expect("turns") } else { weight.clone() };
             let bias = all.get(&format!("{path}.bias")).cloned();
             maps.push((path.to_string(), kind, weight, bias, Slot::default()));
         }

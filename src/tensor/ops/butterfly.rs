@@ -39,7 +39,10 @@ impl Sizes {
         }
         let group = u32::try_from(factors - 1).ok().and_then(|i| 1usize.checked_shl(i));
         if factors > 1 && (b % 2 != 0 || group.is_none_or(|group| blocks % group != 0)) {
-            return wrong(format!("{factors} factors need an even b and blocks that are a multiple of 2^{}", factors - 1));
+            return wrong(format!(
+                "{factors} factors need an even b and blocks that are a multiple of 2^{}",
+                factors - 1
+            ));
         }
         Ok(Self { n, factors, b })
     }
@@ -351,7 +354,8 @@ mod tests {
 
     #[test]
     fn equals_the_dense_product() {
-        for (n, m, b) in [(16, 1, 4), (16, 2, 4), (16, 3, 4), (16, 4, 2), (32, 3, 8), (48, 2, 12), (15, 1, 5)] {
+        for (n, m, b) in [(16, 1, 4), (16, 2, 4), (16, 3, 4), (16, 4, 2), (32, 3, 8), (48, 2, 12), (15, 1, 5)]
+        {
             let q = random("q", &[m, n / b, b, b], -1.0, 1.0).expect("fits");
             let x = random("x", &[300, n], -1.0, 1.0).expect("fits");
             let values = q.to_f64().expect("f64");

@@ -160,7 +160,9 @@ impl Tensor {
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |shape: &[usize]| {
-        Case::new(format!("cayley {shape:?}"), check::inputs("cayley", &[shape], -1.0, 1.0), |x| x[0].cayley())
+        Case::new(format!("cayley {shape:?}"), check::inputs("cayley", &[shape], -1.0, 1.0), |x| {
+            x[0].cayley()
+        })
     };
     [&[2, 2][..], &[3, 4, 4], &[2, 1, 5, 5]].into_iter().map(case).collect()
 }

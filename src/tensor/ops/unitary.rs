@@ -172,7 +172,7 @@ fn sin_cos(angle: f64) -> (f64, f64) {
 fn primes(mut n: usize) -> Vec<usize> {
     let (mut primes, mut p) = (vec![], 2);
     while n > 1 {
-        while n % p == 0 {
+        while n.is_multiple_of(p) {
             primes.push(p);
             n /= p;
         }
@@ -404,7 +404,11 @@ fn checked(reflections: &Tensor, permutation: &Tensor) -> Result<()> {
     let mut order = permutation.to_u32()?;
     order.sort_unstable();
     if order.iter().enumerate().any(|(i, &at)| i != at as usize) {
-        return Err(crate::Error::value("the permutation", "a list with repetitions or gaps", "each number once"));
+        return Err(crate::Error::value(
+            "the permutation",
+            "a list with repetitions or gaps",
+            "each number once",
+        ));
     }
     let v = reflections.to_f64()?;
     let zero = |half: &[f64]| half.iter().all(|&v| v == 0.0);
@@ -463,7 +467,8 @@ mod tests {
             let order: Vec<u32> = (0..k as u32).collect();
             let (theta, v) = (vec![0.0; 3 * k], vec![1.0; 4 * k]);
             let plan = Plan::<f64>::new(&theta, &v, &order);
-            let z: Vec<Lanes<f64>> = (0..k).map(|j| [[(j * j) as f64; LANES], [1.0 - j as f64; LANES]]).collect();
+            let z: Vec<Lanes<f64>> =
+                (0..k).map(|j| [[(j * j) as f64; LANES], [1.0 - j as f64; LANES]]).collect();
             let mut out = z.clone();
             plan.fourier(&z, &mut out, false);
             for (s, out) in out.iter().enumerate() {
@@ -474,7 +479,10 @@ mod tests {
                     im += z[0][0] * sin + z[1][0] * cos;
                 }
                 let scale = (k as f64).sqrt();
-                assert!((out[0][0] - re / scale).abs() < 1e-10 && (out[1][0] - im / scale).abs() < 1e-10, "{k} {s}");
+                assert!(
+                    (out[0][0] - re / scale).abs() < 1e-10 && (out[1][0] - im / scale).abs() < 1e-10,
+                    "{k} {s}"
+                );
             }
         }
     }
