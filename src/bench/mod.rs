@@ -5,6 +5,7 @@
 //! | `reservoir` | features of frozen layers: samples per second |
 //! | `readout` | the fits on such features |
 //! | `lazy` | a simulation without a grid of time |
+//! | `peft` | adapters on the maps of a language model: training steps, merging |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
 //!
@@ -14,6 +15,7 @@
 mod devices;
 mod lazy;
 mod measure;
+mod peft;
 mod readout;
 mod reservoir;
 
@@ -72,6 +74,14 @@ pub const CASES: &[Case] = &[
         name: "sim/lazy",
         about: "500 ms of 10,000 LIF with exponential currents at 1 Hz, 100 synapses each, without a grid",
         work: lazy::exponential,
+        name: "peft/boft",
+        about: "a training step of BOFT, two factors of blocks of 4, on the seven maps of a Llama block of 512, 1024 tokens",
+        work: peft::boft,
+    },
+    Case {
+        name: "peft/merge",
+        about: "the same adapters computed into the weights and out again",
+        work: peft::merge,
     },
 ];
 

@@ -1,52 +1,102 @@
 //! One adapter on one map, whatever its method.
 
-use super::{Below, LoraAdapter};
-use crate::Result;
+use super::Below;
+use super::boft::BoftAdapter;
+use super::full::FullAdapter;
+use super::hybrid::HybridAdapter;
+use super::lora::LoraAdapter;
+use super::urnn::UrnnAdapter;
 use crate::tensor::{Tensor, Trainable};
+use crate::{Error, Result};
 
 /// An adapter on one map. Its parameters have the names that Hugging Face's files give them.
 #[derive(Clone, Debug)]
 pub enum Adapter {
-    /// LoRA and DoRA.
+    /// LoRA, rsLoRA, DoRA, LoRA-GA.
     Lora(LoraAdapter),
+    /// BOFT, OFT.
+    Boft(BoftAdapter),
+    /// A structured unitary map.
+    Urnn(UrnnAdapter),
+    /// BOFT and LoRA-GA together.
+    Hybrid(Box<HybridAdapter>),
+    /// A weight of its own.
+    Full(FullAdapter),
 }
 
 impl Adapter {
     /// `x [.., in]` to `[.., out]`: the map below with what this adapter changes, and the bias.
+    ///
+    /// # Errors
+    /// Shapes or kinds that do not fit.
     pub fn forward(&self, x: &Tensor, below: &Below<'_>, bias: Option<&Tensor>) -> Result<Tensor> {
         match self {
             Self::Lora(adapter) => adapter.forward(x, below, bias),
+            Self::Boft(adapter) => adapter.forward(x, below, bias),
+            Self::Urnn(adapter) => adapter.forward(x, below, bias),
+            Self::Hybrid(adapter) => adapter.forward(x, below, bias),
+            Self::Full(adapter) => adapter.forward(x, bias),
         }
     }
 
-    /// Rows of a table by number; refused by methods that are not for tables.
+    /// Rows of a table by number.
+    ///
+    /// # Errors
+    /// A method that is not for tables.
     pub fn lookup(&self, ids: &Tensor, below: &Below<'_>) -> Result<Tensor> {
         match self {
             Self::Lora(adapter) => adapter.lookup(ids, below),
+            Self::Full(adapter) => adapter.lookup(ids, below),
+            _ => Err(Error::Unsupported { op: "an adapter for linear maps", on: "on an embedding".into() }),
         }
     }
 
-    /// The weight that alone gives the same map.
+    /// The weight that alone gives the same map, in the kind of number of `weight`.
     ///
     /// # Errors
     /// Shapes that do not fit.
     pub fn merged(&self, weight: &Tensor) -> Result<Tensor> {
         match self {
             Self::Lora(adapter) => adapter.merged(weight),
+            Self::Boft(adapter) => adapter.merged(weight),
+            Self::Urnn(adapter) => adapter.merged(weight),
+            Self::Hybrid(adapter) => adapter.merged(weight),
+            Self::Full(adapter) => adapter.merged(weight),
         }
+    }
+
+    fn part(&self) -> &dyn Trainable {
+        match self {
+            Self::Lora(adapter) => adapter,
+            Self::Boft(adapter) => adapter,
+            Self::Urnn(adapter) => adapter,
+            Self::Hybrid(adapter) => &**adapter,
+            Self::Full(adapter) => adapter,
+        }
+    }
+
+    fn part_mut(&mut self) -> &mut dyn Trainable {
+        match self {
+            Self::Lora(adapter) => adapter,
+            Self::Boft(adapter) => adapter,
+            Self::Urnn(adapter) => adapter,
+            Self::Hybrid(adapter) => &mut **adapter,
+            Self::Full(adapter) => adapter,
+        }
+    }
+
+    /// How files name the bias that is trained beside this adapter.
+    pub(super) fn bias_key(&self) -> &'static str {
+        if matches!(self, Self::Full(_)) { "bias" } else { "base_layer.bias" }
     }
 }
 
 impl Trainable for Adapter {
     fn visit(&self, f: &mut dyn FnMut(&str, &Tensor)) {
-        match self {
-            Self::Lora(adapter) => adapter.visit(f),
-        }
+        self.part().visit(f);
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(&str, &mut Tensor)) {
-        match self {
-            Self::Lora(adapter) => adapter.visit_mut(f),
-        }
+        self.part_mut().visit_mut(f);
     }
 }

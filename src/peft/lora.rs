@@ -164,7 +164,9 @@ impl LoraAdapter {
         match &self.begun {
             None => Ok((self.a.clone(), self.b.clone())),
             Some((a, b)) => {
-                Ok((Tensor::concat(&[&self.a, a], 0)?, Tensor::concat(&[&self.b, &b.neg()?], 1)?))
+                // At the start they are the very tensors that are trained: no gradient must pass through the fixed ones.
+                let (a, b) = (a.detach()?, b.detach()?.neg()?);
+                Ok((Tensor::concat(&[&self.a, &a], 0)?, Tensor::concat(&[&self.b, &b], 1)?))
             }
         }
     }
@@ -190,7 +192,7 @@ impl LoraAdapter {
         // What a base of its own begins with is taken off undropped, so that dropout leaves that base alone.
         let added = dropped.matmul_nt(&self.a)?.matmul_nt(&self.b)?;
         let added = match &self.begun {
-            Some((a, b)) => added.sub(&x.matmul_nt(a)?.matmul_nt(b)?)?,
+            Some((a, b)) => added.sub(&x.matmul_nt(&a.detach()?)?.matmul_nt(&b.detach()?)?)?,
             None => added,
         };
         let y = below.apply(x)?.add(&added.mul_scalar(self.scaling)?)?;

@@ -40,7 +40,9 @@ pub fn attach(
     name: &str,
     seed: u64,
 ) -> Result<Report> {
-    attach_with(host, targets, name, &mut |site| method.adapter(site.path, site.weight, site.kind, seed))
+    attach_with(host, targets, name, &mut |site| {
+        method.adapter(site.path, site.weight, None, site.kind, seed)
+    })
 }
 
 /// [`attach`] with the adapter of each map made by the caller.
@@ -229,18 +231,15 @@ pub fn parameters(host: &mut dyn Host) -> BTreeMap<String, Tensor> {
                 all.insert(format!("{prefix}.{key}"), tensor.clone());
             });
             entry.bias.iter().for_each(|bias| {
-                all.insert(format!("{prefix}.{BIAS}"), bias.clone());
+                all.insert(format!("{prefix}.{}", entry.adapter.bias_key()), bias.clone());
             });
         }
     });
     all
 }
 
-/// How files name the bias of an adapted map.
-pub(super) const BIAS: &str = "base_layer.bias";
-
 /// Where several adapters are enabled on a map, their names tell them apart.
-fn prefix(path: &str, name: &str, several: bool) -> String {
+pub(super) fn prefix(path: &str, name: &str, several: bool) -> String {
     if several { format!("{path}.{name}") } else { path.into() }
 }
 
@@ -272,7 +271,8 @@ pub fn store(host: &mut dyn Host, params: &BTreeMap<String, Tensor>) -> Result<(
                 }
             };
             entry.adapter.visit_mut(&mut put);
-            entry.bias.iter_mut().for_each(|bias| put(BIAS, bias));
+            let key = entry.adapter.bias_key();
+            entry.bias.iter_mut().for_each(|bias| put(key, bias));
             result?;
         }
         Ok(())

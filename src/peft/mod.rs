@@ -6,6 +6,10 @@
 //! | method | file | what it does to a weight W `[out, in]` |
 //! |---|---|---|
 //! | LoRA, rsLoRA, DoRA | [`lora`] | `W + s B A`; DoRA also trains the length of each row |
+//! | LoRA-GA | [`lora_ga`] | the same, begun along the gradient |
+//! | BOFT, OFT | [`boft`] | `s ⊙ (W Rᵀ)`, R a product of sparse rotations |
+//! | uRNN | [`urnn`] | `W Uᵀ`, U a structured unitary map of pairs of inputs |
+//! | hybrid | [`hybrid`] | BOFT and LoRA-GA, weighted layer by layer |
 //!
 //! ```
 //! use ransnn::peft::{self, Host, Kind, Lora, Method, Site, Slot, Targets};
@@ -32,18 +36,34 @@
 //! ```
 
 mod adapter;
+pub mod boft;
+mod config;
+mod folder;
+mod full;
+pub mod hybrid;
 pub mod lora;
+pub mod lora_ga;
 mod manage;
 mod method;
 mod slot;
+mod svd;
 mod target;
+pub mod urnn;
 
 pub use adapter::Adapter;
+pub use boft::{Blocks, Boft, BoftAdapter};
+pub use config::Config;
+pub use folder::{Loaded, load, save};
+pub use full::FullAdapter;
+pub use hybrid::{Hybrid, HybridAdapter, step};
 pub use lora::{Lora, LoraAdapter};
+pub use lora_ga::{Calibration, LoraGa, attach_calibrated};
 pub use manage::{
     Report, attach, detach, enable, evaluate, merge, merge_and_unload, parameters, sites, store, train,
     unmerge,
 };
 pub use method::Method;
 pub use slot::{Below, Entry, Host, Kind, Site, Slot};
-pub use target::{Modules, Targets};
+pub use svd::Svd;
+pub use target::{Modules, Overrides, Targets};
+pub use urnn::{Urnn, UrnnAdapter};

@@ -173,8 +173,15 @@ fn pattern(text: &str) -> Result<Regex> {
 
 /// Values by pattern, as `rank_pattern` and `alpha_pattern`: the first whose pattern matches the end of a path from the
 /// beginning of a name counts; one that begins with `^` matches from the beginning of the path.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Overrides<T>(Vec<(String, Regex, T)>);
+
+impl<T> Default for Overrides<T> {
+    /// None.
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T: Clone> Overrides<T> {
     /// Compiles patterns.
@@ -193,6 +200,11 @@ impl<T: Clone> Overrides<T> {
     /// The value for a path.
     pub fn get(&self, path: &str) -> Option<&T> {
         self.0.iter().find(|(_, regex, _)| regex.is_match(path)).map(|(_, _, value)| value)
+    }
+
+    /// The same patterns with other values.
+    pub fn map<U>(&self, f: impl Fn(&T) -> U) -> Overrides<U> {
+        Overrides(self.0.iter().map(|(key, regex, value)| (key.clone(), regex.clone(), f(value))).collect())
     }
 
     /// Patterns and values in their order.
@@ -251,7 +263,7 @@ mod tests {
         };
         assert!(matches(&layers(&[1, 3], &[]), Q) && !matches(&layers(&[1, 2], &[]), Q));
         assert!(matches(&layers(&[3], &["layers"]), Q) && !matches(&layers(&[3], &["h"]), Q));
-        assert!(!matches(&layers(&[3], &[]), "q_proj"), "no number, no layer");
+        assert!(!matches(&layers(&[3], &[]), "head.q_proj"), "no number, no layer");
         let exact = Targets { layers: Some(vec![0]), ..Targets::names([Q]) };
         assert!(matches(&exact, Q), "a whole path needs no layer");
         assert!(Targets { layers: Some(vec![0]), ..Targets::pattern(".*") }.matcher().is_err());

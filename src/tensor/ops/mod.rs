@@ -5,6 +5,7 @@
 //! | arithmetic, broadcast | `add` `sub` `mul` `div` `greater_equal` |
 //! | with numbers | `affine` `mul_scalar` `add_scalar` `neg` `powf` |
 //! | functions | `exp` `ln` `sqrt` `tanh` `sigmoid` `relu` `gelu` `gelu_tanh` `silu` `dropout` `clamp` |
+//! | orthogonal maps | `cayley` `butterfly` `unitary` |
 //! | spikes | `spike` `spike_above` `qcfs` |
 //! | images | `conv2d` `avg_pool2d` `max_pool2d` |
 //! | products | `matmul` `matmul_nt` `matmul_tn` `adapted_linear` |
@@ -22,7 +23,9 @@ mod affine;
 mod avg_pool2d;
 mod batch_norm;
 mod broadcast_to;
+mod butterfly;
 mod cast;
+mod cayley;
 mod clamp;
 mod concat;
 mod conv2d;
@@ -57,6 +60,7 @@ mod sqrt;
 mod sub;
 mod sum;
 mod tanh;
+mod unitary;
 
 use super::check::Entry;
 
@@ -68,7 +72,9 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "avg_pool2d", cases: avg_pool2d::cases, differentiable: true },
     Entry { name: "batch_norm", cases: batch_norm::cases, differentiable: true },
     Entry { name: "broadcast_to", cases: broadcast_to::cases, differentiable: true },
+    Entry { name: "butterfly", cases: butterfly::cases, differentiable: true },
     Entry { name: "cast", cases: cast::cases, differentiable: true },
+    Entry { name: "cayley", cases: cayley::cases, differentiable: true },
     Entry { name: "clamp", cases: clamp::cases, differentiable: true },
     Entry { name: "concat", cases: concat::cases, differentiable: true },
     Entry { name: "conv2d", cases: conv2d::cases, differentiable: true },
@@ -103,4 +109,5 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "sub", cases: sub::cases, differentiable: true },
     Entry { name: "sum", cases: sum::cases, differentiable: true },
     Entry { name: "tanh", cases: tanh::cases, differentiable: true },
+    Entry { name: "unitary", cases: unitary::cases, differentiable: true },
 ];
