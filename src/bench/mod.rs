@@ -74,6 +74,8 @@ pub const CASES: &[Case] = &[
         name: "sim/lazy",
         about: "500 ms of 10,000 LIF with exponential currents at 1 Hz, 100 synapses each, without a grid",
         work: lazy::exponential,
+    },
+    Case {
         name: "peft/boft",
         about: "a training step of BOFT, two factors of blocks of 4, on the seven maps of a Llama block of 512, 1024 tokens",
         work: peft::boft,
