@@ -1,5 +1,6 @@
 //! Trainers.
 
 pub mod adam;
+pub mod convert;
 pub mod ransnn;
 pub mod ridge;
