@@ -12,8 +12,10 @@
 //! assert_eq!((digits.train.len(), digits.test.len()), (100, 20));
 //! ```
 
+mod augment;
 mod content;
 pub mod csv;
+pub mod events;
 pub mod fetch;
 pub mod idx;
 pub mod npz;
@@ -28,6 +30,7 @@ use rand::RngExt;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
+pub use augment::Augment;
 pub use store::{Entry, Store};
 pub use strokes::{STROKES, strokes};
 
