@@ -126,6 +126,14 @@ thread_local! {
     static TAPE: Cell<Option<Box<Tape>>> = const { Cell::new(None) };
 }
 
+/// Whether the running [`grad`] will want the gradient of a tensor. For operations that compute it on the way forward.
+pub(crate) fn tracks(tensor: &Tensor) -> bool {
+    let tape = TAPE.take();
+    let tracked = tape.as_ref().is_some_and(|tape| tape.slot(tensor).is_some());
+    TAPE.set(tape);
+    tracked
+}
+
 /// Hides the thread's tape until dropped.
 pub(crate) struct Suspended(Option<Box<Tape>>);
 
