@@ -76,7 +76,11 @@ fn table<T: AsRef<[i64]>>(what: &str, rows: &[T], shape: Option<&[usize]>) -> Re
     }
     if let Some(shape) = shape.filter(|&shape| shape != [rows.len(), width]) {
         let expected = format!("{shape:?}, as that of input_ids");
-        return Err(Error::value(format!("the shape of {what}"), format!("[{}, {width}]", rows.len()), expected));
+        return Err(Error::value(
+            format!("the shape of {what}"),
+            format!("[{}, {width}]", rows.len()),
+            expected,
+        ));
     }
     let number = |&id: &i64| match u32::try_from(id) {
         Ok(id) if id != IGNORE => Ok(id),
@@ -135,7 +139,10 @@ mod tests {
         assert!(Batch::new(&[[1, 2], [3, 4]]).is_ok());
         assert!(refused(&[]).contains("at least one row"));
         assert!(refused(&[&[]]).contains("at least one row"));
-        assert_eq!(refused(&[&[1, 2, 3], &[4]]), "the length of row 1 of input_ids is 1; it must be 3, as that of the first");
+        assert_eq!(
+            refused(&[&[1, 2, 3], &[4]]),
+            "the length of row 1 of input_ids is 1; it must be 3, as that of the first"
+        );
         assert!(refused(&[&[1, -1]]).contains("a number in input_ids is -1"));
         assert!(refused(&[&[1, 1 << 62]]).contains("input_ids"));
         let batch = || Batch::new(&[[1, 2, 3]]).expect("good");

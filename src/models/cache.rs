@@ -23,7 +23,8 @@ pub(crate) struct Block {
 impl Cache {
     pub(crate) fn new(blocks: usize, shape: [usize; 4]) -> Result<Self> {
         let zeros = || Tensor::zeros(&shape, DType::F32);
-        let blocks = (0..blocks).map(|_| Ok(Block { keys: zeros()?, values: zeros()? })).collect::<Result<_>>()?;
+        let blocks =
+            (0..blocks).map(|_| Ok(Block { keys: zeros()?, values: zeros()? })).collect::<Result<_>>()?;
         Ok(Self { blocks, length: 0, room: shape[2] })
     }
 

@@ -215,7 +215,8 @@ impl Config {
 
     /// Reads the text of a `config.json`; `path` is for messages. Errors as [`open`](Self::open).
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|e| Error::data(path, format!("not JSON: {e}")))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| Error::data(path, format!("not JSON: {e}")))?;
         let Value::Object(raw) = value else { return Err(Error::data(path, "not a JSON object")) };
         let fields = Fields { path, object: &raw };
         let mut config = match fields.text("model_type", "")? {
@@ -224,7 +225,10 @@ impl Config {
             "bert" => bert(&fields)?,
             other => {
                 let known = "llama, mistral, qwen2, gpt2 and bert are";
-                return Err(Error::data(path, format!("models of type `{}` are not known; {known}", shorten(other))));
+                return Err(Error::data(
+                    path,
+                    format!("models of type `{}` are not known; {known}", shorten(other)),
+                ));
             }
         };
         config.end = fields.tokens("eos_token_id")?;
@@ -466,7 +470,10 @@ mod tests {
     #[test]
     fn both_spellings_are_one() {
         let four = parse(LLAMA).expect("good");
-        let five = LLAMA.replace("\"rope_theta\":500000.0,\"rope_scaling\":{", "\"rope_parameters\":{\"rope_theta\":500000.0,");
+        let five = LLAMA.replace(
+            "\"rope_theta\":500000.0,\"rope_scaling\":{",
+            "\"rope_parameters\":{\"rope_theta\":500000.0,",
+        );
         let five = parse(&five).expect("good");
         assert_eq!(four.rope_theta, 500_000.0);
         assert_eq!((four.rope_theta, four.rope_scaling), (five.rope_theta, five.rope_scaling));
@@ -477,7 +484,8 @@ mod tests {
 
     #[test]
     fn windows_follow_the_family() {
-        let mistral = LLAMA.replace("\"llama\"", "\"mistral\"").replace("{\"model", "{\"sliding_window\":7,\"model");
+        let mistral =
+            LLAMA.replace("\"llama\"", "\"mistral\"").replace("{\"model", "{\"sliding_window\":7,\"model");
         assert_eq!(parse(&mistral).expect("good").windows, vec![Some(7); 32]);
         let qwen = mistral.replace("mistral", "qwen2");
         assert_eq!(parse(&qwen).expect("good").windows, []);
@@ -488,7 +496,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let message = |from: &str, to: &str| parse(&LLAMA.replace(from, to)).expect_err("refused").to_string();
+        let message =
+            |from: &str, to: &str| parse(&LLAMA.replace(from, to)).expect_err("refused").to_string();
         assert!(message("4096", "\"16x\"").contains("`hidden_size` is \"16x\"; it must be a whole number"));
         assert!(message("4096", "1099511627776").contains("`hidden_size`"));
         assert!(message("4096", "-1").contains("`hidden_size`"));

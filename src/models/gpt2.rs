@@ -5,9 +5,9 @@ use super::config::Config;
 use super::network::{Context, Network, attend, heads};
 use super::parts::{Maker, Part, PartMut};
 use super::{Batch, Cache, activate, positions};
+use crate::Result;
 use crate::nn::{Embedding, Linear, Norm};
 use crate::tensor::Tensor;
-use crate::Result;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Gpt2 {

@@ -6,9 +6,9 @@ use super::network::{Context, Network, attend, heads};
 use super::parts::{Maker, Part, PartMut};
 use super::rope;
 use super::{Batch, Cache};
+use crate::Result;
 use crate::nn::{Embedding, Linear, Norm};
 use crate::tensor::Tensor;
-use crate::Result;
 
 /// `x + attention(norm(x))`, then `x + down(silu(gate(norm(x))) · up(norm(x)))`, block by block.
 #[derive(Clone, Debug)]

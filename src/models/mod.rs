@@ -81,7 +81,10 @@ impl Model {
     /// As [`open`](Self::open); a model that is no encoder.
     pub fn open_with(folder: &Path, dtype: DType, head: Option<NewHead>) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::Bf16) {
-            return Err(Error::Unsupported { op: "a model", on: format!("with {dtype} weights, only f32 or bf16") });
+            return Err(Error::Unsupported {
+                op: "a model",
+                on: format!("with {dtype} weights, only f32 or bf16"),
+            });
         }
         let mut config = Config::open(folder)?;
         if let Some(head) = head {
@@ -333,7 +336,8 @@ impl Model {
         }
         let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
         safetensors::write(&folder.join(weights::SINGLE), &tensors, &metadata)?;
-        let text = serde_json::to_string_pretty(&self.config.raw).map_err(|e| Error::Internal(e.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&self.config.raw).map_err(|e| Error::Internal(e.to_string()))?;
         write_atomic(&folder.join("config.json"), (text + "\n").as_bytes())
     }
 }
@@ -348,13 +352,17 @@ impl Host for Model {
 
 fn set_labels(config: &mut Config, labels: usize) -> Result<()> {
     if config.family != Family::Bert {
-        return Err(Error::Unsupported { op: "a head for classes", on: "with a model that is no encoder".into() });
+        return Err(Error::Unsupported {
+            op: "a head for classes",
+            on: "with a model that is no encoder".into(),
+        });
     }
     if labels == 0 {
         return Err(Error::value("the number of classes", 0, "at least 1"));
     }
     config.labels = labels;
-    let names = |f: &dyn Fn(usize) -> (String, Value)| (0..labels).map(f).collect::<serde_json::Map<_, _>>().into();
+    let names =
+        |f: &dyn Fn(usize) -> (String, Value)| (0..labels).map(f).collect::<serde_json::Map<_, _>>().into();
     let id2label = names(&|i| (i.to_string(), format!("LABEL_{i}").into()));
     let label2id = names(&|i| (format!("LABEL_{i}"), i.into()));
     config.raw.insert("architectures".into(), vec!["BertForSequenceClassification"].into());

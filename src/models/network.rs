@@ -3,9 +3,9 @@
 use super::cache;
 use super::parts::{Part, PartMut};
 use super::{Batch, Cache};
-use crate::tensor::{Attention, Tensor};
-use crate::nn::Linear;
 use crate::Result;
+use crate::nn::Linear;
+use crate::tensor::{Attention, Tensor};
 
 /// What blocks share in one pass.
 #[derive(Clone, Debug)]

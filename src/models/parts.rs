@@ -156,8 +156,7 @@ impl Maker<'_> {
 fn normal(seed: u64, name: &str, shape: &[usize], deviation: f64) -> Result<Tensor> {
     let mut walk = Stream::named(seed, &format!("model/{name}")).walk(0);
     let standard = rand_distr::StandardNormal;
-    let values = (0..shape.iter().product())
-        .map(|_| (deviation * walk.sample::<f64, _>(standard)) as f32)
-        .collect();
+    let values =
+        (0..shape.iter().product()).map(|_| (deviation * walk.sample::<f64, _>(standard)) as f32).collect();
     Tensor::from_f32(values, shape)
 }

@@ -45,9 +45,8 @@ pub fn tables(frequencies: &[f32], positions: &[u32], rows: usize) -> Result<[Te
         .flat_map(|&position| frequencies.iter().map(move |&f| f64::from(position as f32 * f)))
         .collect();
     let shape = [rows, positions.len() / rows.max(1), frequencies.len()];
-    let table = |f: fn(f64) -> f64| {
-        Tensor::from_f32(angles.iter().map(|&angle| f(angle) as f32).collect(), &shape)
-    };
+    let table =
+        |f: fn(f64) -> f64| Tensor::from_f32(angles.iter().map(|&angle| f(angle) as f32).collect(), &shape);
     Ok([table(f64::cos)?, table(f64::sin)?])
 }
 

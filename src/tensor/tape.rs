@@ -52,6 +52,11 @@ impl Grads {
         self.0.get(path).ok_or_else(|| Error::Disconnected { param: path.into() })
     }
 
+    /// Takes a gradient out.
+    pub fn remove(&mut self, path: &str) -> Option<Tensor> {
+        self.0.remove(path)
+    }
+
     /// All of them, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(path, grad)| (path.as_str(), grad))

@@ -14,7 +14,8 @@ fn open(name: &str) -> Result<Model, String> {
 #[test]
 fn folders() {
     open("base").expect("the control loads");
-    let logits = open("index_ok").expect("loads").logits(&Batch::new(&[[1, 2, 3]]).expect("good")).expect("runs");
+    let logits =
+        open("index_ok").expect("loads").logits(&Batch::new(&[[1, 2, 3]]).expect("good")).expect("runs");
     let base = open("base").expect("loads").logits(&Batch::new(&[[1, 2, 3]]).expect("good")).expect("runs");
     assert_eq!(logits.to_f32().expect("f32"), base.to_f32().expect("f32"));
     let cases = [
@@ -67,7 +68,9 @@ fn tokens_and_labels() {
     for labels in [[-100; 3], [1, 2, 35]] {
         assert!(loss(labels).is_err(), "{labels:?}");
     }
-    assert!(model.loss(&Batch::new(&[[1]]).expect("good"), &Labels::next_tokens(&[[1]]).expect("good")).is_err());
+    assert!(
+        model.loss(&Batch::new(&[[1]]).expect("good"), &Labels::next_tokens(&[[1]]).expect("good")).is_err()
+    );
     let hidden = batch.clone().with_mask(&[[0, 0, 0]]).expect("good");
     assert!(model.logits(&hidden).expect("runs").to_f32().expect("f32").iter().all(|x| x.is_finite()));
     // Rotary positions go on; learnt ones end.

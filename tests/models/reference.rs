@@ -70,7 +70,8 @@ fn compare_left(folder: &Path, model: &Model) {
     }
 }
 
-const SMALL: [&str; 7] = ["llama3", "mistral_window", "qwen2_window", "gpt2", "bert", "bert_regression", "llama_bias"];
+const SMALL: [&str; 7] =
+    ["llama3", "mistral_window", "qwen2_window", "gpt2", "bert", "bert_regression", "llama_bias"];
 
 #[test]
 fn small_models() {
@@ -115,7 +116,8 @@ fn a_cache_changes_nothing() {
     for name in ["llama3", "mistral_window", "gpt2"] {
         let model = Model::open(&small().join(name), DType::F32).expect("opens");
         let text: [[i64; 9]; 2] = [[3, 14, 15, 9, 2, 6, 5, 3, 5], [8, 9, 7, 9, 3, 2, 3, 8, 4]];
-        let part = |from: usize, to: usize| Batch::new(&text.map(|row| row[from..to].to_vec())).expect("good");
+        let part =
+            |from: usize, to: usize| Batch::new(&text.map(|row| row[from..to].to_vec())).expect("good");
         let whole = model.logits(&part(0, 9)).expect("runs");
         let mut cache = model.new_cache(2, 9).expect("a decoder");
         let mut pieces = 0;
@@ -157,7 +159,7 @@ fn a_new_head_and_labels_of_another_kind() {
     assert!(Model::open_with(&small().join("gpt2"), DType::F32, Some(head)).is_err());
     let names: BTreeMap<String, ()> = {
         let mut names = BTreeMap::new();
-        model.visit_weights(&mut |name, _| drop(names.insert(name.to_string(), ())));
+        model.visit_weights(&mut |name, _| _ = names.insert(name.to_string(), ()));
         names
     };
     assert!(names.contains_key("classifier.weight") && names.contains_key("bert.pooler.dense.bias"));

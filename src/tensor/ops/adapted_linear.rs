@@ -206,8 +206,8 @@ impl Op for Chain {
             fn next<'a, T: Float>(rest: &mut Rest<'a, '_>, there: bool) -> Result<Option<&'a [T]>> {
                 if there { rest.next().map(|view| view.slice::<T>()).transpose() } else { Ok(None) }
             }
-            let g = next(&mut rest, true)?.unwrap_or(&[]);
-            let mut kept = Vec::new();
+            let g: &[T] = next(&mut rest, true)?.unwrap_or(&[]);
+            let mut kept: Vec<&[T]> = Vec::new();
             for i in 0..self.needs.len() {
                 // The weight has a width of its own.
                 let there = keep.keeps_input(i) && i != 1;
@@ -216,8 +216,8 @@ impl Op for Chain {
                 }
                 kept.push(next(&mut rest, there)?.unwrap_or(&[]));
             }
-            let y = next(&mut rest, self.of.scale && self.needs[scale])?.unwrap_or(&[]);
-            let h = next(&mut rest, self.of.low_rank.is_some() && self.needs[low + 1])?.unwrap_or(&[]);
+            let y: &[T] = next(&mut rest, self.of.scale && self.needs[scale])?.unwrap_or(&[]);
+            let h: &[T] = next(&mut rest, self.of.low_rank.is_some() && self.needs[low + 1])?.unwrap_or(&[]);
             let mut scaled = Vec::new();
             if self.of.scale {
                 scaled = g.to_vec();

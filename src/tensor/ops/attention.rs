@@ -89,7 +89,14 @@ impl Attend {
     }
 
     /// Scaled products of queries and keys into `scores`; what a query does not see is −∞.
-    fn scores<T: Float>(&self, sizes: &Sizes, rows: &Range<usize>, cols: &Range<usize>, on: Head<'_, T>, scores: &mut [T]) {
+    fn scores<T: Float>(
+        &self,
+        sizes: &Sizes,
+        rows: &Range<usize>,
+        cols: &Range<usize>,
+        on: Head<'_, T>,
+        scores: &mut [T],
+    ) {
         let (d, n) = (sizes.width, cols.len());
         let (q, k) = (&on.q[rows.start * d..rows.end * d], &on.k[cols.start * d..cols.end * d]);
         if rows.len() == 1 {
@@ -206,8 +213,9 @@ impl Attend {
             self.scores(sizes, &rows, &cols, on, scores);
             let hidden = T::of_f64(f64::NEG_INFINITY);
             for (row, sum) in scores.chunks_mut(cols.len()).zip(&mut sums[rows.clone()]) {
-                let largest = row.iter().copied().fold(hidden, |a, b| if b > a || b != b { b } else { a });
-                if largest == hidden {
+                let largest = row.iter().copied().fold(hidden, |a, b| if b > a { b } else { a });
+                // NaN is not hidden: it must come out.
+                if largest == hidden && row.iter().all(|&s| s == hidden) {
                     // Nothing to see: the output is zero, and so is its gradient.
                     row.fill(T::ZERO);
                     *sum = -hidden;
@@ -232,7 +240,13 @@ impl Attend {
 
     /// With P the shares and G the gradient: dV += Pᵀ G, dS = P ∘ (G Vᵀ − rows of Σ P ∘ G Vᵀ) · scale, dQ = dS K,
     /// dK += dSᵀ Q.
-    fn back<T: Float>(&self, sizes: &Sizes, on: Head<'_, T>, (grad, sums): (&[T], &[T]), [dq, dk, dv]: [&mut [T]; 3]) {
+    fn back<T: Float>(
+        &self,
+        sizes: &Sizes,
+        on: Head<'_, T>,
+        (grad, sums): (&[T], &[T]),
+        [dq, dk, dv]: [&mut [T]; 3],
+    ) {
         let d = sizes.width;
         let size = BLOCK.min(sizes.queries) * sizes.keys;
         let (mut shares, mut slopes) = (vec![T::ZERO; size], vec![T::ZERO; size]);
@@ -320,7 +334,11 @@ impl Tensor {
     /// Shapes that do not fit, more causal queries than keys.
     pub fn attention(&self, keys: &Self, values: &Self, mask: Option<&Self>, how: Attention) -> Result<Self> {
         if how.window == Some(0) || (how.window.is_some() && !how.causal) {
-            return Err(Error::value("the window of an attention", "0 or not causal", "at least 1, and causal"));
+            return Err(Error::value(
+                "the window of an attention",
+                "0 or not causal",
+                "at least 1, and causal",
+            ));
         }
         let mut inputs = vec![self, keys, values];
         inputs.extend(mask);
@@ -358,7 +376,8 @@ mod tests {
     const HOW: Attention = Attention { scale: 0.5, causal: true, window: None, keys: None };
 
     fn inputs(b: usize, h: usize, g: usize, t: usize, s: usize, d: usize) -> [Tensor; 3] {
-        [[b, h, t, d], [b, g, s, d], [b, g, s, d]].map(|shape| random(&format!("{shape:?}"), &shape, -1.0, 1.0).expect("fits"))
+        [[b, h, t, d], [b, g, s, d], [b, g, s, d]]
+            .map(|shape| random(&format!("{shape:?}"), &shape, -1.0, 1.0).expect("fits"))
     }
 
     /// The definition, by other operations.
@@ -367,7 +386,8 @@ mod tests {
         let spread: Vec<u32> = (0..h).map(|i| (i / (h / g)) as u32).collect();
         let spread = Tensor::from_u32(spread, &[h]).expect("fits");
         let (k, v) = (k.index_select(1, &spread).expect("runs"), v.index_select(1, &spread).expect("runs"));
-        let hide = (0..b * t * s).map(|i| if see(i / (t * s), i / s % t, i % s) { 0.0 } else { -1e30 }).collect();
+        let hide =
+            (0..b * t * s).map(|i| if see(i / (t * s), i / s % t, i % s) { 0.0 } else { -1e30 }).collect();
         let hide = Tensor::from_f64(hide, &[b, 1, t, s]).expect("fits");
         let scores = q.matmul_nt(&k).and_then(|x| x.mul_scalar(0.5)?.add(&hide)?.softmax());
         scores.and_then(|p| p.matmul(&v)).expect("runs")

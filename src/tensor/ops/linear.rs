@@ -167,7 +167,10 @@ fn few<T: Float>(x: &[T], k: usize, out: &mut [T], n: usize, dot: impl Fn(usize,
     }
     let parts = parallel::map(n.div_ceil(columns), |c| {
         let range = c * columns..((c + 1) * columns).min(n);
-        range.flat_map(|i| (0..rows).map(move |r| (i, r))).map(|(i, r)| dot(i, &x[r * k..(r + 1) * k])).collect::<Vec<T>>()
+        range
+            .flat_map(|i| (0..rows).map(move |r| (i, r)))
+            .map(|(i, r)| dot(i, &x[r * k..(r + 1) * k]))
+            .collect::<Vec<T>>()
     });
     for (i, y) in parts.iter().flatten().enumerate() {
         out[i % rows * n + i / rows] = *y;
@@ -268,6 +271,8 @@ mod tests {
         assert!(x.linear(&zeros(&[4, 3], DType::F16), None).is_err());
         assert!(x.linear(&zeros(&[4, 3], DType::F32), Some(&zeros(&[3], DType::F32))).is_err());
         assert!(zeros(&[], DType::F32).linear(&zeros(&[4, 3], DType::F32), None).is_err());
-        assert!(zeros(&[0, 3], DType::F32).linear(&zeros(&[4, 3], DType::F32), None).expect("runs").is_empty());
+        assert!(
+            zeros(&[0, 3], DType::F32).linear(&zeros(&[4, 3], DType::F32), None).expect("runs").is_empty()
+        );
     }
 }

@@ -41,7 +41,9 @@ impl Op for LinearCrossEntropy {
         }
         match (&x.shape[..], &w.shape[..], &labels.shape[..]) {
             (&[rows, k], &[v, k2], &[rows2]) if k == k2 && rows == rows2 && v > 0 => {
-                let grad = |meta: &Meta, wanted| Meta::new(if wanted { meta.shape.clone() } else { vec![0] }, x.dtype);
+                let grad = |meta: &Meta, wanted| {
+                    Meta::new(if wanted { meta.shape.clone() } else { vec![0] }, x.dtype)
+                };
                 Ok(vec![Meta::new([], x.dtype), grad(x, self.wanted[0]), grad(w, self.wanted[1])])
             }
             (x, w, _) => Err(mismatch(self.name(), x, w, "x is [R, in], the weight [V, in], labels are [R]")),
@@ -168,7 +170,10 @@ mod tests {
 
     #[test]
     fn it_is_the_cross_entropy_of_the_product() {
-        let (x, w) = (random("x", &[1100, 6], -1.0, 1.0).expect("fits"), random("w", &[9, 6], -1.0, 1.0).expect("fits"));
+        let (x, w) = (
+            random("x", &[1100, 6], -1.0, 1.0).expect("fits"),
+            random("w", &[9, 6], -1.0, 1.0).expect("fits"),
+        );
         let labels = check::indices(&[1100], 9).expect("fits");
         let want = x.matmul_nt(&w).and_then(|logits| logits.cross_entropy(&labels)).expect("runs");
         assert!(want.to_scalar().expect("one") > 0.5);

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn it_is_silu_times_up() {
-        let (a, b) = (random("a", &[5, 3], -2.0, 2.0).expect("fits"), random("b", &[5, 3], -2.0, 2.0).expect("fits"));
+        let (a, b) =
+            (random("a", &[5, 3], -2.0, 2.0).expect("fits"), random("b", &[5, 3], -2.0, 2.0).expect("fits"));
         let want = a.silu().expect("runs").mul(&b).expect("runs");
         assert_close(&a.swiglu(&b).expect("runs"), &want, Tolerance::new(1e-15, 1e-14));
         assert!(a.swiglu(&b.reshape(&[3, 5]).expect("runs")).is_err());
