@@ -15,11 +15,17 @@ mod batch;
 mod bert;
 mod cache;
 mod config;
+pub mod finetune;
+mod generate;
 mod gpt2;
 mod llama;
 mod network;
 mod parts;
+pub mod plan;
+mod recompute;
 mod rope;
+pub mod tasks;
+mod tokenizer;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -30,6 +36,8 @@ use serde_json::Value;
 pub use batch::{Batch, IGNORE_LABEL, Labels};
 pub use cache::Cache;
 pub use config::{Activation, Config, Family, RopeScaling};
+pub use generate::Generation;
+pub use tokenizer::{Tokenizer, Tokens};
 pub use weights::Weights;
 
 use crate::files::write_atomic;

@@ -82,6 +82,14 @@ impl Grads {
         Ok(norm)
     }
 
+    /// Multiplies all of them.
+    pub fn scale(&mut self, factor: f64) -> Result<()> {
+        for grad in self.0.values_mut() {
+            *grad = grad.mul_scalar(factor)?;
+        }
+        Ok(())
+    }
+
     /// Adds others of the same parameters, for accumulation over several batches.
     pub fn accumulate(&mut self, other: Self) -> Result<()> {
         for (path, grad) in other.0 {
