@@ -8,6 +8,7 @@ pub mod config;
 pub mod diagnose;
 pub mod execute;
 mod model_file;
+pub mod peft;
 pub mod plan;
 mod render_report;
 pub mod run_dir;

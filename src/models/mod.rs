@@ -42,7 +42,7 @@ pub use weights::Weights;
 
 use crate::files::write_atomic;
 use crate::nn::loss;
-use crate::peft::{Host, Site, Slot};
+use crate::peft::{Adapter, Entry, FullAdapter, Host, Site, Slot};
 use crate::tensor::{DType, Tensor, safetensors};
 use crate::{Error, Result};
 use network::{Context, Network};
@@ -311,6 +311,29 @@ impl Model {
         for (path, part) in self.network.parts_mut() {
             part.slot().into_iter().for_each(|slot| f(&path, slot));
         }
+    }
+
+    /// Lets the head for classes be trained as a whole under the name of an adapter, as `modules_to_save` of Hugging Face
+    /// does; with `pooler` also the layer before it. Returns the ends of the paths; none for a model without a head.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn train_head(&mut self, name: &str, pooler: bool) -> Result<Vec<String>> {
+        let mut saved = vec![];
+        let mut result = Ok(());
+        self.visit_sites(&mut |site| {
+            if site.path != "classifier" && !(pooler && site.path == "bert.pooler.dense") {
+                return;
+            }
+            let adapter = Adapter::Full(FullAdapter::of(site.weight));
+            let bias = site.bias.map(|bias| bias.clone());
+            let pushed = site.slot.push(Entry { name: name.into(), adapter, bias, enabled: true });
+            match pushed {
+                Ok(()) => saved.push(site.path.to_string()),
+                Err(error) => result = Err(error),
+            }
+        });
+        result.map(|()| saved)
     }
 
     /// Refuses weights that are not numbers; reading them is allowed, using them is not.

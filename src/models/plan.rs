@@ -214,7 +214,9 @@ impl Request {
             Method::Dora { rank } => rank as f64 * (input + out) + out,
             Method::Boft { block, factors } => boft(block, factors),
             Method::Urnn => 7.0 * (input / 2.0).floor(),
-            Method::Hybrid { rank, block, factors } => rank as f64 * (input + out) + boft(block, factors) + 1.0,
+            Method::Hybrid { rank, block, factors } => {
+                rank as f64 * (input + out) + boft(block, factors) + 1.0
+            }
         }
     }
 
@@ -223,7 +225,11 @@ impl Request {
     /// # Errors
     /// A size of 0; full fine-tuning of quantised weights.
     pub fn plan(&self) -> Result<Plan> {
-        if self.batch == 0 || self.length == 0 || self.gpus == 0 || !(self.flops > 0.0 && self.bandwidth > 0.0) {
+        if self.batch == 0
+            || self.length == 0
+            || self.gpus == 0
+            || !(self.flops > 0.0 && self.bandwidth > 0.0)
+        {
             return Err(Error::value("batch, length, GPUs, FLOP/s or bandwidth", 0, "above 0"));
         }
         let full = matches!(self.method, Method::Full | Method::FullMixed);
@@ -236,7 +242,8 @@ impl Request {
         let (blocks, p) = (c.layers as f64 * block as f64, parameters as f64);
         let [h, l, f, v] = [c.hidden, c.layers, c.intermediate, c.vocab].map(|n| n as f64);
         let (q, kv) = ((c.heads * c.head_dim) as f64, (c.kv_heads * c.head_dim) as f64);
-        let trained = if full { p } else { l * self.maps().into_iter().map(|map| self.of_map(map)).sum::<f64>() };
+        let trained =
+            if full { p } else { l * self.maps().into_iter().map(|map| self.of_map(map)).sum::<f64>() };
         let w = if self.precision == Precision::F32 { 4.0 } else { 2.0 };
         let stored = |inside: f64, all: f64| match self.precision {
             Precision::F32 => 4.0 * all,
@@ -273,7 +280,8 @@ impl Request {
         let attention = 4.0 * l * q * self.length as f64 / 2.0;
         let back = if full { 2.0 } else { 1.0 } * products + 2.0 * attention;
         let again = if self.recompute { products + attention } else { 0.0 };
-        let operations = tokens * (products + attention + back + again + 6.0 * if full { 0.0 } else { trained });
+        let operations =
+            tokens * (products + attention + back + again + 6.0 * if full { 0.0 } else { trained });
         let others = 1.0 - share;
         let passes = if self.recompute { 3.0 } else { 2.0 };
         let communication = others * (passes * weights + gradients);

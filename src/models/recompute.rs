@@ -32,7 +32,9 @@ impl Model {
             params.iter().filter(|(name, _)| here(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
         let lowest = params.keys().flat_map(|name| self.stages(name)).min();
-        let Some(lowest) = lowest else { return Err(Error::value("the number of trained tensors", 0, "at least 1")) };
+        let Some(lowest) = lowest else {
+            return Err(Error::value("the number of trained tensors", 0, "at least 1"));
+        };
         let missing = || Error::Internal("no gradient by the input of a block".into());
 
         let last = inputs.pop().ok_or_else(missing)?;

@@ -79,12 +79,18 @@ impl Tokenizer {
     pub fn encode_pair(&self, text: &str, second: Option<&str>, special: bool) -> Result<Tokens> {
         match &self.0 {
             Inner::Bytes => {
-                let one = |text: &str, kind| text.bytes().map(move |byte| (i64::from(byte), kind)).collect::<Vec<_>>();
+                let one = |text: &str, kind| {
+                    text.bytes().map(move |byte| (i64::from(byte), kind)).collect::<Vec<_>>()
+                };
                 let all = [one(text, 0), second.map_or(vec![], |second| one(second, 1))].concat();
-                Ok(Tokens { ids: all.iter().map(|x| x.0).collect(), types: all.iter().map(|x| x.1).collect() })
+                Ok(Tokens {
+                    ids: all.iter().map(|x| x.0).collect(),
+                    types: all.iter().map(|x| x.1).collect(),
+                })
             }
             Inner::File(inner) => {
-                let refused = |e: tokenizers::Error| Error::value("a text", e, "one that the tokenizer takes");
+                let refused =
+                    |e: tokenizers::Error| Error::value("a text", e, "one that the tokenizer takes");
                 let encoding = match second {
                     Some(second) => inner.encode((text, second), special),
                     None => inner.encode(text, special),
@@ -106,9 +112,9 @@ impl Tokenizer {
                 let bytes: Vec<u8> = ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
-            Inner::File(inner) => inner
-                .decode(ids, true)
-                .map_err(|e| Error::value("tokens", e, "those of the tokenizer")),
+            Inner::File(inner) => {
+                inner.decode(ids, true).map_err(|e| Error::value("tokens", e, "those of the tokenizer"))
+            }
         }
     }
 
@@ -140,7 +146,9 @@ fn word_pieces(file: &Path) -> Result<Tokenizer> {
     let model = model.map_err(|e| wrong(format!("not a vocabulary: {e}")))?;
     let mut inner = tokenizers::Tokenizer::new(model);
     let id = |name: &str| {
-        inner.token_to_id(name).ok_or_else(|| wrong(format!("there is no line `{name}`: not a vocabulary of BERT")))
+        inner
+            .token_to_id(name)
+            .ok_or_else(|| wrong(format!("there is no line `{name}`: not a vocabulary of BERT")))
     };
     let ends = BertProcessing::new(("[SEP]".into(), id("[SEP]")?), ("[CLS]".into(), id("[CLS]")?));
     inner.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));

@@ -17,7 +17,8 @@ impl<F: FnMut(&str) -> String> Writer for Stub<F> {
 }
 
 fn folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("RANSNN_DATA").map(PathBuf::from).filter(|folder| folder.join("gsm8k").is_dir());
+    let folder =
+        std::env::var_os("RANSNN_DATA").map(PathBuf::from).filter(|folder| folder.join("gsm8k").is_dir());
     if folder.is_none() {
         println!("skipped: the files of the tasks need RANSNN_DATA");
     }
@@ -28,16 +29,19 @@ fn folder() -> Option<PathBuf> {
 fn glue_files() {
     let Some(folder) = folder() else { return };
     let bert = Tokenizer::open(&folder.join("tokenizers/bert-base-uncased")).expect("opens");
-    for (task, train, dev, pairs) in
-        [(glue::Task::Sst2, 67_349, 872, false), (glue::Task::Mrpc, 3_668, 408, true), (glue::Task::Cola, 8_551, 1_043, false)]
-    {
+    for (task, train, dev, pairs) in [
+        (glue::Task::Sst2, 67_349, 872, false),
+        (glue::Task::Mrpc, 3_668, 408, true),
+        (glue::Task::Cola, 8_551, 1_043, false),
+    ] {
         let records = |split| task.records(&folder.join("glue"), split).expect("reads");
         assert_eq!(records("train").len(), train, "{}", task.name());
         let dev_records = records("dev");
         let examples = data::judged(&dev_records, &task.fields(), &bert, 128, 2).expect("good");
         assert_eq!(examples.len(), dev, "{}", task.name());
         assert_eq!(examples.iter().any(|e| e.types.contains(&1)), pairs);
-        let labels: Vec<u32> = examples.iter().map(|e| if e.target == Target::Class(1) { 1 } else { 0 }).collect();
+        let labels: Vec<u32> =
+            examples.iter().map(|e| if e.target == Target::Class(1) { 1 } else { 0 }).collect();
         let share = score::accuracy(&vec![1; labels.len()], &labels);
         assert!(share > 0.4 && share < 0.8, "{share}");
         assert_eq!(glue::Task::of(task.name()).expect("known"), task);
@@ -72,7 +76,12 @@ fn humaneval_programs() {
     assert_eq!(problems.len(), 164);
     let program = humaneval::program(&problems[0], &problems[0].canonical);
     assert!(program.contains("def has_close_elements") && program.ends_with("check(has_close_elements)\n"));
-    assert!(humaneval::problems(&folder.join("gsm8k/test.jsonl")).expect_err("refused").to_string().contains("line 1"));
+    assert!(
+        humaneval::problems(&folder.join("gsm8k/test.jsonl"))
+            .expect_err("refused")
+            .to_string()
+            .contains("line 1")
+    );
 }
 
 #[test]
@@ -90,7 +99,8 @@ fn mt_bench_answers() {
     mt_bench::answer(&questions[..2], "stub", 1.5, &mut stub, &path, &mut ()).expect("runs");
     assert!(prompts[1].contains("answer 1</s> USER:") && prompts[1].contains(&questions[0].turns[1]));
     let text = std::fs::read_to_string(&path).expect("written");
-    let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("two lines")).expect("JSON");
+    let first: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("two lines")).expect("JSON");
     assert_eq!(first["choices"][0]["turns"], serde_json::json!(["answer 1", "answer 2"]));
     assert_eq!((first["question_id"].as_u64(), text.lines().count()), (Some(81), 2));
 }

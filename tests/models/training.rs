@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ransnn::models::finetune::{Decay, Event, Example, FineTune, Part, State, Target, Trained, data, evaluate};
+use ransnn::models::finetune::{
+    Decay, Event, Example, FineTune, Part, State, Target, Trained, data, evaluate,
+};
 use ransnn::models::{Generation, Model, Tokenizer};
 use ransnn::peft::{self, Lora, Method, Targets};
 use ransnn::tensor::{DType, Tensor, grad};
@@ -14,7 +16,13 @@ const DECODERS: [&str; 5] = ["llama3", "llama_bias", "mistral_window", "qwen2_wi
 
 fn with_lora(name: &str) -> Model {
     let mut model = Model::open(&small().join(name), DType::F32).expect("opens");
-    let targets = if name == "gpt2" { "c_attn" } else if name.starts_with("bert") { "query" } else { "q_proj" };
+    let targets = if name == "gpt2" {
+        "c_attn"
+    } else if name.starts_with("bert") {
+        "query"
+    } else {
+        "q_proj"
+    };
     let method = Method::from(Lora { rank: 2, ..Lora::default() });
     peft::attach(&mut model, &method, &Targets::names([targets]), "default", 3).expect("attaches");
     model
@@ -32,7 +40,8 @@ fn gradients_block_by_block_are_the_gradients() {
             }
             let trained = Trained { model: &mut model, part };
             let (loss, want) = grad(&trained, || trained.model.loss(&batch, &labels)).expect("a gradient");
-            let (again, got) = trained.model.grad_recomputed(&trained.tensors(), &batch, &labels).expect("a gradient");
+            let (again, got) =
+                trained.model.grad_recomputed(&trained.tensors(), &batch, &labels).expect("a gradient");
             assert!((loss.to_scalar().expect("one") - again.to_scalar().expect("one")).abs() < 1e-6);
             assert_eq!(got.iter().count(), want.iter().count(), "{name} {part:?}");
             for (path, want) in want.iter() {
@@ -65,7 +74,14 @@ fn five_steps_of_pytorch() {
     let want = file["losses"].to_f64().expect("f64");
     let mut model = Model::open(&folder.join("model"), DType::F32).expect("opens");
     let mut trained = Trained { model: &mut model, part: Part::All };
-    let how = FineTune { steps: 1, batch: 2, learning_rate: 1e-3, decay: Decay::Constant, clip: None, ..FineTune::default() };
+    let how = FineTune {
+        steps: 1,
+        batch: 2,
+        learning_rate: 1e-3,
+        decay: Decay::Constant,
+        clip: None,
+        ..FineTune::default()
+    };
     // One step at a time, so that the batches come in the order of the file and not shuffled.
     let mut state = how.start();
     for (step, (pair, want)) in examples.chunks(2).zip(&want).enumerate() {
@@ -110,7 +126,15 @@ fn sentences() -> Vec<Example> {
 
 #[test]
 fn what_goes_on_is_as_if_it_had_not_stopped() {
-    let how = FineTune { steps: 9, batch: 2, accumulate: 2, learning_rate: 0.05, warmup: 2, seed: 5, ..FineTune::default() };
+    let how = FineTune {
+        steps: 9,
+        batch: 2,
+        accumulate: 2,
+        learning_rate: 0.05,
+        warmup: 2,
+        seed: 5,
+        ..FineTune::default()
+    };
     let mut whole = with_lora("llama3");
     let losses = run(&mut whole, &how, &sentences(), &mut how.start()).expect("runs");
     assert!(losses[8] < losses[0] - 0.1, "{losses:?}");
@@ -120,13 +144,14 @@ fn what_goes_on_is_as_if_it_had_not_stopped() {
     let mut first = with_lora("llama3");
     let mut trained = Trained { model: &mut first, part: Part::Adapters };
     let mut state = how.start();
-    let stopped = how.run(&mut trained, [&sentences(), &[]], &mut state, &mut (), &mut |_, trained, state| {
-        if state.step < 4 {
-            return Ok(());
-        }
-        state.save(&path, trained)?;
-        Err(Error::Interrupted { checkpoint: None })
-    });
+    let stopped =
+        how.run(&mut trained, [&sentences(), &[]], &mut state, &mut (), &mut |_, trained, state| {
+            if state.step < 4 {
+                return Ok(());
+            }
+            state.save(&path, trained)?;
+            Err(Error::Interrupted { checkpoint: None })
+        });
     assert!(matches!(stopped, Err(Error::Interrupted { .. })));
     let mut second = with_lora("llama3");
     let mut state = how.start();
@@ -136,7 +161,14 @@ fn what_goes_on_is_as_if_it_had_not_stopped() {
     let mut other = with_lora("qwen2_window");
     let error = how.start().load(&path, &mut Trained { model: &mut other, part: Part::Adapters });
     assert!(error.is_ok() || error.is_err());
-    assert!(how.start().load(&small().join("gpt2/model.safetensors"), &mut Trained { model: &mut other, part: Part::All }).is_err());
+    assert!(
+        how.start()
+            .load(
+                &small().join("gpt2/model.safetensors"),
+                &mut Trained { model: &mut other, part: Part::All }
+            )
+            .is_err()
+    );
 }
 
 #[test]
@@ -177,10 +209,13 @@ fn a_model_from_nothing_learns_a_text_and_says_it() {
     let how = FineTune { steps: 60, batch: 4, learning_rate: 0.02, ..FineTune::default() };
     let before = evaluate(&model, &examples, 4, 0).expect("runs");
     let mut trained = Trained { model: &mut model, part: Part::All };
-    how.run(&mut trained, [&examples, &examples], &mut how.start(), &mut (), &mut |_, _, _| Ok(())).expect("runs");
+    how.run(&mut trained, [&examples, &examples], &mut how.start(), &mut (), &mut |_, _, _| Ok(()))
+        .expect("runs");
     let after = evaluate(&model, &examples, 4, 0).expect("runs");
     assert!(before.loss > 4.0 && after.loss < 0.3, "{before:?} {after:?}");
     let prompt: Vec<i64> = "abc".bytes().map(i64::from).collect();
-    let texts = model.generate(&[prompt], &Generation { tokens: 10, ..Generation::default() }, &mut ()).expect("runs");
+    let texts = model
+        .generate(&[prompt], &Generation { tokens: 10, ..Generation::default() }, &mut ())
+        .expect("runs");
     assert_eq!(Tokenizer::bytes().decode(&texts[0]).expect("bytes"), "defghabcde");
 }

@@ -112,7 +112,11 @@ fn table(path: &Path, text: &str) -> Result<Vec<Record>> {
 fn field<'a>(record: &'a Record, name: &str, at: usize) -> Result<&'a str> {
     record.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).ok_or_else(|| {
         let names: Vec<&str> = record.iter().map(|(key, _)| key.as_str()).collect();
-        Error::value(format!("the field of record {at}"), format!("`{name}`"), format!("one of {}", names.join(", ")))
+        Error::value(
+            format!("the field of record {at}"),
+            format!("`{name}`"),
+            format!("one of {}", names.join(", ")),
+        )
     })
 }
 
@@ -121,7 +125,12 @@ fn field<'a>(record: &'a Record, name: &str, at: usize) -> Result<&'a str> {
 ///
 /// # Errors
 /// A field that a record does not have; nothing to learn from.
-pub fn language(records: &[Record], fields: &Fields, tokenizer: &Tokenizer, length: usize) -> Result<Vec<Example>> {
+pub fn language(
+    records: &[Record],
+    fields: &Fields,
+    tokenizer: &Tokenizer,
+    length: usize,
+) -> Result<Vec<Example>> {
     if length < 2 {
         return Err(Error::value("the length of a text", length, "at least 2 tokens"));
     }
@@ -155,7 +164,9 @@ pub fn language(records: &[Record], fields: &Fields, tokenizer: &Tokenizer, leng
         }
     }
     match examples.is_empty() {
-        true => Err(Error::value("the number of examples", 0, "at least 1; are the texts shorter than 2 tokens?")),
+        true => {
+            Err(Error::value("the number of examples", 0, "at least 1; are the texts shorter than 2 tokens?"))
+        }
         false => Ok(examples),
     }
 }
@@ -177,8 +188,10 @@ pub fn pack(examples: &[Example], length: usize) -> Vec<Example> {
     ids.chunks(length)
         .zip(labels.chunks(length))
         .filter(|(ids, labels)| ids.len() > 1 && labels[1..].iter().any(|&label| label != IGNORE_LABEL))
-        .map(|(ids, labels)| {
-            Example { ids: ids.into(), types: vec![0; ids.len()], target: Target::Tokens(labels.into()) }
+        .map(|(ids, labels)| Example {
+            ids: ids.into(),
+            types: vec![0; ids.len()],
+            target: Target::Tokens(labels.into()),
         })
         .collect()
 }
@@ -198,7 +211,8 @@ pub fn judged(
     let text_name = fields.text.as_deref().unwrap_or("text");
     let one = |(at, record): (usize, &Record)| {
         let second = fields.second.as_ref().map(|name| field(record, name, at)).transpose()?;
-        let mut tokens = tokenizer.encode_pair(field(record, text_name, at)?.trim(), second.map(str::trim), true)?;
+        let mut tokens =
+            tokenizer.encode_pair(field(record, text_name, at)?.trim(), second.map(str::trim), true)?;
         // The last token closes the text and stays.
         if let Some(&last) = tokens.ids.last().filter(|_| tokens.ids.len() > length) {
             tokens.ids.truncate(length);
@@ -206,7 +220,9 @@ pub fn judged(
             tokens.ids.iter_mut().last().into_iter().for_each(|id| *id = last);
         }
         let label = field(record, label_name, at)?.trim();
-        let wrong = |expected: String| Error::value(format!("the label of record {at}"), format!("`{label}`"), expected);
+        let wrong = |expected: String| {
+            Error::value(format!("the label of record {at}"), format!("`{label}`"), expected)
+        };
         let target = match classes {
             1 => Target::Value(label.parse().map_err(|_| wrong("a number".into()))?),
             n => match label.parse::<u32>() {
@@ -303,7 +319,8 @@ mod tests {
         let packed = pack(&examples, 5);
         assert_eq!(packed[0].ids, [97, 98, 99, 256, 120]);
         assert_eq!(packed[1].target, Target::Tokens(vec![121, 122, 256]));
-        let missing = language(&[record(&[("a", "c")]), records[0].clone()], &fields, &Tokenizer::bytes(), 10);
+        let missing =
+            language(&[record(&[("a", "c")]), records[0].clone()], &fields, &Tokenizer::bytes(), 10);
         assert!(missing.expect_err("refused").to_string().contains("one of a"));
     }
 

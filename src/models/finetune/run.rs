@@ -89,6 +89,8 @@ pub enum Event {
         learning_rate: f64,
         /// Norm of the gradient before clipping.
         grad_norm: f64,
+        /// Share of LoRA in each map of a hybrid.
+        lambdas: BTreeMap<String, f64>,
     },
     /// The validation examples were judged.
     Evaluation {
@@ -218,13 +220,28 @@ impl FineTune {
         };
         if !sum.is_finite() || !grad_norm.is_finite() {
             let what = format!("loss {sum}, norm of the gradient {grad_norm} at step {}", state.step + 1);
-            return Err(Error::Diverged(format!("training diverged: {what}; a lower learning rate may help")));
+            return Err(Error::Diverged(format!(
+                "training diverged: {what}; a lower learning rate may help"
+            )));
         }
         let learning_rate = self.learning_rate * self.factor(state.step);
         state.adam.set_learning_rate(learning_rate);
-        state.adam.step(trained, &grads)?;
+        let adam = &mut state.adam;
+        let lambdas = match trained.part {
+            Part::All => {
+                adam.step(trained, &grads)?;
+                BTreeMap::new()
+            }
+            // Hybrids weigh their steps by the gradients before clipping; a common factor changes no weight.
+            Part::Adapters => {
+                let mut params = trained.tensors();
+                peft::step(trained.model, &mut params, &grads, state.step, &mut |params| {
+                    adam.step(params, &grads)
+                })?
+            }
+        };
         state.step += 1;
-        Ok(Event::Step { step: state.step, loss: sum, learning_rate, grad_norm })
+        Ok(Event::Step { step: state.step, loss: sum, learning_rate, grad_norm, lambdas })
     }
 }
 
@@ -280,7 +297,9 @@ impl State {
     pub fn save(&self, path: &Path, trained: &Trained<'_>) -> Result<()> {
         let mut all = BTreeMap::new();
         trained.visit(&mut |name, tensor| _ = all.insert(format!("{MODEL}{name}"), tensor.clone()));
-        all.extend(self.adam.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMISER}{name}"), tensor)));
+        all.extend(
+            self.adam.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMISER}{name}"), tensor)),
+        );
         let metadata = BTreeMap::from([("ransnn.step".to_string(), self.step.to_string())]);
         safetensors::write(path, &all, &metadata)
     }
@@ -297,12 +316,16 @@ impl State {
         let mut result = Ok(());
         trained.visit_mut(&mut |name, tensor| {
             if result.is_ok() {
-                result = file.tensor(&format!("{MODEL}{name}")).and_then(|new| match new.meta() == tensor.meta() {
-                    true => {
-                        *tensor = new;
-                        Ok(())
+                result = file.tensor(&format!("{MODEL}{name}")).and_then(|new| {
+                    match new.meta() == tensor.meta() {
+                        true => {
+                            *tensor = new;
+                            Ok(())
+                        }
+                        false => {
+                            Err(wrong(format!("`{name}` is {:?}, not {:?}", new.shape(), tensor.shape())))
+                        }
                     }
-                    false => Err(wrong(format!("`{name}` is {:?}, not {:?}", new.shape(), tensor.shape()))),
                 });
             }
         });

@@ -1,4 +1,4 @@
-//! What of a model is trained: all of it, or its adapters and its head.
+//! What of a model is trained: all of it, or its adapters.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::tensor::{Tensor, Trainable};
 pub enum Part {
     /// Every weight.
     All,
-    /// The adapters that are enabled, and the classifier if there is one.
+    /// The adapters that are enabled; a head that is trained as a whole is one, see [`Model::train_head`].
     Adapters,
 }
 
@@ -23,11 +23,6 @@ pub struct Trained<'a> {
     pub part: Part,
 }
 
-/// The head of an encoder, which is always trained.
-fn is_head(name: &str) -> bool {
-    name.starts_with("classifier.")
-}
-
 impl Trainable for Trained<'_> {
     fn visit(&self, f: &mut dyn FnMut(&str, &Tensor)) {
         match self.part {
@@ -37,11 +32,6 @@ impl Trainable for Trained<'_> {
                     for entry in slot.entries().iter().filter(|entry| entry.enabled) {
                         entry.adapter.visit(&mut |key, tensor| f(&format!("{path}.{key}"), tensor));
                         entry.bias.iter().for_each(|bias| f(&format!("{path}.base_layer.bias"), bias));
-                    }
-                });
-                self.model.visit_weights(&mut |name, tensor| {
-                    if is_head(name) {
-                        f(name, tensor);
                     }
                 });
             }
@@ -59,11 +49,6 @@ impl Trainable for Trained<'_> {
                         let Some(entry) = slot.get_mut(&name) else { continue };
                         entry.adapter.visit_mut(&mut |key, tensor| f(&format!("{path}.{key}"), tensor));
                         entry.bias.iter_mut().for_each(|bias| f(&format!("{path}.base_layer.bias"), bias));
-                    }
-                });
-                self.model.visit_weights_mut(&mut |name, tensor| {
-                    if is_head(name) {
-                        f(name, tensor);
                     }
                 });
             }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::models::finetune::data::{Fields, Record, records};
 use crate::models::finetune::Evaluation;
+use crate::models::finetune::data::{Fields, Record, records};
 use crate::{Error, Result};
 
 /// A task of GLUE.
@@ -37,7 +37,10 @@ impl Task {
     pub fn of(name: &str) -> Result<Self> {
         let same = |task: &Self| task.name().replace('-', "").eq_ignore_ascii_case(&name.replace('-', ""));
         let all = Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(same).ok_or_else(|| Error::value("the task", format!("`{name}`"), format!("one of {all}")))
+        Self::ALL
+            .into_iter()
+            .find(same)
+            .ok_or_else(|| Error::value("the task", format!("`{name}`"), format!("one of {all}")))
     }
 
     /// Which columns are what.

@@ -66,9 +66,11 @@ fn normal(word: &str) -> Option<String> {
         None => ("", word.as_str()),
     };
     let value: f64 = digits.parse().ok()?;
-    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    let digits =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
     let digits = digits.trim_start_matches('0');
-    let digits = if digits.is_empty() || digits.starts_with('.') { format!("0{digits}") } else { digits.into() };
+    let digits =
+        if digits.is_empty() || digits.starts_with('.') { format!("0{digits}") } else { digits.into() };
     Some(if value == 0.0 { "0".into() } else { format!("{sign}{digits}") })
 }
 
@@ -81,7 +83,11 @@ pub fn is_right(problem: &Problem, text: &str) -> bool {
 ///
 /// # Errors
 /// No problems; the writer's; an interrupt.
-pub fn exact_match(problems: &[Problem], writer: &mut dyn Writer, progress: &mut dyn Progress) -> Result<f64> {
+pub fn exact_match(
+    problems: &[Problem],
+    writer: &mut dyn Writer,
+    progress: &mut dyn Progress,
+) -> Result<f64> {
     if problems.is_empty() {
         return Err(Error::value("the number of problems", 0, "at least 1"));
     }

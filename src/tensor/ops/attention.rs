@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::parallel;
 use crate::tensor::check::{self, Case};
-use crate::tensor::cpu::gemm::{Matrix, add_product, product};
+use crate::tensor::cpu::gemm::{Matrix, add_product_here as add_product, product_here as product};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
@@ -129,11 +129,11 @@ struct Head<'a, T> {
 }
 
 fn matrix<T>(data: &[T], cols: usize) -> Matrix<'_, T> {
-    Matrix { data, rows: data.len() / cols, cols, transposed: false }
+    Matrix::new(data, data.len() / cols, cols)
 }
 
 fn transposed<T>(data: &[T], cols: usize) -> Matrix<'_, T> {
-    Matrix { data, rows: cols, cols: data.len() / cols, transposed: true }
+    matrix(data, cols).t()
 }
 
 impl Op for Attend {

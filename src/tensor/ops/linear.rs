@@ -113,8 +113,7 @@ pub(super) fn times_transposed<T: Float>(x: &[T], weight: View<'_>, out: &mut [T
     let rows = out.len() / n;
     if rows > FEW {
         return with_weight(weight, |w: &[T]| {
-            let x = Matrix { data: x, rows, cols: k, transposed: false };
-            product(x, Matrix { data: w, rows: k, cols: n, transposed: true }, out);
+            product(Matrix::new(x, rows, k), Matrix::new(w, n, k).t(), out);
         });
     }
     match weight.data {
@@ -132,8 +131,7 @@ pub(super) fn times<T: Float>(g: &[T], weight: View<'_>, out: &mut [T]) -> Resul
     let (k, n) = (weight.shape()[0], weight.shape()[1]);
     let rows = out.len() / n.max(1);
     with_weight(weight, |w: &[T]| {
-        let g = Matrix { data: g, rows, cols: k, transposed: false };
-        product(g, Matrix { data: w, rows: k, cols: n, transposed: false }, out);
+        product(Matrix::new(g, rows, k), Matrix::new(w, k, n), out);
     })
 }
 

@@ -79,21 +79,18 @@ impl Op for LinearCrossEntropy {
                     let range = i * block * k..(i * block + n) * k;
                     let x = &x[range.clone()];
                     let logits = &mut logits[..n * v];
-                    let wide = Matrix { data: w, rows: k, cols: v, transposed: true };
-                    product(Matrix { data: x, rows: n, cols: k, transposed: false }, wide, logits);
+                    product(Matrix::new(x, n, k), Matrix::new(w, v, k).t(), logits);
                     let items = logits.chunks_mut(v).zip(&mut losses).zip(labels).collect();
                     crate::parallel::owned(items, |_, ((row, loss), &label): ((&mut [T], &mut f64), &u32)| {
                         *loss = slope(row, label, scale);
                     });
                     total += losses[..n].iter().sum::<f64>();
-                    let slopes = Matrix { data: &*logits, rows: n, cols: v, transposed: false };
+                    let slopes = Matrix::new(&*logits, n, v);
                     if self.wanted[0] {
-                        let wide = Matrix { data: w, rows: v, cols: k, transposed: false };
-                        product(slopes, wide, &mut dx[range]);
+                        product(slopes, Matrix::new(w, v, k), &mut dx[range]);
                     }
                     if self.wanted[1] {
-                        let slopes = Matrix { rows: v, cols: n, transposed: true, ..slopes };
-                        add_product(slopes, Matrix { data: x, rows: n, cols: k, transposed: false }, T::ONE, dw);
+                        add_product(slopes.t(), Matrix::new(x, n, k), T::ONE, dw);
                     }
                 }
             })?;
