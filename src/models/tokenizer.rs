@@ -151,7 +151,8 @@ fn word_pieces(file: &Path) -> Result<Tokenizer> {
             .ok_or_else(|| wrong(format!("there is no line `{name}`: not a vocabulary of BERT")))
     };
     let ends = BertProcessing::new(("[SEP]".into(), id("[SEP]")?), ("[CLS]".into(), id("[CLS]")?));
-    inner.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
+    let normalizer = BertNormalizer::new(true, true, None, true);
+    inner.with_normalizer(Some(normalizer)).map_err(|e| wrong(format!("no normalizer: {e}")))?;
     inner.with_pre_tokenizer(Some(BertPreTokenizer));
     inner.with_post_processor(Some(ends));
     inner.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));

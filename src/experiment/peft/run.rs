@@ -273,7 +273,7 @@ pub fn train(config: &Config, cx: &mut Context<'_>) -> Result<Summary> {
         before,
         after,
         seconds: begun.elapsed().as_secs_f64(),
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes: Some(peak_rss_bytes()),
         result: folder,
     };
     run_dir.write_json("summary.json", &summary)?;
