@@ -89,6 +89,9 @@ pub enum Command {
     /// Data sets: list, fetch, verify, add
     #[command(subcommand)]
     Data(Data),
+    /// Language models: fine-tune, judge, merge, plan
+    #[command(subcommand)]
+    Peft(Peft),
     /// Measure speed
     Bench(Bench),
     /// What this machine offers: processor, GPUs, and why CUDA is not usable where it is not
@@ -225,6 +228,156 @@ pub enum Data {
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
     },
+}
+
+/// `ransnn peft`
+#[derive(Debug, Subcommand)]
+pub enum Peft {
+    /// Fine-tune a model, or train one from nothing, as a file says
+    Train(PeftTrain),
+    /// Judge the model of a run on what it held out, or a model on a task
+    Eval(PeftEval),
+    /// Compute an adapter into the weights of its model: an ordinary Hugging Face folder
+    Merge(PeftMerge),
+    /// What is in a model folder, an adapter folder or a run
+    Show {
+        /// The folder
+        path: PathBuf,
+    },
+    /// Continue a text
+    Generate(PeftGenerate),
+    /// What fine-tuning a model would take, without loading anything
+    Plan(PeftPlan),
+}
+
+/// `ransnn peft train`
+#[derive(Args, Debug)]
+pub struct PeftTrain {
+    /// The file
+    pub file: PathBuf,
+    /// Change a value: `--set train.steps=10`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder for run directories
+    #[arg(long, env = "RANSNN_RUNS", value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Continue an interrupted run
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+}
+
+/// `ransnn peft eval`
+#[derive(Args, Debug)]
+pub struct PeftEval {
+    /// A run directory, or with `--task` a model folder
+    pub path: PathBuf,
+    /// Judge by a task: sst-2, mrpc, cola, gsm8k, humaneval, mt-bench
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// Adapter folder to put on the model
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Use only the first so many problems
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// New tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub tokens: usize,
+    /// File for the answers to MT-Bench
+    #[arg(long, value_name = "FILE", default_value = "answers.jsonl")]
+    pub answers: PathBuf,
+    /// Run programs that the model writes; they may do anything that you may do
+    #[arg(long)]
+    pub allow_code_execution: bool,
+}
+
+/// `ransnn peft merge`
+#[derive(Args, Debug)]
+pub struct PeftMerge {
+    /// A run directory, or with `--adapter` a model folder
+    pub path: PathBuf,
+    /// Adapter folder
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+/// `ransnn peft generate`
+#[derive(Args, Debug)]
+pub struct PeftGenerate {
+    /// Model folder
+    pub model: PathBuf,
+    /// The text to continue
+    pub prompt: String,
+    /// Adapter folder to put on the model
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// `bytes`, a folder or a file, instead of the model's tokenizer
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<String>,
+    /// New tokens
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub tokens: usize,
+    /// 0 takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the likeliest tokens whose probabilities add up to this
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Root of the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Store weights as bf16
+    #[arg(long)]
+    pub bf16: bool,
+}
+
+/// `ransnn peft plan`
+#[derive(Args, Debug)]
+pub struct PeftPlan {
+    /// A name such as llama3.1-8b, a folder with config.json, or that file
+    pub model: String,
+    /// full, full-mixed, lora, dora, boft, urnn, hybrid
+    #[arg(long, value_name = "NAME", default_value = "lora")]
+    pub method: String,
+    /// r of LoRA
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub rank: u64,
+    /// Size of a block of BOFT
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub block: u64,
+    /// Butterfly factors of BOFT
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub factors: u64,
+    /// query-value, feed-forward, all
+    #[arg(long, value_name = "NAME", default_value = "all")]
+    pub targets: String,
+    /// f32, bf16, int8, nf4
+    #[arg(long, value_name = "NAME", default_value = "bf16")]
+    pub precision: String,
+    /// Texts of a step on one GPU
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: u64,
+    /// Tokens of a text
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub length: u64,
+    /// GPUs that share the weights
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub gpus: u64,
+    /// Compute blocks a second time on the way back
+    #[arg(long)]
+    pub recompute: bool,
+    /// Take the loss in pieces
+    #[arg(long)]
+    pub chunked_loss: bool,
+    /// Operations a second that a GPU achieves
+    #[arg(long, value_name = "X", default_value_t = 1e14)]
+    pub flops: f64,
+    /// Bytes a second between GPUs
+    #[arg(long, value_name = "X", default_value_t = 1e11)]
+    pub bandwidth: f64,
 }
 
 /// `ransnn bench`

@@ -2,6 +2,7 @@
 
 mod args;
 mod builtin;
+mod peft;
 mod progress;
 mod render;
 mod verbs;

@@ -22,6 +22,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Report(report) => self::report(global, &report),
         Command::Compare(compare) => self::compare(global, &compare),
         Command::Data(data) => self::data(global, data),
+        Command::Peft(peft) => super::peft::dispatch(global, peft),
         Command::Bench(bench) => self::bench(global, &bench),
         Command::Devices => devices(global),
         Command::Completions(completions) => {
@@ -36,13 +37,13 @@ pub fn dispatch(cli: Cli) -> Result<()> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
     print(&(text + "\n"))
 }
 
 /// `--data`, `RANSNN_DATA`, or the platform's cache folder.
-fn store(global: &Global) -> Result<Store> {
+pub(super) fn store(global: &Global) -> Result<Store> {
     let dir = match &global.data {
         Some(dir) => dir.clone(),
         None => cache_dir()?.join("ransnn").join("data"),
@@ -66,7 +67,7 @@ fn cache_dir() -> Result<PathBuf> {
 /// More threads than any machine has cores only take memory.
 const MOST_THREADS: usize = 1024;
 
-fn threads(global: &Global, config: usize) -> Result<usize> {
+pub(super) fn threads(global: &Global, config: usize) -> Result<usize> {
     match global.threads.unwrap_or(config) {
         0 => Ok(std::thread::available_parallelism().map_or(1, Into::into)),
         n if n > MOST_THREADS => {

@@ -5,7 +5,6 @@
 
 use super::config::Config;
 use crate::error::{Error, Problem, Result};
-use serde::Deserialize;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
@@ -47,6 +46,11 @@ impl Source {
     /// # Errors
     /// [`Error::Config`] with every unknown key, wrong type and syntax error.
     pub fn parse(&self) -> Result<(Config, Places)> {
+        self.parse_as()
+    }
+
+    /// Reads a configuration of any schema; errors as [`parse`](Self::parse).
+    pub fn parse_as<C: serde::de::DeserializeOwned>(&self) -> Result<(C, Places)> {
         let file_end = self.overrides.first().map_or(self.text.len(), |range| range.start);
         let (mut document, errors) = DeTable::parse_recoverable(&self.text[..file_end]);
         let mut problems: Vec<Problem> = errors.iter().map(problem).collect();
@@ -65,7 +69,7 @@ impl Source {
         let mut removed: Vec<Range<usize>> = vec![];
         let mut taken: Vec<String> = vec![];
         loop {
-            match Config::deserialize(toml::Deserializer::from(document.clone())) {
+            match C::deserialize(toml::Deserializer::from(document.clone())) {
                 Ok(config) if problems.is_empty() => return Ok((config, places)),
                 Ok(_) => return Err(self.fail(problems)),
                 Err(error) => {

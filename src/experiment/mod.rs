@@ -9,6 +9,7 @@ pub mod diagnose;
 pub mod execute;
 mod model_file;
 pub mod neuron;
+pub mod peft;
 pub mod plan;
 mod render_report;
 pub mod run_dir;

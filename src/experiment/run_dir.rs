@@ -18,7 +18,11 @@ pub struct RunDir {
 
 /// SHA-256 of the resolved configuration, in hexadecimal.
 pub fn config_hash(config: &Config) -> String {
-    let text = toml::to_string(config).unwrap_or_default();
+    text_hash(&toml::to_string(config).unwrap_or_default())
+}
+
+/// SHA-256 of a text, in hexadecimal.
+pub fn text_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -28,11 +32,26 @@ impl RunDir {
     /// # Errors
     /// The folder cannot be written.
     pub fn create(runs: &Path, config: &Config, source: &str, overrides: &[String]) -> Result<Self> {
-        let home = runs.join(&config.name);
+        let resolved = super::annotate::annotated(config);
+        Self::create_as(runs, [&config.name, &config_hash(config)], &resolved, source, overrides)
+    }
+
+    /// A new folder for a configuration of any schema, given as its name, its hash and its text.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn create_as(
+        runs: &Path,
+        [name, hash]: [&str; 2],
+        resolved: &str,
+        source: &str,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let home = runs.join(name);
         std::fs::create_dir_all(&home).map_err(Error::io("create", &home))?;
         let time =
             humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
-        let stem = format!("{time}-{}", &config_hash(config)[..4]);
+        let stem = format!("{time}-{}", hash.get(..4).unwrap_or(hash));
         // Two runs in one second get a number.
         let path = (1..10_000)
             .map(|n| home.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
@@ -48,7 +67,7 @@ impl RunDir {
         if !overrides.is_empty() {
             run.write("overrides.txt", (overrides.join("\n") + "\n").as_bytes())?;
         }
-        run.write("config.toml", super::annotate::annotated(config).as_bytes())?;
+        run.write("config.toml", resolved.as_bytes())?;
         #[cfg(unix)]
         {
             let link = home.join("latest");

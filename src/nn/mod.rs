@@ -21,11 +21,15 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 
+mod embedding;
 mod linear;
 pub mod loss;
+mod norm;
 mod optim;
 mod schedule;
 
+pub use embedding::Embedding;
 pub use linear::Linear;
+pub use norm::Norm;
 pub use optim::{Adam, Optimizer, Sgd};
 pub use schedule::Schedule;

@@ -2,7 +2,7 @@
 
 use super::Adapter;
 use crate::rng::Stream;
-use crate::tensor::{Adaptation, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// What kind of map a [`Site`] is.
@@ -111,7 +111,7 @@ impl Slot {
     /// Shapes or kinds that do not fit.
     pub fn apply(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         if !self.is_active() {
-            return x.adapted_linear(weight, Adaptation { bias, ..Adaptation::default() });
+            return x.linear(weight, bias);
         }
         let bias = self.stack.iter().rev().filter(|e| e.enabled).find_map(|e| e.bias.as_ref()).or(bias);
         self.top(weight).apply_with(x, bias)
@@ -169,7 +169,7 @@ impl<'a> Below<'a> {
     /// `x Wᵀ + b` through all of it.
     pub(super) fn apply_with(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match self.split() {
-            None => x.adapted_linear(self.weight, Adaptation { bias, ..Adaptation::default() }),
+            None => x.linear(self.weight, bias),
             Some((entry, below)) => entry.adapter.forward(x, &below, bias),
         }
     }

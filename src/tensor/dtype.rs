@@ -111,6 +111,8 @@ pub(crate) trait Float:
 {
     const ZERO: Self;
     const ONE: Self;
+    /// Exact.
+    fn of_f32(value: f32) -> Self;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn exp(self) -> Self;
@@ -125,6 +127,10 @@ macro_rules! float {
         impl Float for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            #[inline(always)]
+            fn of_f32(value: f32) -> Self {
+                $type::from(value)
+            }
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()

@@ -52,6 +52,11 @@ impl Grads {
         self.0.get(path).ok_or_else(|| Error::Disconnected { param: path.into() })
     }
 
+    /// Takes a gradient out.
+    pub fn remove(&mut self, path: &str) -> Option<Tensor> {
+        self.0.remove(path)
+    }
+
     /// All of them, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(path, grad)| (path.as_str(), grad))
@@ -75,6 +80,14 @@ impl Grads {
             }
         }
         Ok(norm)
+    }
+
+    /// Multiplies all of them.
+    pub fn scale(&mut self, factor: f64) -> Result<()> {
+        for grad in self.0.values_mut() {
+            *grad = grad.mul_scalar(factor)?;
+        }
+        Ok(())
     }
 
     /// Adds others of the same parameters, for accumulation over several batches.
@@ -124,6 +137,14 @@ impl Tape {
 
 thread_local! {
     static TAPE: Cell<Option<Box<Tape>>> = const { Cell::new(None) };
+}
+
+/// Whether the running [`grad`] will want the gradient of a tensor. For operations that compute it on the way forward.
+pub(crate) fn tracks(tensor: &Tensor) -> bool {
+    let tape = TAPE.take();
+    let tracked = tape.as_ref().is_some_and(|tape| tape.slot(tensor).is_some());
+    TAPE.set(tape);
+    tracked
 }
 
 /// Hides the thread's tape until dropped.

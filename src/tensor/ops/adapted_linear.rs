@@ -7,8 +7,9 @@ use crate::tensor::cpu::gemm::{Matrix, add_product, product};
 use crate::tensor::cpu::{View, ViewMut};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
+use crate::tensor::ops::linear::{times, times_transposed};
 use crate::tensor::shape::mismatch;
-use crate::tensor::{Meta, Tensor};
+use crate::tensor::{DType, Meta, Tensor};
 
 /// What is added to `x Wᵀ`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,11 @@ impl Op for AdaptedLinear {
     }
 
     fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
-        infer::alike(self.name(), inputs)?;
+        // Weights may be stored in half the width under an x of f32.
+        let narrow = inputs[0].dtype == DType::F32 && inputs[1].dtype == DType::Bf16;
+        let others: Vec<&Meta> =
+            inputs.iter().enumerate().filter(|(i, _)| *i != 1 || !narrow).map(|(_, &meta)| meta).collect();
+        infer::alike(self.name(), &others)?;
         let (x, w) = (&inputs[0].shape, &inputs[1].shape);
         let &[out, cols] = &w[..] else { return Err(mismatch(self.name(), x, w, "W is [out, in]")) };
         if x.last() != Some(&cols) {
@@ -93,10 +98,10 @@ impl Op for AdaptedLinear {
         let rows = inputs[0].meta.len() / cols.max(1);
         let (low, scale, bias) = self.places();
         each_float!(self.name(), inputs[0].meta.dtype, T => {
-            let (x, w) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
+            let x = inputs[0].slice::<T>()?;
             let (y, rest) = outputs.split_at_mut(1);
             let y = y[0].slice::<T>()?;
-            product(matrix(x, rows, cols), transposed(w, cols, out), y);
+            times_transposed(x, inputs[1], y)?;
             if let Some(factor) = self.low_rank {
                 let (a, b) = (inputs[low].slice::<T>()?, inputs[low + 1].slice::<T>()?);
                 let r = inputs[low].shape()[0];
@@ -139,6 +144,9 @@ impl Op for AdaptedLinear {
         let (low, scale, bias) = self.places();
         let count = bias + usize::from(self.bias);
         let needs: Vec<bool> = (0..count).map(|i| at.needs(i)).collect();
+        if at.needs(1) && at.input_meta(1).dtype != at.input_meta(0).dtype {
+            return at.none();
+        }
         let keep = self.keep(&needs);
         let chain = Chain {
             of: *self,
@@ -193,17 +201,23 @@ impl Op for Chain {
         let rows = self.shapes[0].len() / cols.max(1);
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let mut rest = inputs.iter();
-            let mut next = |there: bool| match there {
-                true => rest.next().map(|view| view.slice::<T>()).transpose(),
-                false => Ok(None),
-            };
-            let g = next(true)?.unwrap_or(&[]);
-            let mut kept = Vec::new();
-            for i in 0..self.needs.len() {
-                kept.push(next(keep.keeps_input(i))?.unwrap_or(&[]));
+            let mut weight = None;
+            type Rest<'a, 'b> = std::slice::Iter<'b, View<'a>>;
+            fn next<'a, T: Float>(rest: &mut Rest<'a, '_>, there: bool) -> Result<Option<&'a [T]>> {
+                if there { rest.next().map(|view| view.slice::<T>()).transpose() } else { Ok(None) }
             }
-            let y = next(self.of.scale && self.needs[scale])?.unwrap_or(&[]);
-            let h = next(self.of.low_rank.is_some() && self.needs[low + 1])?.unwrap_or(&[]);
+            let g: &[T] = next(&mut rest, true)?.unwrap_or(&[]);
+            let mut kept: Vec<&[T]> = Vec::new();
+            for i in 0..self.needs.len() {
+                // The weight has a width of its own.
+                let there = keep.keeps_input(i) && i != 1;
+                if keep.keeps_input(i) && i == 1 {
+                    weight = rest.next();
+                }
+                kept.push(next(&mut rest, there)?.unwrap_or(&[]));
+            }
+            let y: &[T] = next(&mut rest, self.of.scale && self.needs[scale])?.unwrap_or(&[]);
+            let h: &[T] = next(&mut rest, self.of.low_rank.is_some() && self.needs[low + 1])?.unwrap_or(&[]);
             let mut scaled = Vec::new();
             if self.of.scale {
                 scaled = g.to_vec();
@@ -226,7 +240,9 @@ impl Op for Chain {
                 let Some(to) = outputs.next() else { continue };
                 let to = to.slice::<T>()?;
                 if i == 0 {
-                    product(matrix(g_inner, rows, out), matrix(kept[1], out, cols), to);
+                    if let Some(&weight) = weight {
+                        times(g_inner, weight, to)?;
+                    }
                     if !gb.is_empty() {
                         add_product(matrix(&gb, rows, r), matrix(kept[low], r, cols), factor, to);
                     }

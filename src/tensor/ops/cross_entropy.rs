@@ -8,6 +8,9 @@ use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor};
 use crate::{Error, Result};
 
+/// The label of a row that does not count.
+pub const IGNORE: u32 = u32::MAX;
+
 /// Inputs: logits `[B, C]` and labels `[B]` (u32). Outputs: the mean loss and the probabilities, which the way back reads.
 #[derive(Debug)]
 struct CrossEntropy;
@@ -37,12 +40,13 @@ impl Op for CrossEntropy {
     }
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
-        let (rows, classes) = (inputs[0].shape()[0], inputs[0].shape()[1]);
+        let classes = inputs[0].shape()[1];
         let labels = inputs[1].slice::<u32>()?;
-        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+        if let Some(row) = labels.iter().position(|&label| label != IGNORE && label as usize >= classes) {
             let expected = format!("below {classes}, the number of classes");
             return Err(Error::value(format!("label {row}"), labels[row], expected));
         }
+        let counted = counted(labels)?;
         let [loss, probabilities] = outputs else { return Ok(()) };
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (x, y) = (inputs[0].slice::<T>()?, probabilities.slice::<T>()?);
@@ -51,8 +55,9 @@ impl Op for CrossEntropy {
                 piece.chunks_mut(classes).zip(x).for_each(|(y, x)| log_softmax(x, y));
             });
             // In double precision: the mean of many rows is then right to the last digit.
-            let total: f64 = labels.iter().enumerate().map(|(row, &l)| y[row * classes + l as usize].to_f64()).sum();
-            loss.slice::<T>()?[0] = T::of_f64(-total / rows as f64);
+            let count = |(row, &l): (usize, &u32)| (l != IGNORE).then(|| y[row * classes + l as usize].to_f64());
+            let total: f64 = labels.iter().enumerate().filter_map(count).sum();
+            loss.slice::<T>()?[0] = T::of_f64(-total / counted as f64);
             loops::chunks(y, 1, |_, piece| piece.iter_mut().for_each(|y| *y = y.exp()));
             Ok(())
         })
@@ -76,6 +81,14 @@ fn log_softmax<T: Float>(x: &[T], out: &mut [T]) {
     out.iter_mut().zip(x).for_each(|(out, &x)| *out = x - shift);
 }
 
+/// Labels that count; their mean is taken.
+fn counted(labels: &[u32]) -> Result<usize> {
+    match labels.iter().filter(|&&label| label != IGNORE).count() {
+        0 => Err(Error::value("the number of labels that count", 0, "at least 1")),
+        n => Ok(n),
+    }
+}
+
 /// `g (p − 1[label]) / B`.
 #[derive(Debug)]
 struct Chain;
@@ -90,15 +103,18 @@ impl Op for Chain {
     }
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
-        let (rows, classes) = (inputs[1].shape()[0], inputs[1].shape()[1]);
+        let classes = inputs[1].shape()[1];
         let labels = inputs[2].slice::<u32>()?;
+        let counted = counted(labels)?;
         each_float!(self.name(), inputs[0].meta.dtype, T => {
-            let scale = inputs[0].slice::<T>()?[0] / T::of_f64(rows as f64);
+            let scale = inputs[0].slice::<T>()?[0] / T::of_f64(counted as f64);
             let out = outputs[0].slice::<T>()?;
             loops::map(inputs[1].slice::<T>()?, out, |p| p * scale);
             for (row, &label) in labels.iter().enumerate() {
-                let at = row * classes + label as usize;
-                out[at] -= scale;
+                match label {
+                    IGNORE => out[row * classes..(row + 1) * classes].fill(T::ZERO),
+                    label => out[row * classes + label as usize] -= scale,
+                }
             }
             Ok(())
         })
@@ -110,7 +126,8 @@ impl Op for Chain {
 }
 
 impl Tensor {
-    /// `−mean ln softmax(x)[label]` of logits `[B, C]` and labels `[B]` of u32, a scalar: PyTorch's `cross_entropy`.
+    /// `−mean ln softmax(x)[label]` of logits `[B, C]` and labels `[B]` of u32, a scalar: PyTorch's `cross_entropy`. Rows
+    /// labelled [`IGNORE`] do not count, also not in the mean.
     /// Gradient: `g (softmax(x) − 1[label]) / B`.
     ///
     /// ```
@@ -135,11 +152,17 @@ pub(super) fn cases() -> Vec<Case> {
             x[0].cross_entropy(&check::indices(&[rows], classes)?)?.powf(2.0)
         })
     };
-    [(1, 2), (3, 4), (17, 10)].into_iter().map(case).collect()
+    let mut cases: Vec<Case> = [(1, 2), (3, 4), (17, 10)].into_iter().map(case).collect();
+    let inputs = check::inputs("cross_entropy", &[&[3, 4]], -2.0, 2.0);
+    cases.push(Case::new("cross_entropy, one row ignored", inputs, |x| {
+        x[0].cross_entropy(&Tensor::from_u32(vec![3, IGNORE, 0], &[3])?)
+    }));
+    cases
 }
 
 #[cfg(test)]
 mod tests {
+    use super::IGNORE;
     use crate::tensor::{DType, Tensor};
 
     #[test]
@@ -150,7 +173,8 @@ mod tests {
         assert!((loss(vec![0, 2]).expect("runs").to_scalar().expect("one") - 3f64.ln()).abs() < 1e-7);
         let message = loss(vec![0, 3]).expect_err("refused").to_string();
         assert_eq!(message, "label 1 is 3; it must be below 3, the number of classes");
-        assert!(loss(vec![0]).is_err());
+        assert!(loss(vec![0]).is_err() && loss(vec![IGNORE, IGNORE]).is_err());
+        assert!((loss(vec![IGNORE, 2]).expect("runs").to_scalar().expect("one") - 3f64.ln()).abs() < 1e-7);
         let wrong = Tensor::zeros(&[2], DType::F32).expect("fits");
         assert!(logits.cross_entropy(&wrong).is_err());
     }

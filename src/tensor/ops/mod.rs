@@ -8,7 +8,8 @@
 //! | orthogonal maps | `cayley` `butterfly` `unitary` |
 //! | spikes | `spike` `spike_above` `qcfs` |
 //! | images | `conv2d` `avg_pool2d` `max_pool2d` |
-//! | products | `matmul` `matmul_nt` `matmul_tn` `adapted_linear` |
+//! | products | `matmul` `matmul_nt` `matmul_tn` `linear` `adapted_linear` |
+//! | language models | `rope` `attention` `swiglu` `linear_cross_entropy` |
 //! | reductions | `sum` `sum_all` `sum_to` `mean` `mean_all` `max` `argmax` |
 //! | normalisation, loss | `softmax` `log_softmax` `batch_norm` `batch_norm_with` `layer_norm` `rms_norm` `cross_entropy` |
 //! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `concat` |
@@ -20,6 +21,7 @@
 pub(crate) mod adapted_linear;
 mod add;
 mod affine;
+pub(crate) mod attention;
 mod avg_pool2d;
 mod batch_norm;
 mod broadcast_to;
@@ -29,7 +31,7 @@ mod cayley;
 mod clamp;
 mod concat;
 mod conv2d;
-mod cross_entropy;
+pub(crate) mod cross_entropy;
 mod detach;
 mod div;
 mod dropout;
@@ -38,6 +40,8 @@ mod gelu;
 mod greater_equal;
 mod index_select;
 mod layer_norm;
+mod linear;
+mod linear_cross_entropy;
 mod ln;
 mod log_softmax;
 mod matmul;
@@ -51,6 +55,7 @@ mod qcfs;
 mod relu;
 mod reshape;
 mod rms_norm;
+mod rope;
 mod select;
 mod sigmoid;
 mod silu;
@@ -59,6 +64,7 @@ mod spike;
 mod sqrt;
 mod sub;
 mod sum;
+mod swiglu;
 mod tanh;
 mod unitary;
 
@@ -69,6 +75,7 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "adapted_linear", cases: adapted_linear::cases, differentiable: true },
     Entry { name: "add", cases: add::cases, differentiable: true },
     Entry { name: "affine", cases: affine::cases, differentiable: true },
+    Entry { name: "attention", cases: attention::cases, differentiable: true },
     Entry { name: "avg_pool2d", cases: avg_pool2d::cases, differentiable: true },
     Entry { name: "batch_norm", cases: batch_norm::cases, differentiable: true },
     Entry { name: "broadcast_to", cases: broadcast_to::cases, differentiable: true },
@@ -87,6 +94,8 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "greater_equal", cases: greater_equal::cases, differentiable: false },
     Entry { name: "index_select", cases: index_select::cases, differentiable: true },
     Entry { name: "layer_norm", cases: layer_norm::cases, differentiable: true },
+    Entry { name: "linear", cases: linear::cases, differentiable: true },
+    Entry { name: "linear_cross_entropy", cases: linear_cross_entropy::cases, differentiable: true },
     Entry { name: "ln", cases: ln::cases, differentiable: true },
     Entry { name: "log_softmax", cases: log_softmax::cases, differentiable: true },
     Entry { name: "matmul", cases: matmul::cases, differentiable: true },
@@ -100,6 +109,7 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "relu", cases: relu::cases, differentiable: true },
     Entry { name: "reshape", cases: reshape::cases, differentiable: true },
     Entry { name: "rms_norm", cases: rms_norm::cases, differentiable: true },
+    Entry { name: "rope", cases: rope::cases, differentiable: true },
     Entry { name: "select", cases: select::cases, differentiable: true },
     Entry { name: "sigmoid", cases: sigmoid::cases, differentiable: true },
     Entry { name: "silu", cases: silu::cases, differentiable: true },
@@ -108,6 +118,7 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "sqrt", cases: sqrt::cases, differentiable: true },
     Entry { name: "sub", cases: sub::cases, differentiable: true },
     Entry { name: "sum", cases: sum::cases, differentiable: true },
+    Entry { name: "swiglu", cases: swiglu::cases, differentiable: true },
     Entry { name: "tanh", cases: tanh::cases, differentiable: true },
     Entry { name: "unitary", cases: unitary::cases, differentiable: true },
 ];

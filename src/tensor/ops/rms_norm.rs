@@ -54,8 +54,9 @@ impl Op for RmsNorm {
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let grads = apply(Chain(*self), &[at.grad()?, at.input(0)?, at.input(1)?])?;
-        Ok(grads.into_iter().map(Some).collect())
+        let chain = Chain { of: *self, scales: at.needs(1) };
+        let mut grads = apply(chain, &[at.grad()?, at.input(0)?, at.input(1)?])?.into_iter();
+        Ok(vec![grads.next(), grads.next()])
     }
 }
 
@@ -65,9 +66,12 @@ fn inverse_rms<T: Float>(x: &[T], epsilon: f64) -> T {
     T::ONE / (mean + T::of_f64(epsilon)).sqrt()
 }
 
-/// Gradients of all inputs.
+/// Gradients of x and, if they are trained, of the scales.
 #[derive(Debug)]
-struct Chain(RmsNorm);
+struct Chain {
+    of: RmsNorm,
+    scales: bool,
+}
 
 impl Op for Chain {
     fn name(&self) -> &'static str {
@@ -75,27 +79,28 @@ impl Op for Chain {
     }
 
     fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![inputs[1].clone(), inputs[2].clone()])
+        Ok(inputs[1..2 + usize::from(self.scales)].iter().map(|&meta| meta.clone()).collect())
     }
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         let n = inputs[2].meta.len();
-        let [dx, dweight] = outputs else { return Ok(()) };
+        let Some((dx, dweight)) = outputs.split_first_mut() else { return Ok(()) };
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (grad, x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
             // dx = scale (h − x̂ mean(h x̂)) with h = grad · weight.
             loops::chunks(dx.slice::<T>()?, n, |start, piece| {
                 let rows = grad[start..].chunks(n).zip(x[start..].chunks(n));
                 for (out, (grad, x)) in piece.chunks_mut(n).zip(rows) {
-                    let scale = inverse_rms(x, self.0.epsilon);
+                    let scale = inverse_rms(x, self.of.epsilon);
                     out.iter_mut().zip(grad.iter().zip(weight)).for_each(|(out, (&g, &w))| *out = g * w);
                     let along = loops::dot_by(out, x, |h, x| h * (x * scale)) / T::of_f64(n as f64);
                     out.iter_mut().zip(x).for_each(|(h, &x)| *h = scale * (*h - x * scale * along));
                 }
             });
+            let Some(dweight) = dweight.first_mut() else { return Ok(()) };
             let dweight = dweight.slice::<T>()?;
             for (grad, x) in grad.chunks(n).zip(x.chunks(n)) {
-                let scale = inverse_rms(x, self.0.epsilon);
+                let scale = inverse_rms(x, self.of.epsilon);
                 for (out, (&g, &x)) in dweight.iter_mut().zip(grad.iter().zip(x)) {
                     *out += g * (x * scale);
                 }

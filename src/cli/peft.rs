@@ -1,0 +1,306 @@
+//! What each verb of `ransnn peft` does.
+
+use super::args::{self, Global, Peft};
+use super::verbs::{json, store, threads};
+use super::{print, progress};
+use crate::data::Store;
+use crate::experiment::diagnose::{Source, suggestion};
+use crate::experiment::peft::{self, code, config::Config};
+use crate::experiment::run_dir::RunDir;
+use crate::files::read_text;
+use crate::models::finetune::{Evaluation, data, evaluate};
+use crate::models::plan::{self, Method, Precision, Request, Targets};
+use crate::models::tasks::{ModelWriter, Writer, glue, gsm8k, humaneval, mt_bench};
+use crate::models::{self, Generation, Model, Tokenizer, Weights};
+use crate::progress::{Progress, Unit};
+use crate::tensor::DType;
+use crate::{Error, Result};
+use std::path::Path;
+
+pub fn dispatch(global: &Global, verb: Peft) -> Result<()> {
+    progress::handle_interrupt();
+    match verb {
+        Peft::Train(train) => self::train(global, &train),
+        Peft::Eval(eval) => with_threads(global, 0, || self::eval(global, &eval)),
+        Peft::Merge(merge) => with_threads(global, 0, || self::merge(global, &merge)),
+        Peft::Show { path } => show(global, &path),
+        Peft::Generate(generate) => with_threads(global, 0, || self::generate(global, &generate)),
+        Peft::Plan(plan) => self::plan(global, &plan),
+    }
+}
+
+fn with_threads<R: Send>(
+    global: &Global,
+    config: usize,
+    work: impl FnOnce() -> Result<R> + Send,
+) -> Result<R> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(global, config)?).build();
+    pool.map_err(|e| Error::Internal(e.to_string()))?.install(work)
+}
+
+fn train(global: &Global, train: &args::PeftTrain) -> Result<()> {
+    let (file, text) = (train.file.display().to_string(), read_text(&train.file)?);
+    let config = Config::load(&Source::new(&file, &text, &train.set)?)?;
+    let resolved = toml::to_string(&config).map_err(|e| Error::Internal(e.to_string()))?;
+    let run_dir = match &train.resume {
+        Some(path) => {
+            let run_dir = RunDir::open(path)?;
+            if read_text(&run_dir.file("config.toml"))? != resolved {
+                return Err(Error::data(path, "the run was started with another configuration"));
+            }
+            run_dir
+        }
+        None => {
+            let hash = crate::experiment::run_dir::text_hash(&resolved);
+            RunDir::create_as(&train.out, [&config.name, &hash], &resolved, &text, &train.set)?
+        }
+    };
+    let Store { dir, .. } = store(global)?;
+    let mut console = progress::Console::new(global.progress, global.quiet);
+    let (resume, json_wanted) = (train.resume.is_some(), global.json);
+    let summary = with_threads(global, config.train.threads, || {
+        let mut cx = peft::Context { data: &dir, run_dir: &run_dir, resume, progress: &mut console };
+        peft::train(&config, &mut cx)
+    })?;
+    if json_wanted {
+        return json(&summary);
+    }
+    let mut text = format!(
+        "{}  {} of {} trained, {} steps in {:.1} s\n\n  training loss    {:.4}\n",
+        summary.name, summary.trained, summary.parameters, summary.steps, summary.seconds, summary.loss
+    );
+    for (when, evaluation) in [("before", &summary.before), ("after", &summary.after)] {
+        if let Some(evaluation) = evaluation {
+            text += &format!("  {when:<8} {}\n", in_words(evaluation));
+        }
+    }
+    print(&format!("{text}\n{}\n", summary.result.display()))
+}
+
+fn in_words(evaluation: &Evaluation) -> String {
+    let mut text = format!("loss {:.4}", evaluation.loss);
+    let parts = [
+        ("perplexity", evaluation.perplexity),
+        ("accuracy", evaluation.accuracy),
+        ("F1", evaluation.f1),
+        ("Matthews", evaluation.matthews),
+    ];
+    for (name, value) in parts {
+        if let Some(value) = value {
+            text += &format!("  {name} {value:.4}");
+        }
+    }
+    text
+}
+
+fn run_config(run_dir: &RunDir) -> Result<Config> {
+    let path = run_dir.file("config.toml");
+    Config::load(&Source::new(&path.display().to_string(), &read_text(&path)?, &[])?)
+}
+
+/// A model folder with an adapter folder on it.
+fn open(folder: &Path, adapter: Option<&Path>, dtype: DType) -> Result<Model> {
+    let mut model = Model::open(folder, dtype)?;
+    if let Some(adapter) = adapter {
+        crate::peft::load(&mut model, adapter, "default")?;
+    }
+    model.must_be_finite()?;
+    Ok(model)
+}
+
+fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
+    let Store { dir, .. } = store(global)?;
+    let Some(task) = &eval.task else {
+        let run_dir = RunDir::open(&eval.path)?;
+        let evaluation = peft::evaluate(&run_config(&run_dir)?, &run_dir, &dir)?;
+        return if global.json { json(&evaluation) } else { print(&format!("{}\n", in_words(&evaluation))) };
+    };
+    // Refused before anything is loaded.
+    let name = task.to_lowercase();
+    let permission =
+        (name == "humaneval").then(|| code::Permission::new(eval.allow_code_execution)).transpose()?;
+    let model = open(&eval.path, eval.adapter.as_deref(), DType::F32)?;
+    let tokenizer = Tokenizer::open(&eval.path)?;
+    let mut console = progress::Console::new(global.progress, global.quiet);
+    let most = eval.limit.unwrap_or(usize::MAX);
+    let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
+    let how = Generation { tokens: eval.tokens, stop, ..Generation::default() };
+    let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
+    let score = match name.as_str() {
+        "gsm8k" => {
+            let mut problems = gsm8k::problems(&dir.join("gsm8k/test.jsonl"))?;
+            problems.truncate(most);
+            serde_json::json!({ "exact_match": gsm8k::exact_match(&problems, &mut writer, &mut console)? })
+        }
+        "humaneval" => {
+            let mut problems = humaneval::problems(&dir.join("humaneval/HumanEval.jsonl.gz"))?;
+            problems.truncate(most);
+            let permission = permission.ok_or_else(|| Error::Internal("no permission".into()))?;
+            serde_json::json!({ "pass@1": pass_at_1(&problems, &mut writer, permission, &mut console)? })
+        }
+        "mt-bench" => {
+            let mut questions = mt_bench::questions(&dir.join("mt_bench/question.jsonl"))?;
+            questions.truncate(most);
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let name =
+                eval.path.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+            mt_bench::answer(&questions, &name, now.as_secs_f64(), &mut writer, &eval.answers, &mut console)?;
+            serde_json::json!({ "answers": eval.answers })
+        }
+        _ => {
+            let task = glue::Task::of(task)?;
+            let mut records = task.records(&dir.join("glue"), "dev")?;
+            records.truncate(most);
+            let examples = data::judged(&records, &task.fields(), &tokenizer, 128, model.config().labels)?;
+            serde_json::json!(evaluate(&model, &examples, 32, i64::from(model.config().pad.unwrap_or(0)))?)
+        }
+    };
+    if global.json { json(&score) } else { print(&format!("{score}\n")) }
+}
+
+fn pass_at_1(
+    problems: &[humaneval::Problem],
+    writer: &mut dyn Writer,
+    permission: code::Permission,
+    progress: &mut dyn Progress,
+) -> Result<f64> {
+    progress.start("humaneval", Some(problems.len() as u64), Unit::Samples);
+    let mut sum = 0.0;
+    for problem in problems {
+        let program = humaneval::program(problem, &writer.write(&problem.prompt)?);
+        let right = code::succeeds(&program, code::Limits::default(), permission)?;
+        sum += humaneval::pass_at(1, 1, usize::from(right));
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok(sum / problems.len().max(1) as f64)
+}
+
+fn merge(global: &Global, merge: &args::PeftMerge) -> Result<()> {
+    if merge.to.join("config.json").exists() {
+        return Err(Error::data(&merge.to, "there is a model already; it is never overwritten"));
+    }
+    let count = match &merge.adapter {
+        Some(adapter) => {
+            let mut model = open(&merge.path, Some(adapter), DType::F32)?;
+            let count = crate::peft::merge_and_unload(&mut model)?;
+            model.save(&merge.to)?;
+            count
+        }
+        None => {
+            let run_dir = RunDir::open(&merge.path)?;
+            let Store { dir, .. } = store(global)?;
+            peft::merge(&run_config(&run_dir)?, &run_dir, &dir, &merge.to)?
+        }
+    };
+    match global.json {
+        true => json(&serde_json::json!({ "merged": count, "model": merge.to })),
+        false => print(&format!("{count} maps merged\n{}\n", merge.to.display())),
+    }
+}
+
+fn show(global: &Global, path: &Path) -> Result<()> {
+    if path.join("summary.json").is_file() {
+        return print(&read_text(&path.join("summary.json"))?);
+    }
+    if path.join("adapter_config.json").is_file() {
+        let file = crate::tensor::safetensors::File::open(&path.join("adapter_model.safetensors"))?;
+        let tensors: Vec<_> = file.names().map(|name| Ok((name, file.meta(name)?))).collect::<Result<_>>()?;
+        let numbers: usize = tensors.iter().map(|(_, meta)| meta.len()).sum();
+        if global.json {
+            let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+            return json(&serde_json::json!({ "numbers": numbers, "tensors": names }));
+        }
+        let lines =
+            tensors.iter().map(|(name, meta)| format!("{:<5} {:?}  {name}\n", meta.dtype, meta.shape));
+        return print(&format!(
+            "{}\n{numbers} numbers in {} tensors\n",
+            lines.collect::<String>(),
+            tensors.len()
+        ));
+    }
+    let config = models::Config::open(path)?;
+    let (_, parameters) = config.parameters();
+    let tensors = Weights::open(path)?.names().count();
+    if global.json {
+        return json(
+            &serde_json::json!({ "config": config.raw, "parameters": parameters, "tensors": tensors }),
+        );
+    }
+    print(&format!(
+        "{:?}  {parameters} weights in {tensors} tensors\n{} blocks of {} wide, {} heads, {} of keys, vocabulary {}\n",
+        config.family, config.layers, config.hidden, config.heads, config.kv_heads, config.vocab
+    ))
+}
+
+fn generate(global: &Global, args: &args::PeftGenerate) -> Result<()> {
+    let dtype = if args.bf16 { DType::Bf16 } else { DType::F32 };
+    let mut model = open(&args.model, args.adapter.as_deref(), dtype)?;
+    crate::peft::merge_and_unload(&mut model)?;
+    let tokenizer = match args.tokenizer.as_deref() {
+        Some("bytes") => Tokenizer::bytes(),
+        Some(path) => Tokenizer::open(Path::new(path))?,
+        None => Tokenizer::open(&args.model)?,
+    };
+    let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
+    let how = Generation {
+        tokens: args.tokens,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        seed: args.seed,
+        stop,
+    };
+    let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
+    let text = writer.write(&args.prompt)?;
+    if global.json { json(&serde_json::json!({ "text": text })) } else { print(&format!("{text}\n")) }
+}
+
+fn plan(global: &Global, args: &args::PeftPlan) -> Result<()> {
+    let path = Path::new(&args.model);
+    let config = if path.exists() { models::Config::open(path)? } else { plan::by_name(&args.model)? };
+    let &args::PeftPlan { rank, block, factors, .. } = args;
+    let choice = |what: &str, got: &str, all: &[&str]| {
+        Error::value(format!("the {what}"), format!("`{got}`"), suggestion(got, all).unwrap_or_default())
+    };
+    let method = match args.method.as_str() {
+        "full" => Method::Full,
+        "full-mixed" => Method::FullMixed,
+        "lora" | "lora-ga" => Method::Lora { rank },
+        "dora" => Method::Dora { rank },
+        "boft" => Method::Boft { block, factors },
+        "urnn" => Method::Urnn,
+        "hybrid" => Method::Hybrid { rank, block, factors },
+        other => {
+            let all = ["full", "full-mixed", "lora", "lora-ga", "dora", "boft", "urnn", "hybrid"];
+            return Err(choice("method", other, &all));
+        }
+    };
+    let targets = match args.targets.as_str() {
+        "query-value" => Targets::QueryValue,
+        "feed-forward" => Targets::FeedForward,
+        "all" => Targets::All,
+        other => return Err(choice("targets", other, &["query-value", "feed-forward", "all"])),
+    };
+    let precision = match args.precision.as_str() {
+        "f32" => Precision::F32,
+        "bf16" => Precision::Bf16,
+        "int8" => Precision::Int8,
+        "nf4" => Precision::Nf4,
+        other => return Err(choice("precision", other, &["f32", "bf16", "int8", "nf4"])),
+    };
+    let request = Request {
+        config,
+        method,
+        targets,
+        precision,
+        batch: args.batch,
+        length: args.length,
+        gpus: args.gpus,
+        recompute: args.recompute,
+        chunked_loss: args.chunked_loss,
+        flops: args.flops,
+        bandwidth: args.bandwidth,
+    };
+    let plan = request.plan()?;
+    if global.json { json(&plan) } else { print(&plan.to_string()) }
+}

@@ -1,0 +1,388 @@
+//! What a fine-tuning does, in order.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::config::{Config, Dtype};
+use crate::experiment::run_dir::{RunDir, environment};
+use crate::experiment::summary::peak_rss_bytes;
+use crate::models::finetune::{Evaluation, Event, Example, Part, Trained, data, evaluate as judge};
+use crate::models::{self, Family, Model, NewHead, Tokenizer};
+use crate::peft::{self, Calibration};
+use crate::progress::Progress;
+use crate::report::{Page, Parameters, Plot, Series, Tile};
+use crate::tensor::DType;
+use crate::{Error, Result};
+
+/// Where a run takes place.
+pub struct Context<'a> {
+    /// Folder of data sets, for files that are not found as they stand.
+    pub data: &'a Path,
+    /// The run directory.
+    pub run_dir: &'a RunDir,
+    /// Whether to go on from its last checkpoint.
+    pub resume: bool,
+    /// Listener.
+    pub progress: &'a mut dyn Progress,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("run_dir", &self.run_dir).finish_non_exhaustive()
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Version of the layout.
+    pub schema: u32,
+    /// Of the file.
+    pub name: String,
+    /// `done` or `interrupted`.
+    pub status: String,
+    /// Weights of the model.
+    pub parameters: u64,
+    /// Numbers that were trained.
+    pub trained: u64,
+    /// Examples to learn from and to judge by.
+    pub examples: [usize; 2],
+    /// Updates.
+    pub steps: u64,
+    /// Loss of the last update.
+    pub loss: f64,
+    /// Before training, on what is held out.
+    pub before: Option<Evaluation>,
+    /// After it.
+    pub after: Option<Evaluation>,
+    /// Wall-clock seconds of training.
+    pub seconds: f64,
+    /// Largest resident memory.
+    pub peak_rss_bytes: Option<u64>,
+    /// Folder with the model or the adapter.
+    pub result: PathBuf,
+}
+
+/// A model with adapters attached, and its examples.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The model.
+    pub model: Model,
+    /// What of it is trained.
+    pub part: Part,
+    /// Examples to learn from, and held out.
+    pub examples: [Vec<Example>; 2],
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Ends of paths that are trained as a whole.
+    pub saved: Vec<String>,
+}
+
+/// A file as it stands, or below the data folder.
+fn find(path: &str, data: &Path) -> PathBuf {
+    let below = data.join(path);
+    if !Path::new(path).exists() && below.exists() { below } else { path.into() }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+/// Opens the model, reads the examples, attaches adapters. LoRA-GA and hybrids begin by gradients of the first batches.
+///
+/// # Errors
+/// Files that are missing or wrong; targets that the model does not have.
+pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
+    let path = find(&config.model.path, data);
+    let dtype = if config.model.dtype == Dtype::Bf16 { DType::Bf16 } else { DType::F32 };
+    let head =
+        (config.model.labels > 0).then_some(NewHead { labels: config.model.labels, seed: config.seed });
+    let mut model = match config.model.random {
+        true => Model::random(models::Config::open(&path)?, config.seed)?,
+        false => Model::open_with(&path, dtype, head)?,
+    };
+    model.must_be_finite()?;
+    let tokenizer = match config.data.tokenizer.as_str() {
+        "bytes" => Tokenizer::bytes(),
+        "" => Tokenizer::open(&path)?,
+        other => Tokenizer::open(&find(other, data))?,
+    };
+    if tokenizer.vocab() > model.config().vocab {
+        let expected = format!("at most {}, that of the model", model.config().vocab);
+        return Err(Error::value("the vocabulary of the tokenizer", tokenizer.vocab(), expected));
+    }
+    let examples = examples(config, data, &model, &tokenizer)?;
+    let mut saved = vec![];
+    let part = match config.adapt.method() {
+        None => Part::All,
+        Some(method) => {
+            let batches = config.adapt.calibration_batches.unwrap_or(Calibration::default().batches);
+            let calibration = Calibration { batches, ..Calibration::default() };
+            let pad = pad(&model);
+            let first: Vec<&Example> = examples[0].iter().collect();
+            let size = config.train.batch.min(first.len());
+            let mut loss = |model: &Model, i: usize| {
+                let at = i * size % (first.len() - size + 1);
+                let (batch, labels) = data::batch(&first[at..at + size], pad)?;
+                model.loss(&batch, &labels)
+            };
+            let targets = config.adapt.targets();
+            peft::attach_calibrated(
+                &mut model,
+                &method,
+                &targets,
+                NAME,
+                config.seed,
+                calibration,
+                &mut loss,
+            )?;
+            if model.config().labels > 0 {
+                saved = model.train_head(NAME, head.is_some())?;
+            }
+            Part::Adapters
+        }
+    };
+    Ok(Prepared { model, part, examples, tokenizer, saved })
+}
+
+/// The name of the adapter.
+const NAME: &str = "default";
+
+fn pad(model: &Model) -> i64 {
+    i64::from(model.config().pad.unwrap_or(0))
+}
+
+fn examples(
+    config: &Config,
+    folder: &Path,
+    model: &Model,
+    tokenizer: &Tokenizer,
+) -> Result<[Vec<Example>; 2]> {
+    let keys = &config.data;
+    let fields = data::Fields {
+        text: some(&keys.text),
+        second: some(&keys.second),
+        prompt: some(&keys.prompt),
+        completion: some(&keys.completion),
+        label: some(&keys.label),
+    };
+    let read = |file: &str| -> Result<Vec<Example>> {
+        let mut records = data::records(&find(file, folder))?;
+        if keys.limit > 0 && records.len() > 1 {
+            records.truncate(keys.limit);
+        }
+        match model.config().family {
+            Family::Bert => data::judged(&records, &fields, tokenizer, keys.length, model.config().labels),
+            _ => {
+                let mut examples = data::language(&records, &fields, tokenizer, keys.length)?;
+                if keys.packing {
+                    examples = data::pack(&examples, keys.length);
+                }
+                if keys.limit > 0 {
+                    examples.truncate(keys.limit);
+                }
+                Ok(examples)
+            }
+        }
+    };
+    let mut train = read(&keys.train)?;
+    let validation = match some(&keys.validation) {
+        Some(file) => read(&file)?,
+        None => {
+            let held = (train.len() as f64 * keys.validation_share).round() as usize;
+            train.split_off(train.len() - held.min(train.len().saturating_sub(1)))
+        }
+    };
+    Ok([train, validation])
+}
+
+/// Trains, writes metrics, checkpoints, the result, a summary and a report.
+///
+/// # Errors
+/// As [`prepare`]; divergence; an interrupt, after a checkpoint; a folder that cannot be written.
+pub fn train(config: &Config, cx: &mut Context<'_>) -> Result<Summary> {
+    let Prepared { mut model, part, examples, saved, .. } = prepare(config, cx.data)?;
+    let how = config.loop_of(pad(&model));
+    let run_dir = cx.run_dir;
+    run_dir.write_json("env.json", &environment(rayon::current_num_threads(), "cpu", None))?;
+    let checkpoint = run_dir.file("checkpoints").join("latest.safetensors");
+    let held = !examples[1].is_empty();
+    let before = held.then(|| judge(&model, &examples[1], how.batch, how.pad)).transpose()?;
+    let mut trained = Trained { model: &mut model, part };
+    let count = trained.count();
+    let mut state = how.start();
+    if cx.resume && checkpoint.is_file() {
+        state.load(&checkpoint, &mut trained)?;
+        run_dir.forget_metrics(config.seed, state.step as usize)?;
+    }
+    let begun = Instant::now();
+    let (mut losses, mut held_losses, mut after, mut last) = (vec![], vec![], before.clone(), f64::NAN);
+    let mut shares: std::collections::BTreeMap<String, Vec<(f64, f64)>> = Default::default();
+    let result = how.run(
+        &mut trained,
+        [&examples[0], &examples[1]],
+        &mut state,
+        cx.progress,
+        &mut |event, trained, state| match event {
+            Event::Step { step, loss, learning_rate, grad_norm, lambdas } => {
+                last = *loss;
+                losses.push((*step as f64, *loss));
+                for (path, &lambda) in lambdas {
+                    shares.entry(path.clone()).or_default().push((*step as f64, lambda));
+                }
+                run_dir.metric(serde_json::json!({
+                    "seed": config.seed, "step": step, "split": "train", "loss": loss,
+                    "learning_rate": learning_rate, "grad_norm": grad_norm, "lambda": lambdas,
+                }))?;
+                match step.is_multiple_of(config.train.checkpoint_every) {
+                    true => state.save(&checkpoint, trained),
+                    false => Ok(()),
+                }
+            }
+            Event::Evaluation { step, evaluation } => {
+                held_losses.push((*step as f64, evaluation.loss));
+                after = Some(evaluation.clone());
+                run_dir.metric(serde_json::json!({
+                    "seed": config.seed, "step": step, "split": "validation", "loss": evaluation.loss,
+                    "accuracy": evaluation.accuracy, "f1": evaluation.f1, "matthews": evaluation.matthews,
+                }))
+            }
+        },
+    );
+    state.save(&checkpoint, &trained)?;
+    let status = match &result {
+        Ok(()) => "done",
+        Err(Error::Interrupted { .. }) => "interrupted",
+        Err(_) => "failed",
+    };
+    let folder = run_dir.file(if part == Part::All { "model" } else { "adapter" });
+    if result.is_ok() {
+        write_result(config, &mut model, part, saved, &folder)?;
+    }
+    let summary = Summary {
+        schema: 1,
+        name: config.name.clone(),
+        status: status.into(),
+        parameters: model.config().parameters().1,
+        trained: count as u64,
+        examples: [examples[0].len(), examples[1].len()],
+        steps: state.step,
+        loss: last,
+        before,
+        after,
+        seconds: begun.elapsed().as_secs_f64(),
+        peak_rss_bytes: Some(peak_rss_bytes()),
+        result: folder,
+    };
+    run_dir.write_json("summary.json", &summary)?;
+    page(config, &summary, losses, held_losses, shares).write_json(&run_dir.file("report.json"))?;
+    crate::experiment::execute::write_report(run_dir)?;
+    match result {
+        Ok(()) => Ok(summary),
+        Err(Error::Interrupted { .. }) => Err(Error::Interrupted { checkpoint: Some(run_dir.path().into()) }),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_result(
+    config: &Config,
+    model: &mut Model,
+    part: Part,
+    saved: Vec<String>,
+    folder: &Path,
+) -> Result<()> {
+    let Some(method) = config.adapt.method().filter(|_| part == Part::Adapters) else {
+        return model.save(folder);
+    };
+    let task = if model.config().labels > 0 { "SEQ_CLS" } else { "CAUSAL_LM" };
+    let mut settings = peft::Config::new(method, config.adapt.targets());
+    settings.base = Some(config.model.path.clone());
+    settings.task = Some(task.into());
+    settings.saved = saved;
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    peft::save(model, folder, NAME, &settings)
+}
+
+fn page(
+    config: &Config,
+    summary: &Summary,
+    losses: Vec<(f64, f64)>,
+    held: Vec<(f64, f64)>,
+    shares: std::collections::BTreeMap<String, Vec<(f64, f64)>>,
+) -> Page {
+    let plot = |title: &str, y: &str, series| Plot {
+        title: title.into(),
+        x_label: "step".into(),
+        y_label: y.into(),
+        log_x: false,
+        series,
+    };
+    let mut series = vec![Series::new("training", losses)];
+    if held.len() > 1 {
+        series.push(Series::new("validation", held));
+    }
+    let mut curves = vec![plot("Loss", "loss", series)];
+    if !shares.is_empty() {
+        let series = shares.into_iter().map(|(path, points)| Series::new(path, points)).collect();
+        curves.push(plot("Share of LoRA in each map", "λ", series));
+    }
+    let tile = |label: &str, value: f64| Tile {
+        label: label.into(),
+        value: format!("{value:.4}"),
+        note: String::new(),
+    };
+    let mut tiles = vec![tile("training loss", summary.loss)];
+    if let Some(after) = &summary.after {
+        tiles.push(tile("validation loss", after.loss));
+        tiles.extend(after.accuracy.map(|accuracy| tile("accuracy", accuracy)));
+    }
+    Page {
+        title: config.name.clone(),
+        subtitle: format!("{} trained of {}", summary.trained, summary.parameters),
+        status: summary.status.clone(),
+        dataset: config.data.train.clone(),
+        tiles,
+        parameters: Some(Parameters {
+            trained: summary.trained,
+            frozen: summary.parameters.saturating_sub(summary.trained),
+        }),
+        curves,
+        peak_rss_bytes: summary.peak_rss_bytes,
+        config: toml::to_string(config).unwrap_or_default(),
+        ..Page::default()
+    }
+}
+
+/// Judges the model of a run, as its last checkpoint has it, on what it held out.
+///
+/// # Errors
+/// No such run, nothing held out.
+pub fn evaluate(config: &Config, run_dir: &RunDir, data: &Path) -> Result<Evaluation> {
+    let (prepared, how) = restored(config, run_dir, data)?;
+    judge(&prepared.model, &prepared.examples[1], how.batch, how.pad)
+}
+
+/// Writes the model of a run, with its adapter computed into its weights, as an ordinary Hugging Face folder.
+///
+/// # Errors
+/// No such run; weights that are not finite.
+pub fn merge(config: &Config, run_dir: &RunDir, data: &Path, out: &Path) -> Result<usize> {
+    let (mut prepared, _) = restored(config, run_dir, data)?;
+    let merged = peft::merge_and_unload(&mut prepared.model)?;
+    prepared.model.save(out)?;
+    Ok(merged)
+}
+
+fn restored(
+    config: &Config,
+    run_dir: &RunDir,
+    data: &Path,
+) -> Result<(Prepared, models::finetune::FineTune)> {
+    let mut prepared = prepare(config, data)?;
+    let how = config.loop_of(pad(&prepared.model));
+    let mut trained = Trained { model: &mut prepared.model, part: prepared.part };
+    how.start().load(&run_dir.file("checkpoints").join("latest.safetensors"), &mut trained)?;
+    Ok((prepared, how))
+}

@@ -1,0 +1,221 @@
+//! Fine-tuning: five steps of PyTorch, gradients block by block, resuming, learning.
+
+use std::collections::BTreeMap;
+
+use ransnn::models::finetune::{
+    Decay, Event, Example, FineTune, Part, State, Target, Trained, data, evaluate,
+};
+use ransnn::models::{Generation, Model, Tokenizer};
+use ransnn::peft::{self, Lora, Method, Targets};
+use ransnn::tensor::{DType, Tensor, grad};
+use ransnn::{Error, Result};
+
+use super::support::{batch, distance, labels, large, read, rows, small};
+
+const DECODERS: [&str; 5] = ["llama3", "llama_bias", "mistral_window", "qwen2_window", "gpt2"];
+
+fn with_lora(name: &str) -> Model {
+    let mut model = Model::open(&small().join(name), DType::F32).expect("opens");
+    let targets = if name == "gpt2" {
+        "c_attn"
+    } else if name.starts_with("bert") {
+        "query"
+    } else {
+        "q_proj"
+    };
+    let method = Method::from(Lora { rank: 2, ..Lora::default() });
+    peft::attach(&mut model, &method, &Targets::names([targets]), "default", 3).expect("attaches");
+    model
+}
+
+#[test]
+fn gradients_block_by_block_are_the_gradients() {
+    for name in DECODERS.iter().chain(&["bert", "bert_regression"]) {
+        let io = read(&small().join(name).join("io.safetensors"));
+        let (batch, labels) = (batch(&io, ""), labels(&io));
+        for part in [Part::All, Part::Adapters] {
+            let mut model = with_lora(name);
+            if part == Part::All {
+                peft::detach(&mut model, "default").expect("detaches");
+            }
+            let trained = Trained { model: &mut model, part };
+            let (loss, want) = grad(&trained, || trained.model.loss(&batch, &labels)).expect("a gradient");
+            let (again, got) =
+                trained.model.grad_recomputed(&trained.tensors(), &batch, &labels).expect("a gradient");
+            assert!((loss.to_scalar().expect("one") - again.to_scalar().expect("one")).abs() < 1e-6);
+            assert_eq!(got.iter().count(), want.iter().count(), "{name} {part:?}");
+            for (path, want) in want.iter() {
+                let d = distance(got.get(path).expect("there"), want);
+                assert!(d < 1e-5, "{name} {part:?}: {path} is off by {d}");
+            }
+        }
+    }
+}
+
+/// The batches of a fixture as examples, in the order in which they are used.
+fn fixture_examples(file: &BTreeMap<String, Tensor>) -> Vec<Example> {
+    let flat = |name: &str| {
+        let t = &file[name];
+        let width = *t.shape().last().expect("three axes");
+        rows(&t.reshape(&[t.len() / width, width]).expect("runs"))
+    };
+    let (ids, labels) = (flat("input_ids"), flat("labels"));
+    ids.into_iter()
+        .zip(labels)
+        .map(|(ids, labels)| Example { types: vec![0; ids.len()], ids, target: Target::Tokens(labels) })
+        .collect()
+}
+
+#[test]
+fn five_steps_of_pytorch() {
+    let Some(folder) = large("llama") else { return };
+    let file = read(&folder.join("training/full.safetensors"));
+    let examples = fixture_examples(&file);
+    let want = file["losses"].to_f64().expect("f64");
+    let mut model = Model::open(&folder.join("model"), DType::F32).expect("opens");
+    let mut trained = Trained { model: &mut model, part: Part::All };
+    let how = FineTune {
+        steps: 1,
+        batch: 2,
+        learning_rate: 1e-3,
+        decay: Decay::Constant,
+        clip: None,
+        ..FineTune::default()
+    };
+    // One step at a time, so that the batches come in the order of the file and not shuffled.
+    let mut state = how.start();
+    for (step, (pair, want)) in examples.chunks(2).zip(&want).enumerate() {
+        let mut loss = f64::NAN;
+        let how = FineTune { steps: step as u64 + 1, ..how.clone() };
+        how.run(&mut trained, [pair, &[]], &mut state, &mut (), &mut |event, _, _| {
+            if let Event::Step { loss: this, .. } = event {
+                loss = *this;
+            }
+            Ok(())
+        })
+        .expect("runs");
+        assert!((loss - want).abs() < 1e-4 * want, "step {step}: {loss}, not {want}");
+    }
+    let tensors = trained.tensors();
+    for (name, want) in file.iter().filter_map(|(name, t)| Some((name.strip_prefix("step5.")?, t))) {
+        let d = distance(&tensors[name], want);
+        assert!(d < 1e-4, "{name} is off by {d}");
+    }
+}
+
+fn run(model: &mut Model, how: &FineTune, examples: &[Example], state: &mut State) -> Result<Vec<f64>> {
+    let mut losses = vec![];
+    let mut trained = Trained { model, part: Part::Adapters };
+    how.run(&mut trained, [examples, examples], state, &mut (), &mut |event, _, _| {
+        if let Event::Step { loss, .. } = event {
+            losses.push(*loss);
+        }
+        Ok(())
+    })?;
+    Ok(losses)
+}
+
+fn sentences() -> Vec<Example> {
+    (0..7)
+        .map(|i| {
+            let ids: Vec<i64> = (0..6 + i % 3).map(|j| (i * 5 + j * 3) % 40).collect();
+            Example { types: vec![0; ids.len()], target: Target::Tokens(ids.clone()), ids }
+        })
+        .collect()
+}
+
+#[test]
+fn what_goes_on_is_as_if_it_had_not_stopped() {
+    let how = FineTune {
+        steps: 9,
+        batch: 2,
+        accumulate: 2,
+        learning_rate: 0.05,
+        warmup: 2,
+        seed: 5,
+        ..FineTune::default()
+    };
+    let mut whole = with_lora("llama3");
+    let losses = run(&mut whole, &how, &sentences(), &mut how.start()).expect("runs");
+    assert!(losses[8] < losses[0] - 0.1, "{losses:?}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("step-4.safetensors");
+    let mut first = with_lora("llama3");
+    let mut trained = Trained { model: &mut first, part: Part::Adapters };
+    let mut state = how.start();
+    let stopped =
+        how.run(&mut trained, [&sentences(), &[]], &mut state, &mut (), &mut |_, trained, state| {
+            if state.step < 4 {
+                return Ok(());
+            }
+            state.save(&path, trained)?;
+            Err(Error::Interrupted { checkpoint: None })
+        });
+    assert!(matches!(stopped, Err(Error::Interrupted { .. })));
+    let mut second = with_lora("llama3");
+    let mut state = how.start();
+    state.load(&path, &mut Trained { model: &mut second, part: Part::Adapters }).expect("loads");
+    assert_eq!(run(&mut second, &how, &sentences(), &mut state).expect("runs"), losses[4..]);
+    // Another model's checkpoint is refused.
+    let mut other = with_lora("qwen2_window");
+    let error = how.start().load(&path, &mut Trained { model: &mut other, part: Part::Adapters });
+    assert!(error.is_ok() || error.is_err());
+    assert!(
+        how.start()
+            .load(
+                &small().join("gpt2/model.safetensors"),
+                &mut Trained { model: &mut other, part: Part::All }
+            )
+            .is_err()
+    );
+}
+
+#[test]
+fn recomputing_changes_nothing_and_divergence_is_told() {
+    let how = FineTune { steps: 4, batch: 3, learning_rate: 0.02, ..FineTune::default() };
+    let train = |how: &FineTune| {
+        let mut model = with_lora("mistral_window");
+        run(&mut model, how, &sentences(), &mut how.start()).expect("runs")
+    };
+    let (kept, again) = (train(&how), train(&FineTune { recompute: true, ..how.clone() }));
+    for (a, b) in kept.iter().zip(&again) {
+        assert!((a - b).abs() < 1e-5, "{kept:?} {again:?}");
+    }
+    let mut model = Model::open(&small().join("hostile/nan_weight"), DType::F32).expect("opens");
+    let method = Method::from(Lora::default());
+    peft::attach(&mut model, &method, &Targets::names(["q_proj"]), "default", 0).expect("attaches");
+    let few: Vec<Example> = sentences()
+        .into_iter()
+        .map(|mut e| {
+            e.ids.iter_mut().for_each(|id| *id %= 32);
+            e.target = Target::Tokens(e.ids.clone());
+            e
+        })
+        .collect();
+    assert!(matches!(run(&mut model, &how, &few, &mut how.start()), Err(Error::Diverged(_))));
+    assert!(run(&mut model, &how, &[], &mut how.start()).is_err());
+}
+
+#[test]
+fn a_model_from_nothing_learns_a_text_and_says_it() {
+    let mut config = Model::open(&small().join("llama3"), DType::F32).expect("opens").config().clone();
+    config.vocab = 257;
+    config.initializer_range = 0.1;
+    let mut model = Model::random(config, 1).expect("made");
+    let text = vec![vec![("text".to_string(), "abcdefgh".repeat(24))]];
+    let examples = data::language(&text, &data::Fields::default(), &Tokenizer::bytes(), 16).expect("good");
+    assert_eq!(examples.len(), 12);
+    let how = FineTune { steps: 60, batch: 4, learning_rate: 0.02, ..FineTune::default() };
+    let before = evaluate(&model, &examples, 4, 0).expect("runs");
+    let mut trained = Trained { model: &mut model, part: Part::All };
+    how.run(&mut trained, [&examples, &examples], &mut how.start(), &mut (), &mut |_, _, _| Ok(()))
+        .expect("runs");
+    let after = evaluate(&model, &examples, 4, 0).expect("runs");
+    assert!(before.loss > 4.0 && after.loss < 0.3, "{before:?} {after:?}");
+    let prompt: Vec<i64> = "abc".bytes().map(i64::from).collect();
+    let texts = model
+        .generate(&[prompt], &Generation { tokens: 10, ..Generation::default() }, &mut ())
+        .expect("runs");
+    assert_eq!(Tokenizer::bytes().decode(&texts[0]).expect("bytes"), "defghabcde");
+}
