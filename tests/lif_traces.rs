@@ -28,8 +28,14 @@ const F64_IN_F32: f64 = 4.5e-5;
 
 /// Brian2's single neurons that are not replayed here, and why.
 const BRIAN_NOT_COVERED: [(&str, &str); 3] = [
-    ("delta_spiking_norefr", "jumps of the membrane after the threshold are of simulations: tests/brian_single.rs"),
-    ("delta_spiking_refr5", "jumps of the membrane after the threshold are of simulations: tests/brian_single.rs"),
+    (
+        "delta_spiking_norefr",
+        "jumps of the membrane after the threshold are of simulations: tests/brian_single.rs",
+    ),
+    (
+        "delta_spiking_refr5",
+        "jumps of the membrane after the threshold are of simulations: tests/brian_single.rs",
+    ),
     ("exp2_spiking", "two receptors are of simulations: tests/brian_single.rs"),
 ];
 

@@ -149,7 +149,13 @@ pub fn encode(
         let all = piece * EACH..ids.len().min((piece + 1) * EACH);
         let one = |row: usize| {
             let mut events = Events::empty(inputs);
-            encoder.encode(simd, stream, Sample { samples: rows, row, id: ids[row] }, 0..encoding.steps(), &mut events);
+            encoder.encode(
+                simd,
+                stream,
+                Sample { samples: rows, row, id: ids[row] },
+                0..encoding.steps(),
+                &mut events,
+            );
             events
         };
         all.map(one).collect::<Vec<_>>()

@@ -42,7 +42,6 @@ pub use op::{Backward, Keep, Op, apply};
 pub use ops::adapted_linear::Adaptation;
 pub use ops::attention::Attention;
 pub use ops::cross_entropy::IGNORE;
-pub use ops::spike::Surrogate;
 pub use shape::Meta;
 pub use storage::Storage;
 pub use surrogate::Surrogate;
