@@ -145,7 +145,7 @@ pub fn evt3(bytes: &[u8]) -> Result<Recording, Wrong> {
 /// A header without an end, events of another size than 8 bytes, and as [`evt2`].
 pub fn dat(bytes: &[u8]) -> Result<Recording, Wrong> {
     let (lines, start) = header(bytes);
-    let old = lines.iter().any(|line| line.to_ascii_lowercase() == "version 1");
+    let old = lines.iter().any(|line| line.eq_ignore_ascii_case("version 1"));
     let Some(&[kind, wide]) = bytes.get(start..start + 2).and_then(|two| two.first_chunk::<2>()) else {
         return Err("it ends before its first event: it was cut off".into());
     };
@@ -227,15 +227,8 @@ mod tests {
 
     #[test]
     fn evt3_vectors_become_events() {
-        let sixteen = [
-            0x8001u16,
-            0x6005,
-            0x0000 | 9,
-            0x2000 | 0x800 | 4,
-            0x3000 | 20,
-            0x4000 | 0b1000_0000_0001,
-            0x5000 | 0b10,
-        ];
+        let sixteen =
+            [0x8001u16, 0x6005, 9, 0x2000 | 0x800 | 4, 0x3000 | 20, 0x4000 | 0b1000_0000_0001, 0x5000 | 0b10];
         let bytes: Vec<u8> = b"% format EVT3;height=10;width=40\n"
             .iter()
             .copied()

@@ -206,7 +206,7 @@ impl Ann {
         Ok(right as f64 / labels.len().max(1) as f64)
     }
 
-    fn params<'a>(&'a self) -> impl Iterator<Item = (String, &'a Tensor)> {
+    fn params(&self) -> impl Iterator<Item = (String, &Tensor)> {
         self.layers.iter().flat_map(|(name, layer)| {
             let params: Vec<(&str, &Tensor)> = match layer {
                 Layer::Conv2d { weight, bias, .. } | Layer::Linear { weight, bias } => {

@@ -270,7 +270,7 @@ impl<'a> Trainer<'a> {
         let (loss, accuracy) = self.update(&input, &labels)?;
         self.curve.push((self.iteration, loss, accuracy));
         let mut held_out = None;
-        if self.iteration % self.per_epoch() == 0 && self.options.held_out > 0 {
+        if self.iteration.is_multiple_of(self.per_epoch()) && self.options.held_out > 0 {
             held_out = Some(self.judge()?);
         }
         Ok(Some(Step { iteration: self.iteration, loss, accuracy, held_out }))

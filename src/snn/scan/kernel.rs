@@ -265,6 +265,7 @@ impl<F: Float> Rule<F> {
     ///
     /// `x` (with feedback included) is read for the parameters g and α and for a late reset to a value that is not
     /// detached; `gs`, `gu` and `gv` are the gradients by spikes, potentials and membranes, `[steps, n]` or empty.
+    #[allow(clippy::too_many_arguments, reason = "what is read, what is written, and memory to work in")]
     #[inline(always)]
     pub fn backward(
         &self,

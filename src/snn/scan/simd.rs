@@ -8,6 +8,7 @@ use crate::tensor::dtype::Float;
 macro_rules! twice {
     ($(#[$doc:meta])* $name:ident, $avx2:ident, ($($arg:ident: $type:ty),*)) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "those of the kernel and the rule")]
         pub(super) fn $name<F: Float>(rule: &Rule<F>, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
