@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `reservoir` | features of frozen layers: samples per second |
 //! | `readout` | the fits on such features |
+//! | `sim` | the networks that simulators are compared on |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
 //!
@@ -14,6 +15,7 @@ mod devices;
 mod measure;
 mod readout;
 mod reservoir;
+mod sim;
 
 pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
 
@@ -66,6 +68,26 @@ pub const CASES: &[Case] = &[
         about: "400 mini-batches of 128 samples of 2000 counts, 10 classes; a step is one mini-batch",
         work: readout::adam,
     },
+    Case {
+        name: "sim/vogels-abbott-cuba",
+        about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",
+        work: sim::cuba,
+    },
+    Case {
+        name: "sim/brunel",
+        about: "12,500 neurons, 15.6 M synapses with jumps, Poisson drive, 0.2 s at 0.1 ms",
+        work: sim::brunel,
+    },
+    Case {
+        name: "sim/feedforward",
+        about: "10,000 Poisson sources with 1000 weights each onto 10,000 neurons, 0.5 s at 0.1 ms",
+        work: sim::feedforward,
+    },
+    Case {
+        name: "sim/microcircuit",
+        about: "the cortical microcircuit at a tenth of its size, 0.2 s at 0.1 ms",
+        work: sim::microcircuit,
+    },
 ];
 
 /// How much work: tests run a tiny form of each case.
@@ -93,6 +115,9 @@ pub enum Unit {
     /// Samples per second: more is better.
     #[serde(rename = "samples/s")]
     SamplesPerSecond,
+    /// Spikes times the synapses they reach, per second: more is better.
+    #[serde(rename = "synaptic_events/s")]
+    SynapticEventsPerSecond,
     /// Seconds per training step: less is better.
     #[serde(rename = "s/step")]
     SecondsPerStep,
@@ -102,6 +127,7 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SamplesPerSecond => "samples/s",
+            Self::SynapticEventsPerSecond => "synaptic_events/s",
             Self::SecondsPerStep => "s/step",
         })
     }
@@ -159,7 +185,7 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.unit {
-            Unit::SamplesPerSecond => format!("{:.0}", self.value),
+            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => format!("{:.0}", self.value),
             Unit::SecondsPerStep => format!("{:.6}", self.value),
         };
         writeln!(
@@ -204,7 +230,7 @@ fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale) -> Result<Out
         case: case.name,
         threads: pool.current_num_threads(),
         value: match unit {
-            Unit::SamplesPerSecond => amount / median_seconds,
+            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => amount / median_seconds,
             Unit::SecondsPerStep => median_seconds / amount,
         },
         unit,

@@ -10,6 +10,7 @@ pub mod network;
 pub mod neuron;
 pub mod neurons;
 pub mod real;
+pub mod standard;
 pub mod stimulus;
 pub mod synapses;
 pub mod weights;
