@@ -6,6 +6,7 @@
 //! | `readout` | the fits on such features |
 //! | `lazy` | a simulation without a grid of time |
 //! | `peft` | adapters on the maps of a language model: training steps, merging |
+//! | `sim` | the networks that simulators are compared on |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
 //!
@@ -18,6 +19,7 @@ mod measure;
 mod peft;
 mod readout;
 mod reservoir;
+mod sim;
 
 pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
 
@@ -84,6 +86,24 @@ pub const CASES: &[Case] = &[
         name: "peft/merge",
         about: "the same adapters computed into the weights and out again",
         work: peft::merge,
+        name: "sim/vogels-abbott-cuba",
+        about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",
+        work: sim::cuba,
+    },
+    Case {
+        name: "sim/brunel",
+        about: "12,500 neurons, 15.6 M synapses with jumps, Poisson drive, 0.2 s at 0.1 ms",
+        work: sim::brunel,
+    },
+    Case {
+        name: "sim/feedforward",
+        about: "10,000 Poisson sources with 1000 weights each onto 10,000 neurons, 0.5 s at 0.1 ms",
+        work: sim::feedforward,
+    },
+    Case {
+        name: "sim/microcircuit",
+        about: "the cortical microcircuit at a tenth of its size, 0.2 s at 0.1 ms",
+        work: sim::microcircuit,
     },
 ];
 
@@ -113,6 +133,7 @@ pub enum Unit {
     #[serde(rename = "samples/s")]
     SamplesPerSecond,
     /// Synaptic events per second: more is better.
+    /// Spikes times the synapses they reach, per second: more is better.
     #[serde(rename = "synaptic_events/s")]
     SynapticEventsPerSecond,
     /// Seconds per training step: less is better.

@@ -12,6 +12,7 @@ pub mod neuron;
 pub mod neurons;
 pub mod real;
 pub mod scan;
+pub mod standard;
 pub mod stimulus;
 pub mod synapses;
 pub mod weights;

@@ -2,6 +2,9 @@
 //!
 //! Weights are multiples of 1/64, so that sums are exact in any order, and spikes and states must be equal.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
+#![allow(clippy::type_complexity, reason = "a synapse is four numbers")]
+
 use rand::RngExt;
 use ransnn::Error;
 use ransnn::engine::clock::Activity;

@@ -1,0 +1,61 @@
+//! Simulations of the standard networks: synaptic events per second of wall-clock time.
+
+use super::{CLOCK_HZ, Floor, Scale, Unit, measure::Measured, measure::Timer};
+use crate::engine::{Options, Simulator};
+use crate::error::{Error, Result};
+use crate::snn::{Network, standard};
+
+/// Updates of one neuron a cycle: eight lanes, about 24 instructions, of which a core starts three vector ones a cycle.
+const UPDATES_PER_CYCLE: f64 = 1.0;
+/// Synaptic events a cycle: one store each.
+const EVENTS_PER_CYCLE: f64 = 1.0;
+
+pub(super) fn cuba(scale: Scale, timer: &Timer) -> Result<Measured> {
+    simulate(&standard::vogels_abbott_cuba(1)?, scale.pick(5000, 500) as u64, timer)
+}
+
+pub(super) fn brunel(scale: Scale, timer: &Timer) -> Result<Measured> {
+    match scale {
+        Scale::Full => simulate(&standard::brunel(5.0, 2.0, 1)?, 2000, timer),
+        // The full one has 15 million synapses.
+        #[cfg(test)]
+        Scale::Tiny => simulate(&standard::vogels_abbott_cuba(2)?, 300, timer),
+    }
+}
+
+pub(super) fn feedforward(scale: Scale, timer: &Timer) -> Result<Measured> {
+    simulate(&standard::feedforward(scale.pick(10_000, 300), 1)?, scale.pick(5000, 300) as u64, timer)
+}
+
+pub(super) fn microcircuit(scale: Scale, timer: &Timer) -> Result<Measured> {
+    let part = scale.pick(100, 5) as f64 / 1000.0;
+    simulate(&standard::microcircuit(part, 1)?, scale.pick(2000, 300) as u64, timer)
+}
+
+/// Times `steps` steps; the connectivity is built, and 500 steps are made, before.
+fn simulate(net: &Network, steps: u64, timer: &Timer) -> Result<Measured> {
+    let mut simulator = Simulator::new(net, Options::default())?;
+    simulator.run_steps(500);
+    let before = simulator.activity().synaptic_events;
+    let times = timer.measure(|| {
+        simulator.run_steps(steps);
+        Ok(())
+    })?;
+    let runs = (simulator.steps() - 500) as f64 / steps as f64;
+    let events = (simulator.activity().synaptic_events - before) as f64 / runs;
+    if events == 0.0 {
+        return Err(Error::Internal("the benchmark's network is silent".into()));
+    }
+    let neurons: usize = net.populations.iter().filter(|p| p.model.is_some()).map(|p| p.size()).sum();
+    let updates = neurons as f64 * steps as f64;
+    let (synapses, bytes) = simulator.synapses().iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let what = format!(
+        "{:.1} M synaptic events, {EVENTS_PER_CYCLE} a cycle, and {:.1} M updates of a neuron, {UPDATES_PER_CYCLE} a cycle; {:.2} bytes a synapse, {:.2} GB/s at that",
+        events / 1e6,
+        updates / 1e6,
+        bytes as f64 / synapses.max(1) as f64,
+        bytes as f64 / synapses.max(1) as f64 * EVENTS_PER_CYCLE * CLOCK_HZ / 1e9,
+    );
+    let floor = Floor::of(events / EVENTS_PER_CYCLE + updates / UPDATES_PER_CYCLE, what);
+    Ok(Measured { times, unit: Unit::SynapticEventsPerSecond, amount: events, floor })
+}
