@@ -18,6 +18,8 @@ fn experiments() -> Vec<(String, Config)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("mnist.toml")];
     toml_files(&root.join("experiments"), &mut files);
+    // Fine-tuning has a schema of its own.
+    files.retain(|path| !path.starts_with(root.join("experiments/peft")));
     files.sort();
     assert!(files.len() > 5);
     let load = |path: PathBuf| {
@@ -27,6 +29,20 @@ fn experiments() -> Vec<(String, Config)> {
         (name, config.expect("it is right"))
     };
     files.into_iter().map(load).collect()
+}
+
+#[test]
+fn every_fine_tuning_is_right() {
+    let mut files = vec![];
+    toml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/peft"), &mut files);
+    assert!(!files.is_empty());
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("text");
+        let source = Source::new(&path.display().to_string(), &text, &[]).expect("parses");
+        let config = ransnn::experiment::peft::config::Config::load(&source).expect("it is right");
+        let again = Source::new("resolved", &toml::to_string(&config).expect("TOML"), &[]).expect("parses");
+        assert_eq!(ransnn::experiment::peft::config::Config::load(&again).expect("it is right"), config);
+    }
 }
 
 #[test]
