@@ -86,6 +86,8 @@ pub const CASES: &[Case] = &[
         name: "peft/merge",
         about: "the same adapters computed into the weights and out again",
         work: peft::merge,
+    },
+    Case {
         name: "sim/vogels-abbott-cuba",
         about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",
         work: sim::cuba,
