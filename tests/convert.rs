@@ -102,8 +102,8 @@ fn conversion_equals_spikingjelly() {
         ("mlp_64_64_10", MLP, "p999", percentile(99.9, 1.0), false, 0.0),
         ("mlp_64_64_10", MLP, "frac05", percentile(100.0, 0.5), false, 0.0),
         ("mlp_64_64_10", MLP, "chan_max", percentile(100.0, 1.0), true, 0.0),
-        ("mlp_64_64_10", MLP, "chan_half", percentile(100.0, 1.0), true, 0.5),
-        ("mlp_64_64_10", MLP, "ltb", Thresholds::TwiceMean, true, 0.0),
+        ("mlp_64_64_10", MLP, "chan_half", percentile(99.0, 1.0), true, 0.5),
+        ("mlp_64_64_10", MLP, "ltb", Thresholds::TwiceMean, true, 0.5),
         ("conv_bn", CONV, "max", percentile(100.0, 1.0), false, 0.0),
         ("conv_bn", CONV, "p999", percentile(99.9, 1.0), false, 0.0),
         ("conv_bn", CONV, "chan_max", percentile(100.0, 1.0), true, 0.0),
@@ -240,11 +240,11 @@ const SMALL: &str = r#"
 
 #[test]
 fn a_trained_network_keeps_its_accuracy() {
-    let data = strokes(1, 600, 200);
+    let data = strokes(1, 1200, 200);
     let (Samples::U8(x), Samples::U8(test)) = (&data.train.samples, &data.test.samples) else {
         panic!("bytes")
     };
-    let training = Training { epochs: 4, batch: 50, learning_rate: 0.01, ..Training::default() };
+    let training = Training { epochs: 8, batch: 40, learning_rate: 0.01, ..Training::default() };
     for (activation, thresholds, correct_bias) in [
         ("relu", Thresholds::Percentile { percent: 99.9, factor: 1.0 }, None),
         ("relu", Thresholds::LeastSquares { steps: 16 }, Some(16)),
@@ -254,7 +254,7 @@ fn a_trained_network_keeps_its_accuracy() {
             .expect("a network");
         let curve =
             train(&mut ann, Input::U8(x), &data.train.labels, &training, None, &mut ()).expect("trains");
-        assert!(curve[3] < 0.5 * curve[0], "{curve:?}");
+        assert!(curve[7] < 0.5 * curve[0], "{curve:?}");
         let options = Options { thresholds, correct_bias, ..Options::default() };
         let snn = convert(&ann, Input::U8(x), 200, &options).expect("converts");
         let report = report(&ann, &snn, Input::U8(test), &data.test.labels, &[2, 16]).expect("a report");
@@ -262,9 +262,10 @@ fn a_trained_network_keeps_its_accuracy() {
         assert!(report.ann_accuracy - report.at[1].accuracy <= 0.015, "{report}");
         assert!(report.at[1].spikes > report.at[0].spikes && report.at[0].spikes > 0.0, "{report}");
         assert!(report.layers[0].rate > 0.0 && report.layers[0].rate < 0.2, "{report}");
-        // One constant-driven layer: what is not clipped is rounding, and nothing else.
+        // One constant-driven layer of continuous activations: what is not clipped is rounding, and nothing else.
         let (error, _) = report.worst().expect("a layer");
-        assert!(error.rate <= error.clipped + error.rounded + 0.01 || correct_bias.is_some(), "{report}");
+        let continuous = activation == "relu" && correct_bias.is_none();
+        assert!(!continuous || error.rate <= error.clipped + error.rounded + 0.01, "{report}");
     }
 }
 

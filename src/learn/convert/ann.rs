@@ -181,7 +181,7 @@ impl Ann {
                 layers.last_mut()
             else {
                 let what = "it does not follow a convolution or linear layer, into which it could be folded";
-                return Err(Error::Network(vec![format!("`{name}`: {what}")]));
+                return Err(Error::Network(vec![format!("layer `{name}` cannot be converted: {what}")]));
             };
             let scale = n.weight.div(&n.variance.add_scalar(n.epsilon)?.sqrt()?)?;
             let rows: Vec<usize> = (0..weight.rank()).map(|i| if i == 0 { scale.len() } else { 1 }).collect();

@@ -92,7 +92,7 @@ pub fn report(
 }
 
 /// The first samples of a batch.
-fn few_of<'a>(input: Input<'a>, few: usize, ann: &Ann) -> Input<'a> {
+pub(super) fn few_of<'a>(input: Input<'a>, few: usize, ann: &Ann) -> Input<'a> {
     let len = few * ann.input.iter().product::<usize>();
     match input {
         Input::U8(x) => Input::U8(&x[..len.min(x.len())]),

@@ -65,6 +65,7 @@ pub fn convert(ann: &Ann, batch: Input<'_>, samples: usize, options: &Options) -
         let got = format!("{samples} samples and a start of {}", options.start);
         return Err(Error::value("calibration", got, "at least one sample, and a start from 0 to below 1"));
     }
+    let batch = super::report::few_of(batch, samples, &ann);
     let activations = activations(&ann, batch, samples)?;
     let mut thresholds: Vec<Vec<f32>> = Vec::new();
     for (stage, values) in stages.iter().zip(&activations) {
