@@ -111,7 +111,7 @@ const INITIAL: [(f64, f64); 8] = [
 const RATES: [f64; 8] = [0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829];
 
 /// The cortical microcircuit of Potjans and Diesmann (2014), at a scale above 0 up to 1 (77,169 neurons, 0.3 billion
-/// synapses), driven by constant currents. A smaller one has fewer neurons and synapses per neuron; weights are
+/// synapses), driven by Poisson trains of 8 Hz. A smaller one has fewer neurons and synapses per neuron; weights are
 /// divided by √scale, and a current replaces the mean of what is missing.
 ///
 /// # Errors
@@ -138,7 +138,7 @@ pub fn microcircuit(scale: f64, seed: u64) -> Result<Network> {
             let missing: f64 =
                 (0..8).map(|pre| weight(p, pre) * synapses(p, pre) / SIZES[p] * RATES[pre]).sum();
             let external = jump * EXTERNAL[p] * 8.0;
-            let current = 0.001 * tau_syn * (external + (1.0 - scale.sqrt()) * missing);
+            let current = 0.001 * tau_syn * (1.0 - scale.sqrt()) * (external + missing);
             let model = Iaf {
                 rest: -65.0,
                 reset: -65.0,
@@ -149,6 +149,8 @@ pub fn microcircuit(scale: f64, seed: u64) -> Result<Network> {
             let pop = net.population(LAYERS[p], size(p) as usize, model);
             let (mean, std) = INITIAL[p];
             net.initial(pop, "membrane potential", Init::Normal { mean, std });
+            let (rate, weight) = (Hz(8.0 * EXTERNAL[p] * scale), jump / scale.sqrt());
+            net.drive(pop, Drive::Poisson { receptor: "synapse".into(), rate, weight });
             pop
         })
         .collect();
