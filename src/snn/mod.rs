@@ -10,6 +10,7 @@ pub mod linear;
 pub mod network;
 pub mod neuron;
 pub mod neurons;
+pub mod plasticity;
 pub mod real;
 pub mod scan;
 pub mod standard;

@@ -157,10 +157,8 @@ fn what_goes_on_is_as_if_it_had_not_stopped() {
     let mut state = how.start();
     state.load(&path, &mut Trained { model: &mut second, part: Part::Adapters }).expect("loads");
     assert_eq!(run(&mut second, &how, &sentences(), &mut state).expect("runs"), losses[4..]);
-    // Another model's checkpoint is refused.
+    // A file that is no checkpoint is refused.
     let mut other = with_lora("qwen2_window");
-    let error = how.start().load(&path, &mut Trained { model: &mut other, part: Part::Adapters });
-    assert!(error.is_ok() || error.is_err());
     assert!(
         how.start()
             .load(
