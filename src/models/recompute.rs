@@ -12,10 +12,10 @@ const INPUT: &str = "<input>";
 
 impl Model {
     /// Loss and gradients by `params`, the tensors of the model that are trained, by their paths: what
-    /// [`grad`](crate::tensor::grad) over [`loss`](Self::loss) gives, with one more pass forward and far less memory.
+    /// [`grad`] over [`loss`](Self::loss) gives, with one more pass forward and far less memory.
     ///
     /// # Errors
-    /// As [`loss`](Self::loss) and [`grad`](crate::tensor::grad).
+    /// As [`loss`](Self::loss) and [`grad`].
     pub fn grad_recomputed(
         &self,
         params: &BTreeMap<String, Tensor>,

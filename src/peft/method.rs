@@ -9,7 +9,7 @@ use crate::{Error, Result};
 pub enum Method {
     /// LoRA, rsLoRA, DoRA.
     Lora(Lora),
-    /// LoRA-GA: needs a gradient, [`lora_ga::attach`](super::lora_ga::attach).
+    /// LoRA-GA: needs a gradient, [`attach_calibrated`](super::lora_ga::attach_calibrated).
     LoraGa(LoraGa),
     /// BOFT, OFT.
     Boft(Boft),

@@ -20,7 +20,7 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 //!
-//! **Models** are those that have a closed form, [`Neuron::linear`](crate::snn::Neuron::linear): delta, exponential
+//! **Models** are those that have a closed form, [`Neuron::linear`]: delta, exponential
 //! and alpha synapses, any number of them, constant and switched currents. Everything is computed in `f64`.
 //!
 //! **Time.** Step `t` of the grid ends at `(t + 1) dt`; that is the time of a spike of step `t` of a source, of what

@@ -6,13 +6,13 @@ use crate::{Error, Result};
 /// What training makes small. Spikes `s` and membranes `u` are `[T, B, C]`; CE is cross-entropy with the softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// Mean over steps of CE(s[t]): snnTorch's `ce_rate_loss`.
+    /// Mean over steps of `CE(s[t])`: snnTorch's `ce_rate_loss`.
     CeRate,
-    /// CE(Σ s[t]): `ce_count_loss`.
+    /// `CE(Σ s[t])`: `ce_count_loss`.
     CeCount,
-    /// CE(mean of s[t]): SpikingJelly's examples.
+    /// `CE(mean of s[t])`: SpikingJelly's examples.
     CeMeanRate,
-    /// Mean over steps of CE(u[t]).
+    /// Mean over steps of `CE(u[t])`.
     CeMembrane,
     /// CE(max over steps of u); the gradient goes to that step: `ce_max_membrane_loss`.
     CeMembraneMax,

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`Scan::lif`] | snnTorch `Leaky`: `>`, subtracts one step late, reset detached |
 //! | [`Scan::spikingjelly`] | SpikingJelly `LIFNode`, `IFNode`, `ParametricLIFNode`: `≥`, same step, reset in the gradient |
-//! | [`Scan::of`] | what the engine runs: [`Lif`](super::neurons::Lif), [`Synaptic`](super::neurons::Synaptic) |
+//! | [`Scan::of`] | what the engine runs: [`Lif`], [`Synaptic`] |
 //! | [`Scan::integrator`] | leaky integrator without spikes, for readouts |
 //!
 //! A synaptic current, an adaptive threshold and recurrent weights are there when [`Parameters`] has them. Every
