@@ -41,3 +41,14 @@ pub use lazy::{Lazy, SpikeTimes};
 pub use plan::Plan;
 pub use record::{Activity, Pool, Probe, Recording, Table, What};
 pub use simd::Simd;
+
+/// A time to run as a number of steps.
+fn whole_steps(time: crate::units::Ms, dt: crate::units::Ms) -> crate::Result<u64> {
+    let steps = (time.0 / dt.0).round();
+    let off = (time.0 / dt.0 - steps).abs();
+    // A whole number of steps must stay exact in f64, with room for the time between.
+    if !(steps >= 0.0 && off <= 1e-6 * steps.max(1.0) && steps < 1e15) {
+        return Err(crate::Error::value("time to run", time, format!("a multiple of the time step, {dt}")));
+    }
+    Ok(steps as u64)
+}

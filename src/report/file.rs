@@ -1,9 +1,10 @@
 //! Reading and writing pages: whole files or nothing.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use super::Page;
 use crate::error::{Error, Result};
+use crate::files::write_atomic;
 
 impl Page {
     /// Writes the page as HTML.
@@ -12,7 +13,7 @@ impl Page {
     /// [`Error::Value`] where sizes do not agree with contents, [`Error::Io`] where the file cannot be written;
     /// an earlier file of that name is then still there, untouched.
     pub fn write_html(&self, path: &Path) -> Result<()> {
-        replace(path, self.html()?.as_bytes())
+        write_atomic(path, self.html()?.as_bytes())
     }
 
     /// Stores the page as JSON, for [`Page::read_json`].
@@ -22,7 +23,7 @@ impl Page {
     pub fn write_json(&self, path: &Path) -> Result<()> {
         let text =
             serde_json::to_string(self).map_err(|e| Error::Internal(format!("a page as JSON: {e}")))?;
-        replace(path, text.as_bytes())
+        write_atomic(path, text.as_bytes())
     }
 
     /// Reads a page that [`Page::write_json`] stored.
@@ -33,18 +34,6 @@ impl Page {
         let text = std::fs::read(path).map_err(Error::io("read", path))?;
         serde_json::from_slice(&text).map_err(|e| Error::data(path, format!("not a report: {e}")))
     }
-}
-
-/// Writes beside the file, then takes its place, so that no reader ever sees half of it.
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, like any new file
-    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
-    file.write_all(content).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|e| e.error).map_err(Error::io("write", path))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -171,13 +171,8 @@ impl<'n> Simulator<'n> {
     /// # Errors
     /// A time that is not a multiple of the step.
     pub fn run(&mut self, time: Ms) -> Result<()> {
-        let steps = (time.0 / self.net.dt.0).round();
-        let off = (time.0 / self.net.dt.0 - steps).abs();
-        if !(steps >= 0.0 && off <= 1e-6 * steps.max(1.0) && steps < 1e15) {
-            let expected = format!("a multiple of the time step, {}", self.net.dt);
-            return Err(Error::value("time to run", time, expected));
-        }
-        self.run_steps(steps as u64);
+        let steps = super::whole_steps(time, self.net.dt)?;
+        self.run_steps(steps);
         Ok(())
     }
 

@@ -232,14 +232,8 @@ impl<'n> Lazy<'n> {
     /// # Errors
     /// A time that is not a multiple of the step.
     pub fn run(&mut self, time: Ms) -> Result<()> {
-        let steps = (time.0 / self.net.dt.0).round();
-        let off = (time.0 / self.net.dt.0 - steps).abs();
-        // A whole number of steps must stay exact in f64, with room for the time between.
-        if !(steps >= 0.0 && off <= 1e-6 * steps.max(1.0) && steps < 1e15) {
-            let expected = format!("a multiple of the time step, {}", self.net.dt);
-            return Err(Error::value("time to run", time, expected));
-        }
-        let end = self.now + steps as u64;
+        let steps = super::whole_steps(time, self.net.dt)?;
+        let end = self.now + steps;
         while self.now < end {
             self.epoch(end.min(self.now + self.epoch));
         }
