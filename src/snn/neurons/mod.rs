@@ -12,6 +12,7 @@ pub mod izhikevich;
 pub mod late_lif;
 pub mod lif;
 pub mod multi_spike;
+pub mod diehl_cook;
 mod physical;
 pub mod synaptic;
 
@@ -21,6 +22,7 @@ pub use alpha::Alpha;
 pub use alpha_lif::AlphaLif;
 pub use cond_lif::CondLif;
 pub use current_lif::{CurrentLif, Order};
+pub use diehl_cook::{DiehlCookLif, Dynamics};
 pub use iaf::{Acts, Iaf, Receptors};
 pub use integrator::Integrator;
 pub use izhikevich::{Izhikevich, Scheme};
