@@ -20,9 +20,9 @@
 //! spike inhibits all others two steps later. A test runs the unfolded network beside it.
 
 use crate::error::{Error, Result};
+use crate::snn::Neuron;
 use crate::snn::neurons::DiehlCookLif;
 use crate::snn::plasticity::AdaptiveThreshold;
-use crate::snn::Neuron;
 use crate::units::{Hz, Ms};
 use serde::{Deserialize, Serialize};
 

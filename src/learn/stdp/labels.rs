@@ -34,7 +34,8 @@ impl Labels {
             let expected = format!("a row for each of the {} labels", labels.len());
             return Err(Error::value("responses", responses.len(), expected));
         }
-        if let Some((i, label)) = labels.iter().enumerate().find(|&(_, &label)| usize::from(label) >= classes) {
+        if let Some((i, label)) = labels.iter().enumerate().find(|&(_, &label)| usize::from(label) >= classes)
+        {
             return Err(Error::value(format!("label of sample {i}"), label, format!("below {classes}")));
         }
         let neurons = responses.len() / labels.len();
@@ -49,7 +50,8 @@ impl Labels {
         let (mut assigned, mut share) = (vec![None; neurons], vec![0.0; neurons]);
         for j in 0..neurons {
             let all: f64 = (0..classes).map(|class| mean(class, j)).sum();
-            let best = (1..classes).fold(0, |best, class| if mean(class, j) > mean(best, j) { class } else { best });
+            let best =
+                (1..classes).fold(0, |best, class| if mean(class, j) > mean(best, j) { class } else { best });
             if all > 0.0 {
                 assigned[j] = Some(best as u16);
                 share[j] = (mean(best, j) / all) as f32;

@@ -48,9 +48,7 @@ impl Constants {
             std::iter::successors(Some(1.0f32), |x| Some(x * factor)).take(steps + 1).collect::<Vec<_>>()
         };
         let rule = match net.plasticity {
-            Plasticity::Pair { rates, tau } => {
-                Rule::Pair { rates, pre: table(tau[0]), post: table(tau[1]) }
-            }
+            Plasticity::Pair { rates, tau } => Rule::Pair { rates, pre: table(tau[0]), post: table(tau[1]) },
             Plasticity::Triplet { rates, tau_pre, tau_post } => {
                 Rule::Triplet { rates, pre: table(tau_pre), post: tau_post.map(table) }
             }
@@ -104,7 +102,9 @@ pub(super) struct Layer {
     depression: Vec<(u32, f32)>,
     /// Spikes of the step, of the last and of the one before.
     lists: [Vec<u32>; 3],
-    /// Neurons that have fired, in the order of their first spike: columns that may have changed.
+    /// Neurons that have fired in this presentation.
+    active: Vec<u32>,
+    /// Neurons that have fired since the caller emptied this: columns that may have changed.
     pub fired: Vec<u32>,
     /// Spikes of each neuron.
     pub counts: Vec<u32>,
@@ -131,7 +131,7 @@ impl Layer {
             values.resize(len, value);
         }
         self.lists.iter_mut().for_each(Vec::clear);
-        self.fired.clear();
+        self.active.clear();
     }
 
     /// Total number of spikes.
@@ -164,7 +164,8 @@ impl Layer {
                 before.iter().for_each(|&j| self.lateral[j as usize] = own);
             }
             let [g_e, g_i] = &mut self.conductance;
-            let state = State { membrane: &mut self.membrane, conductance: [g_e, g_i], since: &mut self.since };
+            let state =
+                State { membrane: &mut self.membrane, conductance: [g_e, g_i], since: &mut self.since };
             now.clear();
             // 2.
             if constants.kernel.advance([&self.drive, &self.lateral], shift, state) {
@@ -204,9 +205,10 @@ impl Layer {
         let now = &self.lists[0];
         let trace = |table: &[f32], last: u32| if last == NEVER { 0.0 } else { table[(t - last) as usize] };
         // Depression of the columns that do not fire in this step.
-        if let Rule::Pair { rates, post, .. } | Rule::Triplet { rates, post: [post, _], .. } = &constants.rule {
+        if let Rule::Pair { rates, post, .. } | Rule::Triplet { rates, post: [post, _], .. } = &constants.rule
+        {
             self.depression.clear();
-            for &j in self.fired.iter().filter(|j| !now.contains(j)) {
+            for &j in self.active.iter().filter(|j| !now.contains(j)) {
                 self.depression.push((j, rates[0] * trace(post, self.last_post[j as usize])));
             }
             for &a in firing {
@@ -246,7 +248,10 @@ impl Layer {
                 }
             }
             if last == NEVER {
-                self.fired.push(j);
+                self.active.push(j);
+                if !self.fired.contains(&j) {
+                    self.fired.push(j);
+                }
             }
             self.last_post[j as usize] = t;
         }

@@ -39,7 +39,7 @@ impl Spikes {
         self.steps.clear();
         self.ends.clear();
         // The logarithm of a chance, kept while neighbours have the same.
-        let mut known = (0.0f32, 0.0f64);
+        let mut known = (0.0f32, f64::NEG_INFINITY);
         for (&row, &chance) in rows.iter().zip(chances) {
             if chance != known.0 {
                 known = (chance, 1.0 / (-f64::from(chance)).ln_1p());
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn rates_and_order_are_right() {
         let stream = Stream::named(3, "spikes");
-        let (rows, chances) = ([0, 5, 9, 11], [0.02, 0.3, 1.0, 0.0]);
-        let (mut spikes, mut counts) = (Spikes::default(), [0u32; 4]);
+        let (rows, chances) = ([0, 3, 5, 9, 11], [0.0, 0.02, 0.3, 1.0, 0.0]);
+        let (mut spikes, mut counts) = (Spikes::default(), [0u32; 5]);
         let (steps, samples) = (200, 400);
         for sample in 0..samples {
             spikes.draw(&stream, Key { sample, attempt: 0 }, &rows, &chances, steps);

@@ -204,7 +204,10 @@ impl Trainer {
                 values.len()
             }
             Input::Events(_) => {
-                return Err(Error::Unsupported { op: "the Diehl & Cook network", on: "on events; give intensities".into() });
+                return Err(Error::Unsupported {
+                    op: "the Diehl & Cook network",
+                    on: "on events; give intensities".into(),
+                });
             }
         };
         if len == 0 || !len.is_multiple_of(self.inputs) {
@@ -214,7 +217,7 @@ impl Trainer {
         Ok(len / self.inputs)
     }
 
-    fn order(&self, samples: usize, pass: u64) -> Vec<u32> {
+    pub(super) fn order(&self, samples: usize, pass: u64) -> Vec<u32> {
         let mut order: Vec<u32> = (0..samples as u32).collect();
         let mut walk = Stream::named(self.seed, "stdp/order").walk(pass);
         for last in (1..samples).rev() {
@@ -234,7 +237,8 @@ impl Trainer {
             let bench = &mut benches[0];
             bench.choose(images, sample as usize, self.inputs, self.constants.touches_silent());
             bench.rows(|a| a * stride as u32);
-            let (mut weights, mut shift) = (std::mem::take(&mut self.weights), std::mem::take(&mut self.shift));
+            let (mut weights, mut shift) =
+                (std::mem::take(&mut self.weights), std::mem::take(&mut self.shift));
             report += self.show(bench, &stream, self.seen, Weights::Plastic(&mut weights), &mut shift);
             (self.weights, self.shift) = (weights, shift);
             fired = bench.layer.fired.clone();
@@ -243,9 +247,12 @@ impl Trainer {
             let this = &*self;
             let mut changes: Vec<Option<Change>> = batch.iter().map(|_| None).collect();
             let work = benches.iter_mut().zip(&mut changes).zip(batch).collect();
-            parallel::owned(work, |i, ((bench, change), &sample): ((&mut Bench, &mut Option<Change>), &u32)| {
-                *change = Some(this.change(bench, images, sample, &stream, this.seen + i as u64));
-            });
+            parallel::owned(
+                work,
+                |i, ((bench, change), &sample): ((&mut Bench, &mut Option<Change>), &u32)| {
+                    *change = Some(this.change(bench, images, sample, &stream, this.seen + i as u64));
+                },
+            );
             let changes: Vec<Change> = changes.into_iter().flatten().collect();
             changes.iter().for_each(|change| report += change.report);
             fired = changes.iter().flat_map(|change| change.fired.iter().copied()).collect();
@@ -260,11 +267,21 @@ impl Trainer {
     }
 
     /// Learns on a copy.
-    fn change(&self, bench: &mut Bench, images: Input<'_>, sample: u32, stream: &Stream, number: u64) -> Change {
+    fn change(
+        &self,
+        bench: &mut Bench,
+        images: Input<'_>,
+        sample: u32,
+        stream: &Stream,
+        number: u64,
+    ) -> Change {
         let stride = self.constants.stride;
         bench.choose(images, sample as usize, self.inputs, self.constants.touches_silent());
         let mut copy = Vec::with_capacity(bench.active.len() * stride);
-        bench.active.iter().for_each(|&i| copy.extend_from_slice(&self.weights[i as usize * stride..][..stride]));
+        bench
+            .active
+            .iter()
+            .for_each(|&i| copy.extend_from_slice(&self.weights[i as usize * stride..][..stride]));
         bench.rows = (0..bench.active.len() as u32).map(|a| a * stride as u32).collect();
         let mut shift = self.shift.clone();
         let report = self.show(bench, stream, number, Weights::Plastic(&mut copy), &mut shift);
@@ -310,6 +327,7 @@ impl Trainer {
     ) -> Report {
         let mut report = Report { samples: 1, ..Report::default() };
         let chance = (self.net.rate.0 * self.net.neuron.dt.0 / 1000.0) as f32;
+        bench.layer.fired.clear();
         for attempt in 0.. {
             let raised = self.net.retry.map_or(1.0, |retry| 1.0 + retry.raise * attempt as f32);
             bench.chances.clear();

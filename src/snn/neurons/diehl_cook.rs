@@ -227,7 +227,11 @@ impl Neuron for DiehlCookLif {
         if let Dynamics::Conductance { tau, .. } = self.dynamics
             && let Some(short) = tau.iter().find(|tau| tau.0 < self.dt.0)
         {
-            return Err(Error::value("time constant of a conductance", short, format!("at least dt, {}", self.dt)));
+            return Err(Error::value(
+                "time constant of a conductance",
+                short,
+                format!("at least dt, {}", self.dt),
+            ));
         }
         Ok(())
     }

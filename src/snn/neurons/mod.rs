@@ -6,13 +6,13 @@ pub mod alpha;
 pub mod alpha_lif;
 pub mod cond_lif;
 pub mod current_lif;
+pub mod diehl_cook;
 pub mod iaf;
 pub mod integrator;
 pub mod izhikevich;
 pub mod late_lif;
 pub mod lif;
 pub mod multi_spike;
-pub mod diehl_cook;
 mod physical;
 pub mod synaptic;
 
