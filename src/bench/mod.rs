@@ -6,6 +6,7 @@
 //! | `readout` | the fits on such features |
 //! | `lazy` | a simulation without a grid of time |
 //! | `peft` | adapters on the maps of a language model: training steps, merging |
+//! | `stdp` | learning without labels |
 //! | `sim` | the networks that simulators are compared on |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
@@ -20,6 +21,7 @@ mod peft;
 mod readout;
 mod reservoir;
 mod sim;
+mod stdp;
 
 pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
 
@@ -87,6 +89,12 @@ pub const CASES: &[Case] = &[
         about: "the same adapters computed into the weights and out again",
         work: peft::merge,
     },
+    Case {
+        name: "stdp/diehl-cook-400",
+        about: "training on pictures of 784 pixels for 250 ms each, BindsNET's constants, one after another",
+        work: stdp::sequential,
+    },
+    Case { name: "stdp/diehl-cook-400-batch", about: "the same in batches of 16", work: stdp::batch },
     Case {
         name: "sim/vogels-abbott-cuba",
         about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",

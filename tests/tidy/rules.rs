@@ -54,6 +54,7 @@ const UNSAFE: &[&str] = &[
     "src/engine/clock/simd.rs",
     "src/engine/simd",
     "src/learn/ridge/simd",
+    "src/learn/stdp/simd.rs",
     "src/snn/scan/simd.rs",
     "src/tensor/cpu/conv/kernel.rs",
     "src/tensor/cpu/gemm.rs",

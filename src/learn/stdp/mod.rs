@@ -7,9 +7,11 @@
 //! | `present` | one presentation: the order of a step, event by event |
 //! | `spikes` | input spikes of a presentation |
 //! | `simd` | the presentation compiled for each instruction set |
+//! | `checkpoint` | files; the network for the engine |
 //! | `labels` | classes for neurons that learnt without labels |
 //! | `reference` | the same network written plainly, with its inhibitory neurons; tests only |
 
+mod checkpoint;
 mod diehl_cook;
 mod labels;
 mod present;
