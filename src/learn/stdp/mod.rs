@@ -10,6 +10,10 @@
 //! | `checkpoint` | files; the network for the engine |
 //! | `labels` | classes for neurons that learnt without labels |
 //! | `reference` | the same network written plainly, with its inhibitory neurons; tests only |
+//!
+//! On MNIST, one pass over the 60,000 training images with 400 neurons, classes by the last 10,000 of them, tested on all
+//! 10,000 test images, three seeds: with BindsNET's constants 91.7 to 92.0 % by proportions (91.5 to 91.6 % by all
+//! activity), with the authors' 89.2 to 90.4 % (88.5 to 90.0 %).
 
 mod checkpoint;
 mod diehl_cook;

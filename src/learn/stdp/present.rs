@@ -176,7 +176,7 @@ impl Layer {
                 }
                 if constants.one_winner && now.len() > 1 {
                     let word = key.block(&constants.winner, t as u32, 0)[0];
-                    let winner = now[(u64::from(word) * now.len() as u64 >> 32) as usize];
+                    let winner = now[((u64::from(word) * now.len() as u64) >> 32) as usize];
                     now.clear();
                     now.push(winner);
                 }

@@ -75,10 +75,8 @@ impl Plain {
             let mut crosses = vec![false; n];
             for j in 0..n {
                 let mut excitation = 0.0f32;
-                for i in 0..inputs {
-                    if input_before[i] {
-                        excitation += self.weights[i][j];
-                    }
+                for (row, _) in self.weights.iter().zip(&input_before).filter(|(_, fires)| **fires) {
+                    excitation += row[j];
                 }
                 let others = (0..n).filter(|&k| k != j && inhibited[k]).count();
                 let inhibition = net.inhibition * others as f32;
@@ -115,7 +113,7 @@ impl Plain {
                 let candidates: Vec<usize> = (0..n).filter(|&j| crosses[j]).collect();
                 if candidates.len() > 1 {
                     let word = key.block(&Stream::named(self.seed, "stdp/winner"), t as u32, 0)[0];
-                    let winner = candidates[(u64::from(word) * candidates.len() as u64 >> 32) as usize];
+                    let winner = candidates[((u64::from(word) * candidates.len() as u64) >> 32) as usize];
                     fired = (0..n).map(|j| j == winner).collect();
                 }
             }
@@ -229,7 +227,7 @@ impl Plain {
 /// Both, on the same samples in the same order; returns the spikes of all samples together.
 fn compare(net: DiehlCook, inputs: usize, samples: usize) -> Result<u64> {
     let mut walk = Stream::named(5, "images").walk(0);
-    let dark = |i: usize| i % 3 == 0;
+    let dark = |i: usize| i.is_multiple_of(3);
     let images: Vec<f32> =
         (0..inputs * samples).map(|i| if dark(i) { 0.0 } else { walk.random::<f32>() }).collect();
     let seed = 11;
