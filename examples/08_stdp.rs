@@ -5,11 +5,11 @@ use ransnn::engine::Input;
 use ransnn::learn::stdp::{DiehlCook, Labels, Trainer, Vote};
 
 fn main() -> ransnn::Result<()> {
-    let data = strokes(0, 600, 200);
+    let data = strokes(0, 2000, 200);
     let (Samples::U8(train), Samples::U8(test)) = (&data.train.samples, &data.test.samples) else {
         return Ok(());
     };
-    let mut trainer = Trainer::new(DiehlCook::original(60), data.features(), 7)?;
+    let mut trainer = Trainer::new(DiehlCook::original(100), data.features(), 7)?;
     let report = trainer.train(Input::U8(train), 1, &mut ())?;
     println!("{} spikes on {} samples", report.spikes, report.samples);
 
