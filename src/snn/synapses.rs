@@ -144,7 +144,8 @@ impl Block {
         counts.into_iter().max().unwrap_or(0)
     }
 
-    fn bytes(&self) -> u64 {
+    /// Bytes of the table.
+    pub fn bytes(&self) -> u64 {
         let weights = match &self.weights {
             Strengths::Same(_) => 0,
             Strengths::F32(values) => size_of_val(&values[..]),

@@ -1,6 +1,7 @@
 //! A block of neurons: their state, what they receive, and how they go through a few steps alone.
 
 use super::history::History;
+use super::masks::Masks;
 use super::poisson::Poisson;
 use super::simd;
 use crate::snn::neurons::Iaf;
@@ -43,6 +44,10 @@ pub(super) struct Incoming {
     pub pre: usize,
     pub table: Table,
     channel: usize,
+    /// Largest number of synapses on one target.
+    most_per_target: u32,
+    /// The targets as bits, where that is better; the table then has no lists.
+    masks: Option<Masks>,
 }
 
 /// Where spikes are added up until the neurons take them.
@@ -95,11 +100,14 @@ impl<'n, F: Number> Block<'n, F> {
         }
     }
 
-    /// Adds a projection; `longest` is the longest delay of it in steps.
-    pub fn connect(&mut self, pre: usize, receptor: usize, table: Table, longest: u32) {
+    /// Adds a projection; `longest` is the longest delay of it in steps. Gives the bytes that it takes.
+    pub fn connect(&mut self, pre: usize, receptor: usize, mut table: Table, longest: u32) -> u64 {
         let same_delay = matches!(table.delays, Delays::Same(_));
+        let most_per_target = table.most_per_target();
         let channel = match table.weights {
-            Strengths::Same(weight) if same_delay && self.fits_in_counts(weight, receptor, &table) => {
+            Strengths::Same(weight)
+                if same_delay && self.fits_in_counts(weight, receptor, most_per_target) =>
+            {
                 let weight = F::of(weight);
                 let found = self.channels.iter().position(|c| {
                     matches!(c, Channel::Count { receptor: r, weight: w, .. } if *r == receptor && *w == weight)
@@ -129,7 +137,17 @@ impl<'n, F: Number> Block<'n, F> {
                 at
             }
         };
-        self.tables.push(Incoming { pre, table, channel });
+        let masks = match self.channels[channel] {
+            Channel::Count { .. } => Masks::of(&table),
+            _ => None,
+        };
+        if masks.is_some() {
+            table.targets = Vec::new();
+            table.offsets = vec![0; 1];
+        }
+        let bytes = masks.as_ref().map_or_else(|| table.bytes(), Masks::bytes);
+        self.tables.push(Incoming { pre, table, channel, most_per_target, masks });
+        bytes
     }
 
     fn push(&mut self, channel: Channel<F>) -> usize {
@@ -139,13 +157,13 @@ impl<'n, F: Number> Block<'n, F> {
 
     /// Whether the spikes of a step on one neuron can always be counted in 16 bits, with all projections of the
     /// same weight together.
-    fn fits_in_counts(&self, weight: f64, receptor: usize, table: &Table) -> bool {
+    fn fits_in_counts(&self, weight: f64, receptor: usize, most_per_target: u32) -> bool {
         let same = |incoming: &&Incoming| {
             let Channel::Count { receptor: r, .. } = &self.channels[incoming.channel] else { return false };
             *r == receptor && incoming.table.weights == Strengths::Same(weight)
         };
-        let others: u32 = self.tables.iter().filter(same).map(|i| i.table.most_per_target()).sum();
-        others.saturating_add(table.most_per_target()) <= u32::from(u16::MAX)
+        let others: u32 = self.tables.iter().filter(same).map(|i| i.most_per_target).sum();
+        others.saturating_add(most_per_target) <= u32::from(u16::MAX)
     }
 
     /// Goes through `steps`. `history` holds all spikes up to the step before; those from `fresh` on have not been
@@ -196,7 +214,7 @@ impl<'n, F: Number> Block<'n, F> {
     #[inline(always)]
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
         let n = self.range.len();
-        for Incoming { pre, table, channel } in &self.tables {
+        for Incoming { pre, table, channel, .. } in &self.tables {
             let Channel::Ring { sums, steps, .. } = &mut self.channels[*channel] else { continue };
             let sources = history.spikes(emitted, *pre);
             for (i, &source) in sources.iter().enumerate() {
@@ -215,7 +233,7 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through projections with one delay, in the step in which they arrive.
     #[inline(always)]
     fn deliver(&mut self, step: u64, history: &History) {
-        for Incoming { pre, table, channel } in &self.tables {
+        for Incoming { pre, table, channel, masks, .. } in &mut self.tables {
             let Delays::Same(delay) = table.delays else { continue };
             let Some(emitted) = step.checked_sub(delay.into()) else { continue };
             let sources = history.spikes(emitted, *pre);
@@ -225,6 +243,10 @@ impl<'n, F: Number> Block<'n, F> {
             match &mut self.channels[*channel] {
                 Channel::Count { counts, used, .. } => {
                     *used = true;
+                    if let Some(masks) = masks {
+                        self.events += masks.deliver(sources, counts);
+                        continue;
+                    }
                     for (i, &source) in sources.iter().enumerate() {
                         prefetch(table, sources, i);
                         let row = &table.targets[table.row(source)];

@@ -33,6 +33,7 @@
 //! |---|---|
 //! | `mod` | the simulator: from the network to blocks, stretches of steps |
 //! | `block` | some neurons of a population and what they receive |
+//! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `history` | spikes of the last steps |
 //! | `poisson` | spikes from outside |
 //! | `simd` | the same code for each instruction set |
@@ -43,6 +44,7 @@
 mod block;
 mod checkpoint;
 mod history;
+mod masks;
 mod poisson;
 pub mod record;
 mod simd;
@@ -342,13 +344,15 @@ impl<'n, F: Number> Core<'n, F> {
         for (index, p) in net.projections.iter().enumerate() {
             let ranges = cut(net.populations[p.post.0].size(), options.block);
             let synapses = Synapses::draw(net, index, &ranges, options.precision == Precision::Double)?;
-            sizes.push((synapses.len(), synapses.bytes()));
-            let Some((least, most)) = synapses.delay_range() else { continue };
-            (shortest, longest) = (shortest.min(least), longest.max(most));
-            let receptor = p.wiring.receptor;
-            for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
-                block.connect(p.pre.0, receptor, table, most);
+            let (count, range) = (synapses.len(), synapses.delay_range());
+            let mut bytes = 0;
+            if let Some((least, most)) = range {
+                (shortest, longest) = (shortest.min(least), longest.max(most));
+                for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
+                    bytes += block.connect(p.pre.0, p.wiring.receptor, table, most);
+                }
             }
+            sizes.push((count, bytes));
         }
         let per_step = |rate: f64| rate * net.dt.0 / 1000.0;
         let step = |time: Ms| (time.0 / net.dt.0).round() as u64;

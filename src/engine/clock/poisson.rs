@@ -50,21 +50,17 @@ impl Poisson {
     #[inline(always)]
     fn group(&self, group: u32, step: u64) -> [u16; 32] {
         let words = eight(self.stream.key(), 8 * group, step);
-        let mut counts = [0u16; 32];
-        let mut largest = 0;
-        for (i, &word) in words.iter().enumerate() {
-            largest = largest.max(word);
-            counts[i] = 0;
-        }
+        let largest = words.iter().fold(0, |a, &b| a.max(b));
+        let mut counts = [0u32; 32];
         for &edge in &self.cumulative {
             if largest < edge {
                 break; // edges ascend: no word reaches the others
             }
             for (count, &word) in counts.iter_mut().zip(&words) {
-                *count += u16::from(word >= edge);
+                *count += u32::from(word >= edge);
             }
         }
-        counts
+        counts.map(|count| count as u16)
     }
 }
 
@@ -72,30 +68,30 @@ impl Poisson {
 /// loops over lanes that become vector instructions.
 #[inline(always)]
 fn eight(key: [u32; 2], first: u32, step: u64) -> [u32; 32] {
-    let mut c: [[u32; 8]; 4] = [[0; 8], [step as u32; 8], [(step >> 32) as u32; 8], [0; 8]];
+    // In the lower halves of wide lanes, whose products then need no conversion.
+    let mut c: [[u64; 8]; 4] = [[0; 8], [step & LOW; 8], [step >> 32; 8], [0; 8]];
     for (i, lane) in c[0].iter_mut().enumerate() {
-        *lane = first.wrapping_add(i as u32);
+        *lane = first.wrapping_add(i as u32).into();
     }
     let mut key = key;
     for _ in 0..10 {
-        let mut next = [[0u32; 8]; 4];
+        let [key0, key1] = key.map(u64::from);
         for i in 0..8 {
-            let product0 = 0xD251_1F53u64 * u64::from(c[0][i]);
-            let product1 = 0xCD9E_8D57u64 * u64::from(c[2][i]);
-            next[0][i] = (product1 >> 32) as u32 ^ c[1][i] ^ key[0];
-            next[1][i] = product1 as u32;
-            next[2][i] = (product0 >> 32) as u32 ^ c[3][i] ^ key[1];
-            next[3][i] = product0 as u32;
+            let product0 = 0xD251_1F53 * (c[0][i] & LOW);
+            let product1 = 0xCD9E_8D57 * (c[2][i] & LOW);
+            (c[0][i], c[1][i]) = ((product1 >> 32) ^ c[1][i] ^ key0, product1);
+            (c[2][i], c[3][i]) = ((product0 >> 32) ^ c[3][i] ^ key1, product0);
         }
-        c = next;
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     let mut words = [0; 32];
-    for (j, row) in c.iter().enumerate() {
-        words[8 * j..8 * j + 8].copy_from_slice(row);
+    for (word, &lane) in words.iter_mut().zip(c.as_flattened()) {
+        *word = lane as u32;
     }
     words
 }
+
+const LOW: u64 = 0xFFFF_FFFF;
 
 #[cfg(test)]
 mod tests {

@@ -12,10 +12,24 @@ use std::ops::Range;
 /// [`Block::run`] with the best instructions of this machine.
 pub(super) fn run<F: Number>(block: &mut Block<'_, F>, steps: Range<u64>, fresh: u64, history: &History) {
     #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+    {
+        // SAFETY: they are there, and with them what they stand on.
+        return unsafe { run_avx512(block, steps, fresh, history) };
+    }
+    #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 is there.
         return unsafe { run_avx2(block, steps, fresh, history) };
     }
+    block.run(steps, fresh, history);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+fn run_avx512<F: Number>(block: &mut Block<'_, F>, steps: Range<u64>, fresh: u64, history: &History) {
     block.run(steps, fresh, history);
 }
 
