@@ -144,3 +144,116 @@ pub(super) fn options(config: &Config) -> crate::engine::Options {
     };
     crate::engine::Options { precision, ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Options, Simulator};
+    use crate::experiment::{diagnose, simulate::check};
+    use crate::snn::Init;
+    use crate::snn::neurons::{CondLif, Iaf, Receptors};
+
+    const FILE: &str = r#"
+schema = 1
+name = "small"
+seed = 11
+
+[simulate]
+duration_ms = 300.0
+step_ms = 0.1
+
+[population.cells]
+size = 60
+neuron.exp-lif = { tau_mem_ms = 15.0, capacitance_pf = 150.0, tau_excitatory_ms = 3.0, tau_inhibitory_ms = 6.0 }
+initial_mv.uniform = { low = -70.0, high = -56.0 }
+drive.a.poisson = { rate_hz = 3000.0, weight = 20.0 }
+drive.b.current = { amplitude.normal = { mean = 20.0, std = 5.0 }, from_ms = 50.0, until_ms = 150.0 }
+
+[population.conductances]
+size = 20
+neuron.cond-lif = {}
+
+[population.sources]
+size = 10
+neuron.poisson = { rate_hz = 40.0, until_ms = 200.0 }
+
+[projection.cells-cells]
+from = "cells"
+to = "cells"
+connect.fixed-in-degree = { k = 10, multapses = true }
+receptor = "inhibitory"
+weights.normal = { mean = -40.0, std = 30.0 }
+keep_sign = true
+delay_ms.uniform = { low = 0.5, high = 2.5 }
+self_connections = false
+
+[projection.cells-conductances]
+from = "cells"
+to = "conductances"
+connect.fixed-probability = { p = 0.3 }
+weights = 6.0
+delay_ms = 1.5
+
+[projection.sources-cells]
+from = "sources"
+to = "cells"
+connect = "all-to-all"
+weights = 30.0
+delay_ms = 1.0
+"#;
+
+    /// The same network, from the library.
+    fn by_hand() -> Result<Network> {
+        let dt = Ms(0.1);
+        let mut net = Network::simulation(dt);
+        let model =
+            Iaf { receptors: Receptors::Two(Ms(3.0), Ms(6.0)), ..Iaf::psc_exp(Ms(15.0), Ms(1.0), 150.0, dt) };
+        let cells = net.population("cells", 60, model);
+        net.initial(cells, "membrane potential", Init::Uniform { low: -70.0, high: -56.0 });
+        let (rate, weight) = (Hz(3000.0), 20.0);
+        net.drive(cells, snn::Drive::Poisson { receptor: "excitatory".into(), rate, weight });
+        let amplitude = Init::Normal { mean: 20.0, std: 5.0 };
+        let (from, until) = (Ms(50.0), Ms(150.0));
+        net.drive(cells, snn::Drive::Current { receptor: "current".into(), amplitude, from, until });
+        let conductances = net.population("conductances", 20, CondLif::brette(dt));
+        let source = Source::Poisson { rate: Hz(40.0), from: Ms(0.0), until: Ms(200.0) };
+        let sources = net.source("sources", 10, source);
+        net.connect(cells, cells, Rule::FixedInDegreeMultapses { k: 10 })
+            .name("cells-cells")
+            .receptor("inhibitory")
+            .weights(Init::Normal { mean: -40.0, std: 30.0 }.keep_sign())
+            .delays(Init::Uniform { low: 0.5, high: 2.5 })
+            .no_autapses();
+        net.connect(cells, conductances, Rule::FixedProbability { p: 0.3 })
+            .name("cells-conductances")
+            .weights(Init::Constant(6.0))
+            .delay(Ms(1.5));
+        net.connect(sources, cells, Rule::Dense)
+            .name("sources-cells")
+            .weights(Init::Constant(30.0))
+            .delay(Ms(1.0));
+        net.build(11)
+    }
+
+    #[test]
+    fn a_file_is_the_network_that_the_library_builds() -> Result<()> {
+        let config = check::load(&diagnose::Source::new("small.toml", FILE, &[])?)?;
+        let nets = [network(&config)?, by_hand()?];
+        let mut results = vec![];
+        for net in &nets {
+            let mut simulator = Simulator::new(net, Options::default())?;
+            for pop in 0..3 {
+                simulator.record_spikes(Pop(pop))?;
+            }
+            simulator.record(Pop(1), "membrane potential", &[0, 19], 1)?;
+            simulator.run(Ms(300.0))?;
+            let trains: Vec<_> = (0..3).map(|pop| simulator.take_spikes(Pop(pop))).collect();
+            results.push((trains, simulator.traces().to_vec(), simulator.synapses().to_vec()));
+        }
+        let spikes: Vec<usize> =
+            results[0].0.iter().map(|train| train.as_ref().map_or(0, |t| t.len())).collect();
+        assert!(spikes.iter().all(|&n| n > 20), "{spikes:?}");
+        assert_eq!(results[0], results[1]);
+        Ok(())
+    }
+}

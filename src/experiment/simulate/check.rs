@@ -118,7 +118,6 @@ impl Check<'_> {
     }
 
     fn simulated(&mut self, config: &Config) {
-        let before = self.problems.len();
         let known = match &config.simulate.network {
             Some(network) => self.standard(config, network),
             None => self.described(config),
@@ -126,11 +125,10 @@ impl Check<'_> {
         if let Some(known) = &known {
             self.records(config, known);
         }
-        if self.problems.len() > before {
-            return;
-        }
         let Ok(net) = build::network(config) else { return };
-        if let Err(Error::Network(problems)) = build::runs_on_its_clock(config, &net) {
+        if let Err(Error::Network(mut problems)) = build::runs_on_its_clock(config, &net) {
+            // What has no source is told with its name by now.
+            problems.retain(|what| !what.contains("has no source of spikes"));
             self.network_problems(problems);
         }
         let plan = plan::of_network(config, &net);
@@ -249,14 +247,12 @@ impl Check<'_> {
             self.known(&format!("projection.{name}.to"), &projection.to, &names);
             self.conductance(config, name, projection);
         }
-        // An input in the place of a model would be complained about again.
-        let sourceless = |what: &String| !what.contains("has no source of spikes");
         if let Err(error) = build::builder(config).check() {
             let problems = match error {
                 Error::Network(problems) => problems,
                 error => vec![error.to_string()],
             };
-            self.network_problems(problems.into_iter().filter(sourceless).collect());
+            self.network_problems(problems);
         }
         Some(known)
     }
@@ -335,8 +331,9 @@ impl Check<'_> {
             self.wrong(&format!("{path}.variable"), what, help);
         }
         if config.simulate.clock == Clock::Lazy && trace.variable != MEMBRANE {
-            let help = format!("without a grid, only the {MEMBRANE} is recorded");
-            self.wrong(&format!("{path}.variable"), format!("`{}`", trace.variable), Some(help));
+            let help = format!("without a grid, only the {MEMBRANE} is");
+            let what = format!("the {} cannot be recorded", trace.variable);
+            self.wrong(&format!("{path}.variable"), what, Some(help));
         }
         if trace.neurons.is_empty() {
             self.wrong(&format!("{path}.neurons"), "no neuron is recorded".into(), None);
@@ -350,5 +347,126 @@ impl Check<'_> {
             self.range(&format!("{path}.every_ms"), every, every > 0.0, "a time above 0");
             self.on_grid(&format!("{path}.every_ms"), every, config.simulate.step_ms);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Problem;
+
+    const GOOD: &str = include_str!("../../../experiments/sim/two-populations.toml");
+
+    fn problems(set: &[&str]) -> Vec<(String, Option<String>, String)> {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_string()).collect();
+        let source = Source::new("x.toml", GOOD, &set).expect("parses");
+        let text = |problem: &Problem| problem.span.clone().map(|span| source.text[span].to_string());
+        match load(&source) {
+            Ok(_) => vec![],
+            Err(Error::Config { problems, .. }) => problems
+                .iter()
+                .map(|p| (p.message.clone(), text(p), p.help.clone().unwrap_or_default()))
+                .collect(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn every_mistake_underlines_its_value() {
+        assert_eq!(problems(&[]), []);
+        let mut elsewhere = vec![];
+        for (set, underlined, says) in [
+            ("projection.exc-inh.delay_ms=0.05", "0.05", "at least the time step, 0.1 ms"),
+            ("projection.exc-inh.delay_ms=0.25", "0.25", "a multiple of the time step"),
+            ("projection.exc-inh.delay_ms=nan", "nan", "delay is NaN"),
+            ("projection.exc-exc.delay_ms={uniform={low=0.01, high=1.0}}", "delay_ms", "a delay is 0.01 ms"),
+            ("projection.exc-inh.weights=nan", "nan", "weight is NaN"),
+            ("projection.exc-exc.weights={normal={mean=1.0, std=-1.0}}", "weights", "standard deviation -1"),
+            ("projection.exc-inh.connect={fixed-in-degree={k=900}}", "connect", "between 1 and"),
+            ("projection.exc-exc.connect={fixed-probability={p=1.5}}", "connect", "probability is 1.5"),
+            ("projection.volley-inh.connect={pairs=[[7,0],[0,0],[0,1],[0,2]]}", "connect", "edge (7, 0)"),
+            ("projection.volley-inh.weights={listed=[1.0]}", "weights", "1 weights are listed; it has 4"),
+            ("projection.exc-inh.receptor=fast", "\"fast\"", "`fast` is not a receptor of its target"),
+            ("projection.exc-inh.from=exx", "\"exx\"", "there is no population `exx`"),
+            ("projection.exc-inh.to=noise", "\"noise\"", "its target `noise` is an input"),
+            ("population.inh.size=0", "0", "population `inh`"),
+            ("population.inh.neuron={cond-lif={leak_ns=-1.0}}", "neuron", "leak is -1 nS"),
+            ("population.inh.neuron=input", "\"input\"", "no samples"),
+            ("population.inh.neuron={lif={beta=0.9}}", "neuron", "no physical units"),
+            ("population.exc.initial_mv=inf", "inf", "the initial `membrane potential`"),
+            ("population.exc.drive.background.poisson.rate_hz=1e9", "drive", "spikes a step"),
+            ("population.volley.neuron={spikes={times_ms=[0.15], neurons=[0]}}", "[0.15]", "0.15 ms"),
+            ("population.volley.neuron={spikes={times_ms=[1.0], neurons=[0,1]}}", "[0,1]", "1 times and 2"),
+            ("population.volley.neuron={spikes={times_ms=[1.0], neurons=[5]}}", "neuron", "does not have"),
+            ("simulate.duration_ms=0", "0", "`simulate.duration_ms` is 0"),
+            ("simulate.duration_ms=100.05", "100.05", "`simulate.duration_ms`"),
+            ("simulate.warmup_ms=2000", "2000", "`simulate.warmup_ms`"),
+            ("simulate.step_ms=0", "0", "`simulate.step_ms` is 0"),
+            ("simulate.clock=lazy", "neuron", "adex has no closed form"),
+            ("simulate.network.brunel.g=5.0", "population", "its own populations"),
+            ("record.spikes=[\"exc\", \"ihn\"]", "[\"exc\", \"ihn\"]", "`ihn`"),
+            ("record.trace.membrane.neurons=[800]", "[800]", "no neuron 800 in `exc`"),
+            ("record.trace.membrane.neurons=[]", "[]", "no neuron is recorded"),
+            ("record.trace.membrane.every_ms=0.15", "0.15", "every_ms` is 0.15"),
+            ("record.trace.current.variable=inhibitory", "\"inhibitory\"", "no state variable"),
+            ("expect.exc.cv=[2.0, 1.0]", "[2.0, 1.0]", "no range"),
+            ("expect.excc.cv=[0.0, 1.0]", "excc", "there is no population `excc`"),
+            ("population.exc.size=4000000000", "connect", "bytes, but `run.memory_gib` allows 4294967296"),
+            ("run.device=gpu", "\"gpu\"", "unknown device"),
+        ] {
+            let found = problems(&[set]);
+            let hit = found.iter().find(|(message, _, help)| (message.clone() + help).contains(says));
+            let (message, text, _) = hit.unwrap_or_else(|| panic!("{set}: {says} in {found:#?}"));
+            if text.as_deref() != Some(underlined) {
+                elsewhere.push(format!("{set}: {text:?} at `{message}`"));
+            }
+        }
+        assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+    }
+
+    #[test]
+    fn all_of_them_are_told_together() {
+        let found = problems(&[
+            "projection.exc-inh.delay_ms=0.05",
+            "projection.inh-exc.from=inhh",
+            "projection.noise-exc.weights=nan",
+            "population.inh.size=0",
+            "record.spikes=[\"x\"]",
+            "simulate.warmup_ms=-1",
+        ]);
+        let all = found.iter().map(|(message, ..)| message.as_str()).collect::<Vec<_>>().join("\n");
+        for part in [
+            "delay is 0.05 ms",
+            "no population `inhh`",
+            "weight is NaN",
+            "it has no neurons",
+            "no population `x`",
+            "`simulate.warmup_ms` is -1",
+        ] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+        let (_, _, help) = found.iter().find(|(m, ..)| m.contains("inhh")).expect("found");
+        assert_eq!(help, "did you mean `inh`?");
+    }
+
+    #[test]
+    fn standard_networks_have_their_own_mistakes() {
+        let file = |network: &str| {
+            format!("schema = 1\nname = \"x\"\n[simulate]\nduration_ms = 10.0\nstep_ms = 0.1\n{network}\n")
+        };
+        for (network, says) in [
+            ("network = \"brunnel\"", "unknown choice `brunnel`"),
+            ("network.brunel = { g = -1.0 }", "brunel.g` is -1"),
+            ("network.microcircuit = { scale = 2.0 }", "scale` is 2"),
+            ("network.feedforward = { size = 0 }", "size` is 0"),
+            ("network.feedforward = { size = 1000000000 }", "the network needs"),
+            ("", "there is no network"),
+        ] {
+            let source = Source::new("x", &file(network), &[]).expect("parses");
+            let Err(Error::Config { problems, .. }) = load(&source) else { panic!("{network} is wrong") };
+            assert!(problems.iter().any(|p| p.message.contains(says)), "{says} in {problems:#?}");
+        }
+        let source = Source::new("x", &file("network.brunel = {}"), &[]).expect("parses");
+        assert!(load(&source).is_ok());
     }
 }
