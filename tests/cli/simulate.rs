@@ -207,8 +207,9 @@ fn the_other_verbs_know_simulations() {
 fn long(clock: &str) -> Vec<String> {
     let mut set = vec!["simulate.checkpoint_every_ms=20".to_string(), format!("simulate.clock={clock}")];
     if clock == "lazy" {
-        // Its models are linear.
+        // Its models are linear, and of their variables it records one.
         set.push("population.inh.neuron={exp-lif={}}".into());
+        set.push("record.trace.current={population=\"exc\", neurons=[0]}".into());
     }
     set.iter().flat_map(|set| ["--set".to_string(), set.clone()]).collect()
 }
