@@ -62,6 +62,11 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         "experiments/sim/vogels-abbott-cuba.toml",
         include_str!("../../experiments/sim/vogels-abbott-cuba.toml"),
     ),
+    (
+        "sim/vogels-abbott-coba",
+        "experiments/sim/vogels-abbott-coba.toml",
+        include_str!("../../experiments/sim/vogels-abbott-coba.toml"),
+    ),
     ("sim/brunel-ai", "experiments/sim/brunel-ai.toml", include_str!("../../experiments/sim/brunel-ai.toml")),
     ("sim/brunel-sr", "experiments/sim/brunel-sr.toml", include_str!("../../experiments/sim/brunel-sr.toml")),
     (

@@ -163,7 +163,7 @@ impl Activity {
                     "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"{anchor}\">{}</text>",
                     share * WIDTH,
                     field + 16.0,
-                    escape(&significant(self.from_ms + share * span, 6))
+                    ((self.from_ms + share * span) * 10.0).round() / 10.0
                 )
             })
             .collect();

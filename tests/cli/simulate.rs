@@ -115,6 +115,7 @@ fn json_is_one_object_with_every_key_of_the_contract() {
         "/populations/exc/rate_std_hz",
         "/populations/exc/correlation",
         "/populations/exc/fano",
+        "/populations/exc/oscillation_hz",
     ] {
         let number = summary.pointer(path).and_then(Value::as_f64);
         assert!(number.is_some_and(f64::is_finite), "{path} in {out}");

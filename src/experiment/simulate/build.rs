@@ -17,6 +17,7 @@ pub fn network(config: &Config) -> Result<Network> {
     match &config.simulate.network {
         None => builder(config).build(seed),
         Some(Standard::VogelsAbbottCuba) => standard::vogels_abbott_cuba(seed),
+        Some(Standard::VogelsAbbottCoba) => standard::vogels_abbott_coba(seed),
         Some(Standard::Brunel { g, eta }) => standard::brunel(*g, *eta, seed),
         Some(Standard::Microcircuit { scale }) => standard::microcircuit(*scale, seed),
         Some(Standard::Feedforward { size }) => standard::feedforward(*size, seed),

@@ -176,7 +176,7 @@ impl Check<'_> {
         }
         let before = self.problems.len();
         match network {
-            Standard::VogelsAbbottCuba => {}
+            Standard::VogelsAbbottCuba | Standard::VogelsAbbottCoba => {}
             Standard::Brunel { g, eta } => {
                 self.range(&format!("{path}.brunel.g"), *g, *g >= 0.0, "0 or more");
                 // At most 64 spikes of the drive in a step.

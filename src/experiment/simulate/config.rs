@@ -94,6 +94,8 @@ fn ten_seconds() -> f64 {
 pub enum Standard {
     /// Vogels and Abbott (2005) with currents: benchmark 2 of Brette et al. (2007).
     VogelsAbbottCuba,
+    /// The same with conductances: benchmark 1.
+    VogelsAbbottCoba,
     /// Brunel (2000), model A.
     Brunel {
         /// Strength of inhibition relative to excitation.

@@ -4,7 +4,10 @@
 /// what training files share with these in [`annotate`](crate::experiment::annotate).
 pub const KEYS: &[(&str, &str)] = &[
     ("run.memory_gib", "a network that needs more is refused before anything is allocated"),
-    ("simulate.network", "instead of populations: vogels-abbott-cuba, or one of the tables below"),
+    (
+        "simulate.network",
+        "instead of populations: vogels-abbott-cuba, vogels-abbott-coba, or one of the tables below",
+    ),
     ("simulate.network.brunel.g", "strength of inhibition relative to excitation"),
     ("simulate.network.brunel.eta", "external rate relative to the one that reaches the threshold"),
     ("simulate.network.microcircuit.scale", "share of the neurons, and of the synapses of each"),

@@ -327,6 +327,7 @@ impl<'c, 'n> Run<'c, 'n> {
                 population.cv = statistics.cv;
                 population.correlation = statistics.correlation;
                 population.fano = statistics.fano;
+                population.oscillation_hz = statistics.oscillation.map(|frequency| frequency.0);
             }
         }
         self.export(&rates)?;

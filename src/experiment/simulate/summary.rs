@@ -98,6 +98,8 @@ pub struct Population {
     pub correlation: Option<f64>,
     /// Variance over mean of the population's spike count in bins of 2 ms; or null.
     pub fano: Option<f64>,
+    /// Frequency at which the population's activity has most power; or null.
+    pub oscillation_hz: Option<f64>,
 }
 
 impl Population {
