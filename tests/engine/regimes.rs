@@ -16,7 +16,8 @@ fn statistics(net: &Network, warm: f64, until: f64) -> Statistics {
     Statistics::of(train, net.populations[0].size(), step(warm), step(until), net.dt)
 }
 
-/// Figure 8 of N. Brunel, J. Comput. Neurosci. 8, 183–208 (2000).
+/// Figure 8 of N. Brunel, J. Comput. Neurosci. 8, 183–208 (2000): neurons are clocks in step; or irregular, and the
+/// population is stationary; or irregular, and the population oscillates, faster than they fire.
 #[test]
 fn the_four_states_of_brunels_network() {
     let state = |g, eta, seed| statistics(&standard::brunel(g, eta, seed).unwrap(), 100.0, 500.0);
@@ -26,6 +27,8 @@ fn the_four_states_of_brunels_network() {
     let regular = state(3.0, 2.0, 1);
     assert!(regular.rate.0 > 250.0 && inside(regular.cv, 0.0, 0.05), "clocks: {:?}", summary(&regular));
     assert!(inside(regular.correlation, 0.15, 1.0), "synchronous: {:?}", summary(&regular));
+    let (rate, beat) = (regular.rate.0, frequency(&regular).unwrap());
+    assert!((beat - rate).abs() < 5.0, "one cycle, one spike: {:?}", summary(&regular));
 
     // 37.7 Hz in the paper.
     let stationary = state(5.0, 2.0, 1);
@@ -33,15 +36,17 @@ fn the_four_states_of_brunels_network() {
     assert!(inside(stationary.cv, 0.36, 0.48), "irregular: {:?}", summary(&stationary));
     assert!(inside(stationary.correlation, 0.0, 0.04), "asynchronous: {:?}", summary(&stationary));
 
-    // 60.7 Hz, and about 180 Hz of the population.
     let fast = state(6.0, 4.0, 1);
     assert!((52.0..66.0).contains(&fast.rate.0) && inside(fast.cv, 0.6, 1.1), "{:?}", summary(&fast));
     assert!(inside(frequency(&fast), 150.0, 210.0), "{:?}", summary(&fast));
 
-    // 5.5 Hz, and 22 Hz of the population.
     let slow = state(4.5, 0.9, 1);
     assert!((4.5..6.6).contains(&slow.rate.0), "{:?}", summary(&slow));
     assert!(inside(frequency(&slow), 15.0, 30.0), "{:?}", summary(&slow));
+
+    for sparse in [&fast, &slow] {
+        assert!(frequency(sparse).unwrap() > 2.5 * sparse.rate.0, "{:?}", summary(sparse));
+    }
 
     // Synchrony: the state that is called asynchronous has least of it.
     for other in [&regular, &fast, &slow] {

@@ -18,6 +18,8 @@ const LEAST_ROWS: usize = 8;
 const MOST_SPIKES: usize = 20_000;
 /// Most time of the raster.
 const MOST_MS: f64 = 1000.0;
+/// Most time of a variable.
+const TRACE_MS: f64 = 300.0;
 /// Most points of a curve.
 const POINTS: usize = 500;
 /// Bars of a histogram of intervals.
@@ -78,8 +80,22 @@ fn intervals(train: &SpikeTrain, size: usize, dt: Ms, steps: &Range<u64>) -> His
     Histogram { low: 0.0, high: width * BARS as f64, counts }
 }
 
-/// Variables as they are drawn: name, description, milliseconds between rows, values.
-pub(super) type Drawn<'a> = (&'a str, &'a Trace, f64, Vec<f64>);
+/// The end of a recorded variable.
+pub(super) struct Drawn<'a> {
+    pub name: &'a str,
+    pub trace: &'a Trace,
+    /// Milliseconds between two rows.
+    pub every_ms: f64,
+    /// Number of the first row.
+    pub first: usize,
+    /// `[rows, neurons]`
+    pub values: Vec<f64>,
+}
+
+/// Rows of a variable that a page shows.
+pub(super) fn trace_rows(every_ms: f64) -> usize {
+    (TRACE_MS / every_ms) as usize + 1
+}
 
 /// The page.
 pub(super) fn page(
@@ -214,17 +230,17 @@ fn rate_plot(rates: &[(&str, Vec<f64>)], bin_ms: f64) -> Plot {
     }
 }
 
-/// The end of a recorded variable, at most [`MOST_MS`] of it.
-fn trace_plot((name, trace, every_ms, values): &Drawn<'_>) -> Plot {
+/// A variable of at most six neurons: more have no colours of their own.
+fn trace_plot(drawn: &Drawn<'_>) -> Plot {
+    let Drawn { name, trace, every_ms, first, values } = drawn;
     let width = trace.neurons.len().max(1);
     let rows = values.len() / width;
-    let first = rows.saturating_sub((MOST_MS / every_ms) as usize);
-    let stride = (rows - first).div_ceil(4 * POINTS).max(1);
+    let stride = rows.div_ceil(4 * POINTS).max(1);
     let series = trace.neurons.iter().enumerate().take(6).map(|(column, neuron)| {
-        let points = (first..rows).step_by(stride);
+        let points = (0..rows).step_by(stride);
         Series::new(
             format!("{neuron}"),
-            points.map(|row| (row as f64 * every_ms, values[row * width + column])),
+            points.map(|row| ((first + row) as f64 * every_ms, values[row * width + column])),
         )
     });
     Plot {

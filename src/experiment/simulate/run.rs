@@ -364,8 +364,10 @@ impl<'c, 'n> Run<'c, 'n> {
         };
         let mut traces = vec![];
         for variable in &self.variables {
-            let values: Vec<f64> = streams::read(variable.values.path())?;
-            traces.push((variable.name, variable.trace, variable.every as f64 * net.dt.0, values));
+            let every_ms = variable.every as f64 * net.dt.0;
+            let (trace, rows) = (variable.trace, page::trace_rows(every_ms));
+            let (values, first) = streams::read_last(variable.values.path(), trace.neurons.len(), rows)?;
+            traces.push(page::Drawn { name: variable.name, trace, every_ms, first, values });
         }
         let page = page::page(config, self.run_dir, &summary, shown, &rates, &traces);
         page.write_json(&self.run_dir.file("report.json"))?;

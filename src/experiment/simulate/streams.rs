@@ -6,7 +6,7 @@ use crate::engine::clock::record::{milliseconds, npy_header};
 use crate::error::{Error, Result};
 use crate::units::Ms;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A file that grows.
@@ -57,6 +57,20 @@ pub(super) fn read<T: bytemuck::Pod>(path: &Path) -> Result<Vec<T>> {
     let mut values = vec![T::zeroed(); length / size_of::<T>()];
     file.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(Error::io("read", path))?;
     Ok(values)
+}
+
+/// The last `rows` rows of `width` numbers of a file, or all; and how many stand before them.
+pub(super) fn read_last(path: &Path, width: usize, rows: usize) -> Result<(Vec<f64>, usize)> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let length = file.metadata().map_err(Error::io("read", path))?.len() as usize;
+    let all = length / (8 * width);
+    let before = all.saturating_sub(rows);
+    let mut values = vec![0.0; (all - before) * width];
+    let start = SeekFrom::Start((before * width * 8) as u64);
+    file.seek(start)
+        .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+        .map_err(Error::io("read", path))?;
+    Ok((values, before))
 }
 
 /// An array of an archive: its numbers are in a file, or here.
@@ -191,10 +205,14 @@ pub(super) fn write_traces_csv(path: &Path, all: &[Rows<'_>], dt: Ms) -> Result<
     let mut csv = Whole::create(path)?;
     csv.line(format_args!("time_ms,trace,neuron,value"))?;
     for rows in all {
-        let values: Vec<f64> = read(rows.values)?;
-        for (row, values) in values.chunks(rows.neurons.len()).enumerate() {
-            let time = milliseconds(row as u64 * rows.every, dt);
-            for (neuron, value) in rows.neurons.iter().zip(values) {
+        let mut file = BufReader::new(File::open(rows.values).map_err(Error::io("read", rows.values))?);
+        let length = file.get_ref().metadata().map_err(Error::io("read", rows.values))?.len();
+        let mut values = vec![0.0f64; rows.neurons.len()];
+        for row in 0..length / size_of_val(&values[..]).max(1) as u64 {
+            let bytes = bytemuck::cast_slice_mut(&mut values);
+            file.read_exact(bytes).map_err(Error::io("read", rows.values))?;
+            let time = milliseconds(row * rows.every, dt);
+            for (neuron, value) in rows.neurons.iter().zip(&values) {
                 csv.line(format_args!("{time},{},{neuron},{value}", rows.name))?;
             }
         }
