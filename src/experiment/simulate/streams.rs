@@ -238,3 +238,74 @@ impl Export {
         all.contains(&self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(path: &Path, bytes: u64, values: &[u64]) -> Result<()> {
+        let mut stream = Stream::open(path.into(), bytes)?;
+        stream.append(values)?;
+        stream.flush().map(|_| ())
+    }
+
+    #[test]
+    fn what_follows_a_checkpoint_is_written_again() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("spikes");
+        stream(&path, 0, &[1, 2, 3])?;
+        stream(&path, 16, &[4])?;
+        assert_eq!(read::<u64>(&path)?, [1, 2, 4]);
+        let error = stream(&path, 32, &[]).expect_err("it is shorter").to_string();
+        assert!(error.contains("24 bytes") && error.contains("32"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_found() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("trace");
+        Stream::open(path.clone(), 0)?.append(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+        assert_eq!(read_last(&path, 2, 1)?, (vec![5.0, 6.0], 2));
+        assert_eq!(read_last(&path, 2, 9)?, (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0));
+        Ok(())
+    }
+
+    #[test]
+    fn steps_and_exact_times_become_the_same_csv_and_archive() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        stream(&at("steps"), 0, &[3, 70])?;
+        stream(&at("times"), 0, &[0.3f64.to_bits(), 7.0f64.to_bits()])?;
+        Stream::open(at("neurons"), 0)?.append(&[4u32, 1])?;
+        let spikes = |times: &str, steps_of| -> Result<String> {
+            let (times, neurons) = (at(times), at("neurons"));
+            let all = [Spikes { population: "exc", times: &times, neurons: &neurons, steps_of }];
+            write_spikes_csv(&at("spikes.csv"), &all)?;
+            crate::files::read_text(&at("spikes.csv"))
+        };
+        let expected = "time_ms,population,neuron\n0.3,exc,4\n7,exc,1\n";
+        assert_eq!(spikes("steps", Some(Ms(0.1)))?, expected);
+        assert_eq!(spikes("times", None)?, expected);
+
+        let (steps, rates) = (at("steps"), [0.5f64, 1.5]);
+        let numbers = Numbers::Here(bytemuck::cast_slice(&rates));
+        let entries = [
+            Entry { name: "exc.steps".into(), kind: "<u8", width: 0, numbers: Numbers::File(&steps) },
+            Entry { name: "a b".into(), kind: "<f8", width: 2, numbers },
+        ];
+        write_npz(&at("all.npz"), &entries)?;
+        let mut archive =
+            zip::ZipArchive::new(File::open(at("all.npz")).expect("written")).expect("an archive");
+        for (name, shape, last) in [
+            ("exc.steps.npy", "'descr': '<u8', 'fortran_order': False, 'shape': (2,)", 70u64.to_le_bytes()),
+            ("a_b.npy", "'descr': '<f8', 'fortran_order': False, 'shape': (1, 2)", 1.5f64.to_le_bytes()),
+        ] {
+            let mut npy = vec![];
+            archive.by_name(name).expect(name).read_to_end(&mut npy).expect("reads");
+            assert!(String::from_utf8_lossy(&npy).contains(shape) && npy.ends_with(&last), "{name}");
+            assert_eq!(npy.len(), 128 + 16);
+        }
+        Ok(())
+    }
+}
