@@ -1,4 +1,4 @@
-"""Checks the JSON that other tools rely on: `contract.py run|bench FILE`. See docs/conventions.md."""
+"""Checks the JSON that other tools rely on: `contract.py run|simulate|bench FILE`. See docs/conventions.md."""
 
 import json
 import math
@@ -20,6 +20,22 @@ RUN = {
     "parameters.trained": int,
     "parameters.frozen": int,
 }
+SIMULATE = {
+    "schema": int,
+    "kind": str,
+    "name": str,
+    "status": str,
+    "neurons": int,
+    "synapses": int,
+    "bytes_per_synapse": float,
+    "spikes": int,
+    "synaptic_events": int,
+    "synaptic_events_per_second": float,
+    "real_time_factor": float,
+    **{f"seconds.{phase}": float for phase in ["build", "simulate", "write", "total"]},
+    "memory.peak_rss_bytes": int,
+}
+POPULATION = {"neurons": int, "spikes": int, "rate_hz": float}
 BENCH = {
     "schema": int,
     "case": str,
@@ -71,6 +87,14 @@ def main(kind, path):
         if document["unit"] not in UNITS:
             sys.exit(f"unit {document['unit']!r} is none of {UNITS}")
         print(f"{document['case']}: {document['value']:.4g} {document['unit']}")
+        return
+    if kind == "simulate":
+        check(document, SIMULATE)
+        for population in document["populations"].values():
+            check(population, POPULATION)
+        if document["status"] != "ok" or document["synaptic_events"] == 0:
+            sys.exit("nothing was simulated")
+        print(f"{document['name']}: {document['synaptic_events_per_second']:.4g} synaptic events/s")
         return
     check(document, RUN)
     if document["status"] != "ok":

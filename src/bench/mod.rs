@@ -101,6 +101,11 @@ pub const CASES: &[Case] = &[
         work: sim::cuba,
     },
     Case {
+        name: "sim/vogels-abbott-coba",
+        about: "4000 neurons with exponential conductances, 0.5 s at 0.1 ms; the connectivity is built before",
+        work: sim::coba,
+    },
+    Case {
         name: "sim/brunel",
         about: "12,500 neurons, 15.6 M synapses with jumps, Poisson drive, 0.2 s at 0.1 ms",
         work: sim::brunel,

@@ -14,6 +14,10 @@ pub(super) fn cuba(scale: Scale, timer: &Timer) -> Result<Measured> {
     simulate(&standard::vogels_abbott_cuba(1)?, scale.pick(5000, 500) as u64, timer)
 }
 
+pub(super) fn coba(scale: Scale, timer: &Timer) -> Result<Measured> {
+    simulate(&standard::vogels_abbott_coba(1)?, scale.pick(5000, 500) as u64, timer)
+}
+
 pub(super) fn brunel(scale: Scale, timer: &Timer) -> Result<Measured> {
     match scale {
         Scale::Full => simulate(&standard::brunel(5.0, 2.0, 1)?, 2000, timer),

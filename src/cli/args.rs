@@ -127,7 +127,7 @@ pub struct Run {
     /// Continue an interrupted run
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
-    /// Exit with 1 if the accuracy is below `eval.expect_accuracy`
+    /// Exit with 1 if the accuracy is below `eval.expect_accuracy`, or statistics are outside of `[expect.NAME]`
     #[arg(long)]
     pub check: bool,
 }

@@ -57,6 +57,43 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         "experiments/paper/sweep-weights.toml",
         include_str!("../../experiments/paper/sweep-weights.toml"),
     ),
+    (
+        "sim/vogels-abbott-cuba",
+        "experiments/sim/vogels-abbott-cuba.toml",
+        include_str!("../../experiments/sim/vogels-abbott-cuba.toml"),
+    ),
+    (
+        "sim/vogels-abbott-coba",
+        "experiments/sim/vogels-abbott-coba.toml",
+        include_str!("../../experiments/sim/vogels-abbott-coba.toml"),
+    ),
+    ("sim/brunel-ai", "experiments/sim/brunel-ai.toml", include_str!("../../experiments/sim/brunel-ai.toml")),
+    ("sim/brunel-sr", "experiments/sim/brunel-sr.toml", include_str!("../../experiments/sim/brunel-sr.toml")),
+    (
+        "sim/brunel-si-fast",
+        "experiments/sim/brunel-si-fast.toml",
+        include_str!("../../experiments/sim/brunel-si-fast.toml"),
+    ),
+    (
+        "sim/brunel-si-slow",
+        "experiments/sim/brunel-si-slow.toml",
+        include_str!("../../experiments/sim/brunel-si-slow.toml"),
+    ),
+    (
+        "sim/microcircuit",
+        "experiments/sim/microcircuit.toml",
+        include_str!("../../experiments/sim/microcircuit.toml"),
+    ),
+    (
+        "sim/feedforward",
+        "experiments/sim/feedforward.toml",
+        include_str!("../../experiments/sim/feedforward.toml"),
+    ),
+    (
+        "sim/two-populations",
+        "experiments/sim/two-populations.toml",
+        include_str!("../../experiments/sim/two-populations.toml"),
+    ),
 ];
 
 /// The first comment line of an experiment file.

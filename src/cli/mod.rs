@@ -5,6 +5,7 @@ mod builtin;
 mod peft;
 mod progress;
 mod render;
+mod simulate;
 mod verbs;
 
 use crate::error::Error;

@@ -2,6 +2,7 @@
 
 use super::args::Color;
 use crate::error::Error;
+use crate::experiment::simulate::Summary as Simulation;
 use crate::experiment::summary::{Stat, Summary};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 use std::io::{IsTerminal, Write};
@@ -113,6 +114,47 @@ pub fn summary(summary: &Summary) -> String {
     if let Some(path) = &summary.run_directory {
         out.push_str(&format!("\n{path}\n"));
     }
+    out
+}
+
+/// The table of a simulation, as `ransnn run` prints it.
+pub fn simulation(summary: &Simulation) -> String {
+    let width = summary.populations.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(10);
+    let mut out = format!("  {:<width$}   neurons     rate / Hz   CV     correlation\n", "population");
+    for (name, p) in &summary.populations {
+        let number = |value: Option<f64>, decimals| value.map_or("–".into(), |v| format!("{v:.decimals$}"));
+        out.push_str(&format!(
+            "  {name:<width$} {:>9} {:>13.3}   {:>5}  {:>11}\n",
+            thousands(p.neurons as f64),
+            p.rate_hz,
+            number(p.cv, 3),
+            number(p.correlation, 4)
+        ));
+    }
+    let s = &summary.seconds;
+    out.push_str(&format!(
+        "\n  {} neurons, {} synapses of {:.2} bytes\n",
+        thousands(summary.neurons as f64),
+        thousands(summary.synapses as f64),
+        summary.bytes_per_synapse
+    ));
+    out.push_str(&format!(
+        "  {} ms simulated in {:.2} s (built in {:.2}, written in {:.2}): real-time factor {:.3}, {} synaptic events/s\n",
+        summary.duration_ms,
+        s.simulate,
+        s.build,
+        s.write,
+        summary.real_time_factor,
+        thousands(summary.synaptic_events_per_second)
+    ));
+    out.push_str(&format!(
+        "  {} on {} thread{}   peak memory {} MB\n\n{}\n",
+        summary.device,
+        summary.threads,
+        if summary.threads == 1 { "" } else { "s" },
+        summary.memory.peak_rss_bytes / 1_000_000,
+        summary.run_directory
+    ));
     out
 }
 

@@ -1,11 +1,12 @@
 //! What each verb does.
 
 use super::args::{self, Cli, Command, Global};
-use super::{builtin, print, progress, render};
+use super::{builtin, print, progress, render, simulate};
 use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::experiment::{
-    annotate, check, compare, diagnose::Source, execute, plan, run_dir::RunDir, summary::Summary, sweep,
+    annotate, check, compare, diagnose::Source, execute, plan, run_dir::RunDir, simulate::describes,
+    summary::Summary, sweep,
 };
 use crate::files::{read_text, write_atomic};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,9 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
     progress::handle_interrupt();
     let mut console = progress::Console::new(global.progress, global.quiet);
     let (file, text) = (run.file.display().to_string(), read_text(&run.file)?);
+    if describes(&text) {
+        return simulate::run(global, &run, &file, &text);
+    }
     let (mut set, swept) = sweep::split(&run.set)?;
     set.extend(run.seed.map(|seed| format!("seed={seed}")));
     set.extend(run.device.as_ref().map(|device| format!("run.device=\"{device}\"")));
@@ -222,10 +226,7 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
 fn check(check: &args::Check) -> Result<()> {
     let mut first = None;
     for file in &check.files {
-        let load = || -> Result<_> {
-            check::load(&Source::new(&file.display().to_string(), &read_text(file)?, &[])?)
-        };
-        match load() {
+        match load(file, &[]) {
             Ok(_) => print(&format!("{}: good\n", file.display()))?,
             // All files are looked at; the last error is left to `main`, which prints it.
             Err(error) => {
@@ -238,31 +239,59 @@ fn check(check: &args::Check) -> Result<()> {
     first.map_or(Ok(()), Err)
 }
 
-fn load(file: &Path, set: &[String]) -> Result<crate::experiment::config::Config> {
-    check::load(&Source::new(&file.display().to_string(), &read_text(file)?, set)?)
+/// What an experiment file holds.
+enum Loaded {
+    Training(Box<crate::experiment::config::Config>),
+    Simulation(Box<crate::experiment::simulate::Config>),
+}
+
+fn load(file: &Path, set: &[String]) -> Result<Loaded> {
+    let (name, text) = (file.display().to_string(), read_text(file)?);
+    Ok(match describes(&text) {
+        true => Loaded::Simulation(Box::new(simulate::load(&name, &text, set)?)),
+        false => Loaded::Training(Box::new(check::load(&Source::new(&name, &text, set)?)?)),
+    })
 }
 
 fn plan(global: &Global, one: &args::OneFile) -> Result<()> {
-    let plan = plan::of(&load(&one.file, &one.set)?)?;
-    if global.json { json(&plan) } else { print(&plan.to_string()) }
+    match load(&one.file, &one.set)? {
+        Loaded::Simulation(config) => simulate::plan(global, &config),
+        Loaded::Training(config) => {
+            let plan = plan::of(&config)?;
+            if global.json { json(&plan) } else { print(&plan.to_string()) }
+        }
+    }
 }
 
 fn config(config: &args::Config) -> Result<()> {
     match &config.file {
-        Some(file) => print(&annotate::annotated(&load(file, &config.set)?)),
+        Some(file) => print(&match load(file, &config.set)? {
+            Loaded::Training(config) => annotate::annotated(&config),
+            Loaded::Simulation(config) => annotate::annotated(&config),
+        }),
         None => print(&annotate::reference()),
     }
 }
 
 fn show(global: &Global, show: &args::Show) -> Result<()> {
     let run = RunDir::open(&show.path)?;
-    if show.csv {
-        return print(&execute::metrics_csv(&run)?);
-    }
     let path = run.file("summary.json");
+    let simulation = || -> Result<_> {
+        let value = serde_json::from_str(&read_text(&path)?).unwrap_or_default();
+        Ok(Some(value).filter(simulate::is_summary))
+    };
+    if show.csv {
+        return match simulation() {
+            Ok(Some(value)) => simulate::show(&run, true, value),
+            _ => print(&execute::metrics_csv(&run)?),
+        };
+    }
     let text = read_text(&path)?;
     if global.json {
         return print(&text);
+    }
+    if let Some(value) = simulation()? {
+        return simulate::show(&run, false, value);
     }
     let summary: Summary = serde_json::from_str(&text).map_err(|e| Error::data(path, e.to_string()))?;
     print(&format!("{}  on {}\n\n{}", summary.name, summary.dataset, render::summary(&summary)))

@@ -43,7 +43,7 @@ pub use record::{Activity, Pool, Probe, Recording, Table, What};
 pub use simd::Simd;
 
 /// A time to run as a number of steps.
-fn whole_steps(time: crate::units::Ms, dt: crate::units::Ms) -> crate::Result<u64> {
+pub(crate) fn whole_steps(time: crate::units::Ms, dt: crate::units::Ms) -> crate::Result<u64> {
     let steps = (time.0 / dt.0).round();
     let off = (time.0 / dt.0 - steps).abs();
     // A whole number of steps must stay exact in f64, with room for the time between.

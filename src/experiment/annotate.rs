@@ -1,7 +1,6 @@
 //! The resolved configuration with a line of documentation at each key: the reference of the schema.
 
-use super::config::Config;
-use super::neuron;
+use super::{neuron, simulate};
 
 /// Documentation by key path; `*` stands for a name of the user's.
 pub const KEYS: &[(&str, &str)] = &[
@@ -99,11 +98,15 @@ pub fn documentation(path: &str) -> Option<&'static str> {
             || pattern.len() == parts.len()
                 && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p == part)
     };
-    KEYS.iter().chain(neuron::KEYS).find(|(pattern, _)| matches(pattern)).map(|(_, text)| *text)
+    KEYS.iter()
+        .chain(neuron::KEYS)
+        .chain(simulate::KEYS)
+        .find(|(pattern, _)| matches(pattern))
+        .map(|(_, text)| *text)
 }
 
 /// The configuration as TOML, every default written out, with its documentation.
-pub fn annotated(config: &Config) -> String {
+pub fn annotated(config: &impl serde::Serialize) -> String {
     let text = toml::to_string(config).unwrap_or_default();
     let mut table = String::new();
     let mut out = String::new();
@@ -126,8 +129,13 @@ pub fn annotated(config: &Config) -> String {
 /// The whole schema as commented text.
 pub fn reference() -> String {
     let mut out = String::from("# Every key of an experiment file; NAME is a name of yours.\n");
-    for (path, text) in KEYS.iter().chain(neuron::KEYS) {
-        out.push_str(&format!("{:<48} # {text}\n", path.replace('*', "NAME")));
-    }
+    let mut list = |keys: &[(&str, &str)]| {
+        for (path, text) in keys {
+            out.push_str(&format!("{:<48} # {text}\n", path.replace('*', "NAME")));
+        }
+    };
+    list(KEYS);
+    list(neuron::KEYS);
+    list(simulate::KEYS);
     out
 }

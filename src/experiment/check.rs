@@ -22,43 +22,36 @@ pub fn load(source: &Source) -> Result<Config> {
     if check.problems.is_empty() { Ok(config) } else { Err(source.fail(check.problems)) }
 }
 
-struct Check<'a> {
-    problems: Vec<Problem>,
-    places: &'a Places,
+pub(super) struct Check<'a> {
+    pub(super) problems: Vec<Problem>,
+    pub(super) places: &'a Places,
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: String, help: Option<String>) {
+    pub(super) fn wrong(&mut self, path: &str, message: String, help: Option<String>) {
         self.problems.push(Problem { message, span: self.places.of(path), help });
     }
 
-    fn range(&mut self, path: &str, value: f64, ok: bool, expected: &str) {
+    pub(super) fn range(&mut self, path: &str, value: f64, ok: bool, expected: &str) {
         if !ok || !value.is_finite() {
             self.wrong(path, format!("`{path}` is {value}"), Some(format!("it must be {expected}")));
         }
     }
 
-    fn positive(&mut self, path: &str, value: usize) {
+    pub(super) fn positive(&mut self, path: &str, value: usize) {
         if value == 0 {
             self.wrong(path, format!("`{path}` is 0"), Some("it must be at least 1".into()));
         }
     }
 
-    fn known(&mut self, path: &str, name: &str, names: &[&str]) {
+    pub(super) fn known(&mut self, path: &str, name: &str, names: &[&str]) {
         if !names.contains(&name) {
             self.wrong(path, format!("there is no population `{name}`"), suggestion(name, names));
         }
     }
 
     fn config(&mut self, config: &Config) {
-        if config.schema != SCHEMA {
-            let help = format!("this program reads schema {SCHEMA}");
-            self.wrong("schema", format!("schema {} is not known", config.schema), Some(help));
-        }
-        if config.name.is_empty() || config.name.contains(['/', '\\']) || config.name.starts_with('.') {
-            let help = "a name becomes a folder: letters, digits, `-`, `_`";
-            self.wrong("name", format!("`{}` is no name", config.name), Some(help.into()));
-        }
+        self.head(config.schema, &config.name);
         self.device(&config.run.device);
         self.data(config);
         self.encode(&config.encode);
@@ -115,7 +108,19 @@ impl Check<'_> {
         }
     }
 
-    fn device(&mut self, device: &str) {
+    /// What every experiment file begins with.
+    pub(super) fn head(&mut self, schema: u32, name: &str) {
+        if schema != SCHEMA {
+            let help = format!("this program reads schema {SCHEMA}");
+            self.wrong("schema", format!("schema {schema} is not known"), Some(help));
+        }
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            let help = "a name becomes a folder: letters, digits, `-`, `_`";
+            self.wrong("name", format!("`{name}` is no name"), Some(help.into()));
+        }
+    }
+
+    pub(super) fn device(&mut self, device: &str) {
         let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
         if !numbered && !["auto", "cpu", "cuda"].contains(&device) {
             let help = "expected `auto`, `cpu`, `cuda` or `cuda:N`";
@@ -175,6 +180,11 @@ impl Check<'_> {
         if population.neuron != Neuron::Input && !config.projection.values().any(|p| p.to == name) {
             let help = format!("add a projection with `to = \"{name}\"`, or remove the population");
             self.wrong(&format!("population.{name}"), format!("nothing projects to `{name}`"), Some(help));
+        }
+        if let Neuron::Poisson(_) | Neuron::Spikes(_) = population.neuron {
+            let help = "a file with a table `[simulate]` has such sources";
+            let what = format!("`{name}` is a source of spikes, which samples are not");
+            self.wrong(&format!("population.{name}.neuron"), what, Some(help.into()));
         }
         if let Some(model) = population.neuron.physical(Ms(config.encode.dt_ms()))
             && let Err(wrong) = model.validate()

@@ -4,7 +4,7 @@
 //! can point at the misspelt key. Tables are named, so that random streams and `--set` have a path and reordering
 //! changes nothing.
 
-use super::neuron;
+use super::{neuron, simulate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -201,6 +201,10 @@ pub enum Neuron {
     IntegrateFire(neuron::IntegrateFire),
     /// A leaky integrator that never fires.
     LeakyIntegrator(neuron::LeakyIntegrator),
+    /// No neurons but random spikes; of simulations.
+    Poisson(simulate::config::PoissonSource),
+    /// No neurons but listed spikes; of simulations.
+    Spikes(simulate::config::SpikeList),
 }
 
 /// `neuron.lif`

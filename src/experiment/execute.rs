@@ -74,7 +74,7 @@ pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
 }
 
 /// An error and what caused it, on one line.
-fn with_causes(error: &Error) -> String {
+pub(super) fn with_causes(error: &Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
@@ -143,7 +143,7 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
 }
 
 /// Everything runs on the CPU so far; a GPU that was asked for by name and is not used would be a silent fallback.
-fn device(name: &str) -> Result<()> {
+pub(super) fn device(name: &str) -> Result<()> {
     if name.starts_with("cuda") {
         return Err(Error::Unsupported {
             op: "an experiment",

@@ -13,5 +13,6 @@ pub mod peft;
 pub mod plan;
 mod render_report;
 pub mod run_dir;
+pub mod simulate;
 pub mod summary;
 pub mod sweep;

@@ -109,17 +109,24 @@ impl RunDir {
     /// # Errors
     /// The configurations differ; says in which keys.
     pub fn must_match(&self, config: &Config) -> Result<()> {
-        let ours = self.config()?;
-        if config_hash(&ours) == config_hash(config) {
+        self.must_equal(&self.config()?, config)
+    }
+
+    /// Refuses to continue with another configuration than the one the run has; of any schema.
+    ///
+    /// # Errors
+    /// The configurations differ; says in which keys.
+    pub fn must_equal<C: Serialize + PartialEq>(&self, ours: &C, config: &C) -> Result<()> {
+        if ours == config {
             return Ok(());
         }
-        let lines = |config: &Config| -> Vec<String> {
+        let lines = |config: &C| -> Vec<String> {
             let table = toml::Table::try_from(config).unwrap_or_default();
             let mut lines = vec![];
             flatten("", &toml::Value::Table(table), &mut lines);
             lines
         };
-        let (old, new) = (lines(&ours), lines(config));
+        let (old, new) = (lines(ours), lines(config));
         let differ: Vec<&String> = new.iter().filter(|line| !old.contains(line)).collect();
         let differ = differ.iter().map(|line| line.as_str()).collect::<Vec<_>>().join(", ");
         Err(Error::data(&self.path, format!("the run was started with another configuration; now {differ}")))

@@ -41,6 +41,11 @@ pub fn points(config: &Config, swept: Vec<Axis>) -> Vec<Point> {
             axes.push((key.clone(), values.iter().map(ToString::to_string).collect()));
         }
     }
+    grid(&axes)
+}
+
+/// Every combination of values.
+pub fn grid(axes: &[Axis]) -> Vec<Point> {
     let mut points = vec![Point { overrides: vec![], values: vec![] }];
     for (key, values) in axes.iter().filter(|(_, values)| !values.is_empty()) {
         points = points

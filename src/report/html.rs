@@ -18,6 +18,11 @@ impl Page {
         let energy = self.energy.as_ref().map(cost::energy).unwrap_or_default();
         let sections = [
             ("results", "Results", self.results()),
+            (
+                "activity",
+                "Activity",
+                self.activity.as_ref().map(|a| a.html()).transpose()?.unwrap_or_default(),
+            ),
             ("curves", "Curves", self.plots()?),
             ("confusion", "Confusion matrix", self.confusion.as_ref().map(|c| c.html()).unwrap_or_default()),
             ("examples", "Examples", self.samples()?),

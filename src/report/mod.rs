@@ -15,6 +15,7 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 
+mod activity;
 mod confusion;
 mod cost;
 mod file;
@@ -26,6 +27,7 @@ pub mod plot;
 #[cfg(test)]
 mod sample;
 
+pub use activity::{Activity, Band, PopulationActivity};
 pub use cost::{ADDITION_PICOJOULES, MULTIPLY_ADD_PICOJOULES};
 pub use page::{
     Confusion, Energy, Example, FileRecord, Histogram, Image, Layer, Measured, Page, Parameters, Part,

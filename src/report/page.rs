@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activity::Activity;
 use super::plot::Plot;
 use crate::error::{Error, Result};
 
@@ -26,6 +27,8 @@ pub struct Page {
     pub runs: Vec<Run>,
     /// Numbers of trained and frozen values.
     pub parameters: Option<Parameters>,
+    /// What a simulated network did.
+    pub activity: Option<Activity>,
     /// Learning curves, or accuracy against the regularisation of a closed-form readout.
     pub curves: Vec<Plot>,
     /// Confusion matrix on the test set.
@@ -252,6 +255,9 @@ impl Page {
                     format!("{k} × {k}"),
                 ));
             }
+        }
+        if let Some(activity) = &self.activity {
+            activity.check()?;
         }
         for Example { image, raster, .. } in &self.examples {
             if let Some(Image { width, height, pixels }) = image

@@ -80,6 +80,29 @@ fn layer(name: &str, neurons: u64, shift: f64) -> Layer {
     }
 }
 
+/// Two populations of Poisson neurons, as a simulation shows them.
+fn activity(dice: &mut Dice) -> Activity {
+    let mut band = |name: &str, shown: u32, of| {
+        let spikes = (0..shown).flat_map(|row| {
+            let times: Vec<f64> = (0..4).map(|_| 100.0 + 400.0 * dice.roll()).collect();
+            times.into_iter().map(move |time| (time, row))
+        });
+        Band { name: name.into(), shown, of, spikes: spikes.collect() }
+    };
+    let bands = vec![band("exc", 80, 800), band("inh", 20, 200)];
+    let population = |(name, neurons): (&str, u64)| PopulationActivity {
+        name: name.into(),
+        neurons,
+        rate_hz: 9.87,
+        cv: Some(0.98),
+        correlation: Some(0.0012),
+        fano: None,
+        intervals: Histogram { low: 0.0, high: 400.0, counts: (0..40).map(|i| 4000 >> (i / 4)).collect() },
+    };
+    let populations = [("exc", 800), ("inh", 200)].map(population).to_vec();
+    Activity { from_ms: 100.0, until_ms: 500.0, bands, populations }
+}
+
 /// A run of three seeds on ten classes, with every section.
 pub(super) fn page() -> Page {
     let mut dice = Dice::new("examples");
@@ -126,6 +149,7 @@ pub(super) fn page() -> Page {
             run(2, 0.99531, 0.9871, 18.12),
         ],
         parameters: Some(Parameters { trained: 20_010, frozen: 1_568_000 }),
+        activity: Some(activity(&mut dice)),
         curves: vec![
             plot("Learning curve", "epoch", "accuracy (%)", false, vec![curve("train", 99.5), curve("test", 98.6)]),
             plot(

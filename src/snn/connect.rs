@@ -215,9 +215,11 @@ impl Rule {
                 k as f64 * sources / post.iter().product::<usize>() as f64
             }
             Self::FixedTotal { n } => n as f64 / post.iter().product::<usize>() as f64,
-            // The integral over the torus, where σ is well below its side.
+            // The integral over the torus, where σ is well below its side; over a circle, where one population is a line.
             Self::Gaussian { p_max, sigma } => {
-                p_max * sources * (2.0 * std::f64::consts::PI * sigma * sigma).min(1.0)
+                let side = (2.0 * std::f64::consts::PI).sqrt() * sigma;
+                let line = [pre, post].iter().any(|shape| !matches!(shape, [_, h, w] if *h > 1 && *w > 1));
+                p_max * sources * (if line { side } else { side * side }).min(1.0)
             }
             Self::Conv2d { kernel, .. } => pre[0] as f64 * (kernel as f64).powi(2),
             Self::LocalFields { min, max } => {

@@ -6,6 +6,7 @@ use super::{
     draw,
     init::Init,
     stimulus::{Stimulus, Wiring},
+    synapses::{self, Delays},
     weights::{Values, Weights},
 };
 use crate::error::{Error, Result};
@@ -211,6 +212,19 @@ impl Network {
             true => Parameters { frozen: sum.frozen + p.parameters(), ..sum },
             false => Parameters { trained: sum.trained + p.parameters(), ..sum },
         })
+    }
+
+    /// Synapses that each projection of a simulation is expected to have, and the bytes that they take: before they are
+    /// drawn, rounded up.
+    pub fn expected_synapses(&self) -> Vec<(u64, u64)> {
+        let one = |p: &Projection| {
+            let [pre, post] = [p.pre, p.post].map(|pop| &self.populations[pop.0]);
+            let synapses = p.rule.weights(&pre.shape, &post.shape);
+            let same = p.wiring.delays.as_ref().is_none_or(|delays| matches!(delays, Init::Constant(_)));
+            let delays = if same { Delays::Same(1) } else { Delays::Each(Vec::new()) };
+            (synapses.ceil() as u64, synapses::bytes(&p.init, &delays, synapses, pre.size()) as u64)
+        };
+        self.projections.iter().map(one).collect()
     }
 
     /// What a checkpoint keeps: weights and biases of trainable projections, and the gain of every projection, since

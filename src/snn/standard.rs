@@ -1,6 +1,6 @@
 //! The networks that simulators are compared on, with the parameters of their papers.
 
-use super::neurons::{Fires, Iaf, Receptors};
+use super::neurons::{CondLif, Fires, Iaf, Receptors};
 use super::{Drive, Init, Network, Rule, Source};
 use crate::error::{Error, Result};
 use crate::units::{Hz, Ms};
@@ -28,6 +28,30 @@ pub fn vogels_abbott_cuba(seed: u64) -> Result<Network> {
     for post in [exc, inh] {
         net.initial(post, "membrane potential", Init::Uniform { low: -60.0, high: -50.0 });
         for (pre, weight, receptor) in [(exc, 1.62, "excitatory"), (inh, -9.0, "inhibitory")] {
+            let rule = Rule::FixedProbability { p: 0.02 };
+            net.connect(pre, post, rule).weights(Init::Constant(weight)).delay(DT).receptor(receptor);
+        }
+    }
+    net.build(seed)
+}
+
+/// Vogels and Abbott (2005) with conductances, as benchmark 1 of Brette et al. (2007): 4000 neurons, connected with
+/// probability 0.02. Spikes of 50 sources at 300 Hz, for the first 50 ms, set it going.
+///
+/// # Errors
+/// None that a caller can cause.
+pub fn vogels_abbott_coba(seed: u64) -> Result<Network> {
+    let mut net = Network::simulation(DT);
+    let model = CondLif::brette(DT);
+    let [exc, inh] = [("exc", 3200), ("inh", 800)].map(|(name, size)| net.population(name, size, model));
+    let (rate, from, until) = (Hz(300.0), Ms(1.0), Ms(51.0));
+    let kick = net.source("kick", 50, Source::Poisson { rate, from, until });
+    // Nanosiemens.
+    let (excitatory, inhibitory) = (6.0, 67.0);
+    let edges = (0..50).map(|n| (n, n)).collect();
+    net.connect(kick, exc, Rule::Explicit { edges }).weights(Init::Constant(excitatory)).delay(DT);
+    for post in [exc, inh] {
+        for (pre, weight, receptor) in [(exc, excitatory, "excitatory"), (inh, inhibitory, "inhibitory")] {
             let rule = Rule::FixedProbability { p: 0.02 };
             net.connect(pre, post, rule).weights(Init::Constant(weight)).delay(DT).receptor(receptor);
         }

@@ -208,6 +208,19 @@ impl<'n> Simulator<'n> {
         &self.traces
     }
 
+    /// The rows of a trace so far, taken out, so that a long run does not keep them in memory.
+    pub fn take_trace(&mut self, number: usize) -> Option<Trace> {
+        self.traces.get_mut(number).map(Trace::take)
+    }
+
+    /// What [`Simulator::new`] checks, without drawing anything.
+    ///
+    /// # Errors
+    /// As [`Simulator::new`].
+    pub fn check(net: &Network, options: &Options) -> Result<()> {
+        check(net, options)
+    }
+
     /// A state variable of all neurons of a population, now; empty for what is not there.
     pub fn state(&self, pop: Pop, variable: &str) -> Vec<f64> {
         let model = self.net.populations.get(pop.0).and_then(|p| p.model.as_ref());

@@ -34,6 +34,16 @@ pub struct Trace {
     pub values: Vec<f64>,
 }
 
+impl Trace {
+    /// The rows so far, taken out; the next ones follow on them.
+    pub(crate) fn take(&mut self) -> Self {
+        let rows = self.values.len() / self.neurons.len().max(1);
+        let taken = Self { values: std::mem::take(&mut self.values), ..self.clone() };
+        self.first += rows as u64 * self.every;
+        taken
+    }
+}
+
 impl SpikeTrain {
     /// Number of spikes.
     pub fn len(&self) -> usize {
@@ -75,10 +85,14 @@ pub fn write_csv(path: &Path, net: &Network, trains: &[(Pop, &SpikeTrain)]) -> R
 fn push_csv(text: &mut String, net: &Network, pop: Pop, train: &SpikeTrain) {
     let name = net.populations.get(pop.0).map_or("?", |p| &p.name);
     for (step, neuron) in train.iter() {
-        // Rounded to nanoseconds: 3 · 0.1 is 0.3 and not 0.30000000000000004.
-        let time = (step as f64 * net.dt.0 * 1e6).round() / 1e6;
+        let time = milliseconds(step, net.dt);
         let _ = writeln!(text, "{time},{name},{neuron}"); // a String takes everything
     }
+}
+
+/// Time of a step in milliseconds, rounded to nanoseconds: 3 · 0.1 is 0.3 and not 0.30000000000000004.
+pub(crate) fn milliseconds(step: u64, dt: Ms) -> f64 {
+    (step as f64 * dt.0 * 1e6).round() / 1e6
 }
 
 /// Writes spikes and traces as a NumPy archive: `NAME.steps`, `NAME.neurons` for each population, and `NAME.VARIABLE`,
@@ -122,8 +136,15 @@ pub fn write_npz(path: &Path, net: &Network, trains: &[(Pop, &SpikeTrain)], trac
     write_atomic(path, &bytes)
 }
 
-/// A NumPy file, version 1.0 of the format.
+/// A NumPy file.
 fn npy(kind: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut file = npy_header(kind, shape);
+    file.extend_from_slice(bytes);
+    file
+}
+
+/// What stands before the numbers of a NumPy file, version 1.0 of the format.
+pub(crate) fn npy_header(kind: &str, shape: &str) -> Vec<u8> {
     let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
     let unpadded = 10 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
@@ -131,7 +152,6 @@ fn npy(kind: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
     file.extend_from_slice(&(header.len() as u16).to_le_bytes());
     file.extend_from_slice(header.as_bytes());
-    file.extend_from_slice(bytes);
     file
 }
 

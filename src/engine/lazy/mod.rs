@@ -92,6 +92,7 @@ pub struct Lazy<'n> {
     /// Spikes of the last epoch of each population, by time, then neuron.
     spikes: Vec<Vec<Spike>>,
     counts: Vec<u64>,
+    synapses: Vec<(u64, u64)>,
     trains: Vec<Option<SpikeTimes>>,
     traces: Vec<Trace>,
 }
@@ -156,10 +157,12 @@ impl<'n> Lazy<'n> {
             of.push(start..blocks.len());
         }
         let (mut shortest, mut longest) = (LONGEST_EPOCH, 1);
+        let mut sizes = Vec::new();
         for (index, p) in net.projections.iter().enumerate() {
             let ranges: Vec<_> =
                 blocks[of[p.post.0].clone()].iter().map(|b| b.first..b.first + b.neurons() as u32).collect();
             let synapses = Synapses::draw(net, index, &ranges, true)?;
+            sizes.push((synapses.len(), synapses.bytes()));
             let Some((least, most)) = synapses.delay_range() else { continue };
             (shortest, longest) = (shortest.min(least), longest.max(most));
             for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
@@ -177,6 +180,7 @@ impl<'n> Lazy<'n> {
             epoch: shortest.into(),
             spikes: vec![Vec::new(); net.populations.len()],
             counts: vec![0; net.populations.len()],
+            synapses: sizes,
             trains: vec![None; net.populations.len()],
             traces: Vec::new(),
         })
@@ -307,6 +311,24 @@ impl<'n> Lazy<'n> {
     /// The recorded potentials, by the number that [`Lazy::record`] gave.
     pub fn traces(&self) -> &[Trace] {
         &self.traces
+    }
+
+    /// The rows of a trace so far, taken out, so that a long run does not keep them in memory.
+    pub fn take_trace(&mut self, number: usize) -> Option<Trace> {
+        self.traces.get_mut(number).map(Trace::take)
+    }
+
+    /// What [`Lazy::new`] checks, without drawing anything.
+    ///
+    /// # Errors
+    /// As [`Lazy::new`].
+    pub fn check(net: &Network) -> Result<()> {
+        models(net).map(|_| ())
+    }
+
+    /// Number of synapses and bytes of their tables, of each projection.
+    pub fn synapses(&self) -> &[(u64, u64)] {
+        &self.synapses
     }
 
     /// The membrane potentials of a population, now; empty for what is not there.
