@@ -1,6 +1,6 @@
 //! The experiments of the repository, and the documentation of every key.
 
-use ransnn::experiment::{annotate, check, config::Config, diagnose::Source, neuron, plan};
+use ransnn::experiment::{annotate, check, config::Config, diagnose::Source, plan};
 use std::path::{Path, PathBuf};
 
 fn toml_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -82,7 +82,7 @@ fn every_documented_key_is_known_to_the_schema() {
         Err(error) => panic!("{error}"),
     };
     assert!(unknown("features.bogus"));
-    for (key, _) in annotate::KEYS.iter().chain(neuron::KEYS) {
+    for (key, _) in annotate::all() {
         let key = match key.split_once('*') {
             Some(("population.", rest)) => format!("population.new{rest}"),
             Some(("projection.", rest)) => format!("projection.new{rest}"),

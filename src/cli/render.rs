@@ -73,6 +73,7 @@ pub fn summary(summary: &Summary) -> String {
     if let Some(reason) = &summary.fallback {
         out.push_str(&format!("  NOTE: these results are on `{}`: {reason}\n\n", summary.dataset));
     }
+    summary.notices.iter().for_each(|notice| out.push_str(&format!("  NOTE: {notice}\n")));
     out.push_str(&format!("  seed    train {:>12}  spikes/sample   seconds\n", summary.judged_on));
     for seed in &summary.seeds {
         out.push_str(&format!(

@@ -57,7 +57,8 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
             edge = edge.frozen();
         }
         edge.precision(match projection.precision {
-            config::Precision::Int8 => Precision::Int8,
+            config::Precision::Auto if !projection.frozen => Precision::F32,
+            config::Precision::Auto | config::Precision::Int8 => Precision::Int8,
             config::Precision::F32 => Precision::F32,
         });
     }

@@ -22,29 +22,29 @@ pub fn load(source: &Source) -> Result<Config> {
     if check.problems.is_empty() { Ok(config) } else { Err(source.fail(check.problems)) }
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     problems: Vec<Problem>,
     places: &'a Places,
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: String, help: Option<String>) {
+    pub(super) fn wrong(&mut self, path: &str, message: String, help: Option<String>) {
         self.problems.push(Problem { message, span: self.places.of(path), help });
     }
 
-    fn range(&mut self, path: &str, value: f64, ok: bool, expected: &str) {
+    pub(super) fn range(&mut self, path: &str, value: f64, ok: bool, expected: &str) {
         if !ok || !value.is_finite() {
             self.wrong(path, format!("`{path}` is {value}"), Some(format!("it must be {expected}")));
         }
     }
 
-    fn positive(&mut self, path: &str, value: usize) {
+    pub(super) fn positive(&mut self, path: &str, value: usize) {
         if value == 0 {
             self.wrong(path, format!("`{path}` is 0"), Some("it must be at least 1".into()));
         }
     }
 
-    fn known(&mut self, path: &str, name: &str, names: &[&str]) {
+    pub(super) fn known(&mut self, path: &str, name: &str, names: &[&str]) {
         if !names.contains(&name) {
             self.wrong(path, format!("there is no population `{name}`"), suggestion(name, names));
         }
@@ -80,9 +80,13 @@ impl Check<'_> {
         }
         for (name, projection) in &config.projection {
             self.projection(name, projection, &names);
+            if !projection.frozen && matches!(config.train, Train::Ransnn { .. }) {
+                let help = "`train.ransnn` trains the readout only: write `frozen = true`";
+                let what = format!("nothing trains the weights of `{name}`");
+                self.wrong(&format!("projection.{name}.frozen"), what, Some(help.into()));
+            }
         }
-        self.features(config, &names);
-        self.train(config);
+        self.train(config, &names);
         self.positive("eval.repeat", config.eval.repeat);
         if let Some(accuracy) = config.eval.expect_accuracy {
             self.range(
@@ -259,14 +263,6 @@ impl Check<'_> {
                 );
             }
         }
-        if !projection.frozen {
-            let help = "`train.ransnn` trains the readout only: write `frozen = true`";
-            self.wrong(
-                &format!("{path}.frozen"),
-                format!("nothing trains the weights of `{name}`"),
-                Some(help.into()),
-            );
-        }
     }
 
     fn weights(&mut self, path: &str, weights: &Weights) {
@@ -344,8 +340,12 @@ impl Check<'_> {
         }
     }
 
-    fn train(&mut self, config: &Config) {
-        let Train::Ransnn { solver } = &config.train;
+    fn train(&mut self, config: &Config, names: &[&str]) {
+        let solver = match &config.train {
+            Train::Ransnn { solver } => solver,
+            Train::Surrogate(train) => return self.surrogate(config, train),
+        };
+        self.features(config, names);
         match solver {
             Solver::Ridge { lambda, hinge_lambda, .. } => {
                 let path = "train.ransnn.solver.ridge.lambda";

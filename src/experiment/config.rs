@@ -1,10 +1,10 @@
-//! The schema of an experiment file: serde types and nothing else. Meaning is checked in `resolve.rs`.
+//! The schema of an experiment file: serde types and nothing else. Meaning is checked in `check.rs`.
 //!
 //! Units stand in the names of the keys. Choices are tagged from outside (`neuron.lif = { … }`), so that an error
 //! can point at the misspelt key. Tables are named, so that random streams and `--set` have a path and reordering
 //! changes nothing.
 
-use super::neuron;
+use super::{neuron, train};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,7 +31,8 @@ pub struct Config {
     /// Projections by name.
     #[serde(default)]
     pub projection: BTreeMap<String, Projection>,
-    /// What the readout sees.
+    /// What the readout of `train.ransnn` sees.
+    #[serde(default, skip_serializing_if = "Features::is_absent")]
     pub features: Features,
     /// How the trainable part is trained.
     pub train: Train,
@@ -388,15 +389,17 @@ impl Default for Gain {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// 8-bit integers and a scale: exact sums, a quarter of the memory.
+    /// `int8` where the weights are frozen, `f32` where they learn.
     #[default]
+    Auto,
+    /// 8-bit integers and a scale: exact sums, a quarter of the memory.
     Int8,
     /// 32-bit floating point.
     F32,
 }
 
 /// `[features]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Features {
     /// Populations, side by side.
@@ -413,6 +416,12 @@ pub struct Features {
     /// Number of levels the transformed count is rounded to; 0 keeps it as it is.
     #[serde(default)]
     pub levels: usize,
+}
+
+impl Features {
+    fn is_absent(&self) -> bool {
+        self.from.is_empty()
+    }
 }
 
 /// `features.record`
@@ -469,6 +478,8 @@ pub enum Train {
         /// How the readout is fitted.
         solver: Solver,
     },
+    /// Surrogate gradients: back-propagation through time.
+    Surrogate(train::config::Surrogate),
 }
 
 /// `train.ransnn.solver`

@@ -15,3 +15,4 @@ mod render_report;
 pub mod run_dir;
 pub mod summary;
 pub mod sweep;
+pub mod train;

@@ -8,6 +8,7 @@ use super::ann::Ann;
 use super::tensor_of;
 use crate::engine::Input;
 use crate::error::{Error, Result};
+use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, loss};
 use crate::progress::Progress;
 use crate::rng::Stream;
@@ -33,9 +34,6 @@ impl Default for Training {
         Self { epochs: 10, batch: 128, learning_rate: 2e-3, weight_decay: 1e-4, seed: 0 }
     }
 }
-
-/// Changes the pixels of a sample in a pass: `augment(pass, sample, pixels)`.
-pub type Augment<'a> = &'a (dyn Fn(usize, u64, &mut [f32]) + Sync);
 
 /// Trains in place. Returns the mean loss of each pass.
 ///
