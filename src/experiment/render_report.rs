@@ -1,10 +1,10 @@
 //! Collects what the report of a run shows.
 
+use super::annotate;
 use super::config::{Config, Train};
 use super::run_dir::RunDir;
 use super::summary::Summary;
 use super::train::Outcome;
-use super::annotate;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::report::{Confusion, Energy, FileRecord, Page, Parameters, Part, Run};

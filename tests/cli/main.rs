@@ -4,6 +4,7 @@ mod bad_data;
 mod bad_input;
 mod peft;
 mod run;
+mod trainers;
 mod verbs;
 
 use assert_cmd::Command;

@@ -391,7 +391,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.dropout", "share of hidden neurons silenced in a training step"),
     ("train.surrogate.batch", "samples in a mini-batch"),
     ("train.surrogate.epochs", "passes over the training set"),
-    ("train.surrogate.held_out", "training samples at the end judged after each pass; the best network is kept"),
+    (
+        "train.surrogate.held_out",
+        "training samples at the end judged after each pass; the best network is kept",
+    ),
     ("train.surrogate.patience", "passes without a better network after which training ends; 0 for never"),
     ("train.surrogate.rates.sparsity", "strength of a penalty on spikes per sample"),
     ("train.surrogate.rates.lower", "strength of a penalty on rates below `least`"),

@@ -13,10 +13,10 @@ mod ransnn;
 mod show;
 mod surrogate;
 
+use super::build;
 use super::config::{Config, On, Train};
 use super::run_dir::RunDir;
 use super::summary::{Parameters, Seconds, Seed};
-use super::build;
 use crate::data::{Dataset, Samples, Split};
 use crate::engine::Input;
 use crate::error::{Error, Result};

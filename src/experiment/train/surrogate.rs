@@ -79,7 +79,10 @@ impl Job<'_> {
                 ("activations of a mini-batch", activations),
             ];
             Shown {
-                subtitle: format!("Surrogate gradients: {trained} weights trained, {} frozen", parameters.frozen),
+                subtitle: format!(
+                    "Surrogate gradients: {trained} weights trained, {} frozen",
+                    parameters.frozen
+                ),
                 tiles: vec![tile(agreement)],
                 curves,
                 layers: show::layers(&encoding, data, &net)?,
@@ -98,7 +101,13 @@ impl Job<'_> {
             spikes: activity.spikes.iter().sum(),
             synaptic_operations: activity.synaptic_operations + counted,
             analogue_operations: activity.analogue_operations,
-            seconds: Seconds { features, fit, test, total: begun.elapsed().as_secs_f64(), ..Seconds::default() },
+            seconds: Seconds {
+                features,
+                fit,
+                test,
+                total: begun.elapsed().as_secs_f64(),
+                ..Seconds::default()
+            },
             parameters,
             notices,
             shown,

@@ -85,6 +85,7 @@ impl Trainer<'_> {
         self.judged = judged.chunks_exact(2).map(|c| (c[0] as usize, c[1])).collect();
         self.iteration = iteration;
         self.order.clear();
+        self.ahead.clear();
         if iteration % self.per_epoch() != 0 {
             self.shuffle((iteration / self.per_epoch()) as u64);
         }

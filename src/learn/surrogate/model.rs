@@ -218,7 +218,8 @@ impl Model {
             last.scan.membrane = membrane;
         }
         let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
-        let source = source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
+        let source =
+            source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
         Ok(Self { parameters, layers, source, output: output.0, membrane })
     }
 

@@ -1,14 +1,14 @@
 //! The loop: shuffled mini-batches, an optimiser, a validation split, checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::RngExt;
 
+use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
 use super::model::{Dropout, Encoded, Gradient, Model};
-use super::judge::{classify, count_right, part, probe};
 use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
 use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
@@ -18,6 +18,9 @@ use crate::snn::scan::Spikes;
 use crate::snn::{Encoding, Network, Pop};
 use crate::tensor::{Tensor, grad};
 use crate::{Error, Result};
+
+/// Mini-batches that pass the frozen layers together: the engine compiles them for each piece of work.
+const AHEAD: usize = 16;
 
 /// Who changes the parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,6 +109,8 @@ pub struct Trainer<'a> {
     pub(super) stopped: bool,
     pub(super) checkpoint: Option<PathBuf>,
     augment: Option<Augment<'a>>,
+    /// The next mini-batches, as the model takes them.
+    pub(super) ahead: VecDeque<Encoded>,
 }
 
 #[derive(Debug)]
@@ -228,6 +233,7 @@ impl<'a> Trainer<'a> {
             stopped: false,
             checkpoint: None,
             augment: None,
+            ahead: VecDeque::new(),
         })
     }
 
@@ -269,11 +275,18 @@ impl<'a> Trainer<'a> {
             self.shuffle(epoch as u64);
         }
         let batch = self.options.batch;
-        let picked: Vec<u64> =
-            self.order[place * batch..(place + 1) * batch].iter().map(|&i| u64::from(i)).collect();
+        let picked = &self.order[place * batch..(place + 1) * batch];
         let labels: Vec<u32> = picked.iter().map(|&i| self.data.labels[i as usize].into()).collect();
-        let stream = self.encoder_stream("train", epoch as u64);
-        let input = self.present(&picked, &stream, self.augment.map(|augment| (augment, epoch)))?;
+        if self.ahead.is_empty() {
+            let many = if self.is_behind() { AHEAD.min(self.per_epoch() - place) } else { 1 };
+            let picked = &self.order[place * batch..(place + many) * batch];
+            let picked: Vec<u64> = picked.iter().map(|&i| u64::from(i)).collect();
+            let stream = self.encoder_stream("train", epoch as u64);
+            self.ahead =
+                self.present(&picked, batch, &stream, self.augment.map(|augment| (augment, epoch)))?;
+        }
+        let none = || Error::Internal("a mini-batch was not encoded".into());
+        let input = self.ahead.pop_front().ok_or_else(none)?;
         let (loss, accuracy) = self.update(&input, &labels)?;
         self.curve.push((self.iteration, loss, accuracy));
         let mut held_out = None;
@@ -369,25 +382,31 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Input that does not fit.
     pub fn encode(&self, samples: &[u64], stream: &Stream) -> Result<Encoded> {
-        self.present(samples, stream, None)
+        let mut all = self.present(samples, samples.len(), stream, None)?;
+        all.pop_front().ok_or_else(|| Error::value("samples", 0, "at least 1"))
     }
 
-    /// Some samples, changed as in a pass, as the model takes them.
+    /// Whether the model begins behind frozen layers, which the engine runs.
+    fn is_behind(&self) -> bool {
+        self.model.source().0 != self.input_population()
+    }
+
+    /// Some samples, changed as in a pass, as the model takes them; behind frozen layers, `piece` by `piece`.
     fn present(
         &self,
         samples: &[u64],
+        piece: usize,
         stream: &Stream,
         augment: Option<(Augment<'_>, usize)>,
-    ) -> Result<Encoded> {
+    ) -> Result<VecDeque<Encoded>> {
         let inputs = self.net.populations[self.input_population()].size();
         let rows = |i: &u64| *i as usize * inputs..(*i as usize + 1) * inputs;
-        let (source, steps) = (self.model.source(), self.encoding.steps());
-        // Frozen layers come first: the engine runs them.
-        let behind = source.0 != self.input_population();
+        let (source, steps, behind) = (self.model.source(), self.encoding.steps(), self.is_behind());
         let (mut bytes, mut numbers) = (vec![], vec![]);
         match self.data.samples {
             Input::Events(all) if !behind && !self.encoding.is_constant() => {
-                return self.spikes(samples.iter().map(|&i| &all[i as usize]).collect(), inputs);
+                let lists: Vec<_> = samples.iter().map(|&i| &all[i as usize]).collect();
+                return Ok([self.spikes(&lists, inputs)?].into());
             }
             Input::Events(_) => {
                 let expected = "intensities: the encoding is constant, or frozen layers come first";
@@ -411,17 +430,19 @@ impl<'a> Trainer<'a> {
             engine.run(input, samples, stream, &mut recording)?;
             let neurons = self.net.populations[source.0].size();
             let lists = events_of(&recording.tables[0], steps, neurons)?;
-            return self.spikes(lists.iter().collect(), neurons);
+            let lists: Vec<&Events> = lists.iter().collect();
+            return lists.chunks(piece).map(|lists| self.spikes(lists, neurons)).collect();
         }
         if self.encoding.is_constant() {
-            return Ok(Encoded::Constant(Tensor::from_f32(numbers, &[samples.len(), inputs])?, steps));
+            let numbers = Tensor::from_f32(numbers, &[samples.len(), inputs])?;
+            return Ok([Encoded::Constant(numbers, steps)].into());
         }
         let made = encode(&self.encoding, inputs, input, samples, stream)?;
-        self.spikes(made.iter().collect(), inputs)
+        Ok([self.spikes(&made.iter().collect::<Vec<_>>(), inputs)?].into())
     }
 
     /// One list of spikes per sample as the model takes them.
-    fn spikes(&self, lists: Vec<&Events>, columns: usize) -> Result<Encoded> {
+    fn spikes(&self, lists: &[&Events], columns: usize) -> Result<Encoded> {
         let steps = self.encoding.steps();
         let rows = (0..steps).flat_map(|t| lists.iter().map(move |list| list.step(t)));
         Ok(Encoded::Spikes(Arc::new(Spikes::from_rows(&[steps, lists.len()], columns, rows)?)))
@@ -448,8 +469,9 @@ impl<'a> Trainer<'a> {
 
     /// Whether no better network was found for as long as was agreed.
     pub(super) fn is_stopped(&self) -> bool {
-        let best = self.best.as_ref().map_or(f64::INFINITY, |(best, _)| *best);
-        let since = self.judged.iter().rev().take_while(|(_, accuracy)| *accuracy < best).count();
+        // Of equals, the first one is kept.
+        let best = self.judged.iter().fold(f64::NEG_INFINITY, |best, (_, accuracy)| best.max(*accuracy));
+        let since = self.judged.iter().skip_while(|(_, accuracy)| *accuracy < best).skip(1).count();
         self.options.patience > 0 && since >= self.options.patience
     }
 
@@ -486,23 +508,33 @@ impl<'a> Trainer<'a> {
 
 /// Tables `[samples, steps, neurons]` of counts as one list of spikes per sample.
 fn events_of(table: &Table, steps: usize, neurons: usize) -> Result<Vec<Events>> {
-    let lists = |rows: &mut dyn Iterator<Item = Vec<u32>>| {
-        let mut all = vec![];
-        loop {
-            let sample: Vec<Vec<u32>> = rows.take(steps).collect();
-            match sample.is_empty() {
-                true => return Ok(all),
-                false => all.push(Events::new(neurons, sample)?),
+    /// Most neurons are silent in most steps: so many are skipped at once.
+    const TOGETHER: usize = 32;
+    fn row<C: Copy + Into<usize> + PartialEq + Default>(counts: &[C]) -> Vec<u32> {
+        let mut fired = vec![];
+        for (block, counts) in counts.chunks(TOGETHER).enumerate() {
+            if counts.iter().any(|&count| count != C::default()) {
+                let each = |(i, &count): (usize, &C)| {
+                    std::iter::repeat_n((block * TOGETHER + i) as u32, count.into())
+                };
+                fired.extend(counts.iter().enumerate().flat_map(each));
             }
         }
-    };
-    fn row<C: Copy + Into<usize>>(counts: &[C]) -> Vec<u32> {
-        let each = |(i, &count): (usize, &C)| std::iter::repeat_n(i as u32, count.into());
-        counts.iter().enumerate().flat_map(each).collect()
+        fired
+    }
+    fn lists<C>(counts: &[C], [steps, neurons]: [usize; 2]) -> Result<Vec<Events>>
+    where
+        C: Copy + Into<usize> + PartialEq + Default + Sync,
+    {
+        let sample = |i: usize| {
+            let counts = &counts[i * steps * neurons..(i + 1) * steps * neurons];
+            Events::new(neurons, counts.chunks_exact(neurons).map(row))
+        };
+        parallel::map(counts.len() / (steps * neurons), sample).into_iter().collect()
     }
     match table {
-        Table::U8(counts) => lists(&mut counts.chunks_exact(neurons).map(row)),
-        Table::U16(counts) => lists(&mut counts.chunks_exact(neurons).map(row)),
+        Table::U8(counts) => lists(counts, [steps, neurons]),
+        Table::U16(counts) => lists(counts, [steps, neurons]),
         Table::F32(_) => Err(Error::Internal("spikes of single steps are counts".into())),
     }
 }
