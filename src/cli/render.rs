@@ -93,6 +93,10 @@ pub fn summary(summary: &Summary) -> String {
             100.0 * std
         ));
     }
+    if !summary.details.is_empty() {
+        out.push('\n');
+    }
+    summary.details.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
     let s = &summary.seconds;
     out.push_str(&format!(
         "\n  {:.1} s in all: data {:.1}, features {:.1}, fit {:.1}, test {:.1}   peak memory {} MB\n",

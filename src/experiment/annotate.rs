@@ -91,7 +91,7 @@ pub const KEYS: &[(&str, &str)] = &[
 
 /// Every documented key.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    KEYS.iter().chain(neuron::KEYS).chain(train::config::KEYS)
+    KEYS.iter().chain(neuron::KEYS).chain(train::config::keys())
 }
 
 /// Documentation of a key path, where there is any.
@@ -114,7 +114,7 @@ pub fn annotated(config: &Config) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let path = if let Some(head) = line.strip_prefix('[') {
-            table = head.trim_end_matches(']').replace('"', "");
+            table = head.trim_matches(['[', ']']).replace('"', "");
             None
         } else {
             line.split_once(" = ")

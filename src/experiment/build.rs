@@ -123,6 +123,8 @@ fn distribution(weights: &config::Weights) -> Init {
 /// The encoding.
 pub fn encoding(config: &Config) -> Encoding {
     match config.encode {
+        // Checked before: what needs an encoding has one.
+        Encode::Absent => Encoding::Constant { steps: 0 },
         Encode::Constant { steps } => Encoding::Constant { steps },
         Encode::Latency { steps } => Encoding::Latency { steps },
         Encode::Poisson { steps, dt_ms, max_rate_hz } => {

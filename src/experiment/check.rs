@@ -61,6 +61,29 @@ impl Check<'_> {
         }
         self.device(&config.run.device);
         self.data(config);
+        match &config.train {
+            Train::Ransnn { .. } | Train::Surrogate(_) => self.description(config),
+            Train::Convert(train) => self.convert(config, train),
+            Train::Stdp(train) => self.stdp(config, train),
+        }
+        self.positive("eval.repeat", config.eval.repeat);
+        if let Some(accuracy) = config.eval.expect_accuracy {
+            self.range(
+                "eval.expect_accuracy",
+                accuracy,
+                (0.0..=1.0).contains(&accuracy),
+                "a fraction from 0 to 1",
+            );
+        }
+        for (key, values) in &config.sweep {
+            if values.is_empty() {
+                self.wrong(&format!("sweep.{key}"), format!("no values for `{key}`"), None);
+            }
+        }
+    }
+
+    /// What describes the network, for trainers that take it from there.
+    fn description(&mut self, config: &Config) {
         self.encode(&config.encode);
         let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
         for (name, population) in &config.population {
@@ -86,31 +109,33 @@ impl Check<'_> {
                 self.wrong(&format!("projection.{name}.frozen"), what, Some(help.into()));
             }
         }
-        self.train(config, &names);
-        self.positive("eval.repeat", config.eval.repeat);
-        if let Some(accuracy) = config.eval.expect_accuracy {
-            self.range(
-                "eval.expect_accuracy",
-                accuracy,
-                (0.0..=1.0).contains(&accuracy),
-                "a fraction from 0 to 1",
-            );
-        }
-        for (key, values) in &config.sweep {
-            if values.is_empty() {
-                self.wrong(&format!("sweep.{key}"), format!("no values for `{key}`"), None);
+        match &config.train {
+            Train::Surrogate(train) => self.surrogate(config, train),
+            Train::Ransnn { solver } => {
+                self.features(config, &names);
+                self.solver(solver);
             }
+            Train::Convert(_) | Train::Stdp(_) => {}
         }
     }
 
     /// What only shows when sizes are put together: kernels that do not fit, loops.
     fn network(&mut self, config: &Config) {
-        let problems = match super::build::builder(config).check() {
+        let built = match &config.train {
+            Train::Ransnn { .. } | Train::Surrogate(_) => super::build::builder(config).check(),
+            Train::Convert(train) => train.untrained(config.seed).map(drop),
+            Train::Stdp(train) => train.network().validate(),
+        };
+        let problems = match built {
             Ok(()) => vec![],
             Err(Error::Network(problems)) => problems,
             Err(error) => vec![error.to_string()],
         };
         for what in problems {
+            if let Train::Convert(_) = config.train {
+                self.wrong("train.convert.layer", what, None);
+                continue;
+            }
             // They begin with "population `NAME`" or "projection `NAME`".
             let mut quoted = what.splitn(3, '`');
             let kind = quoted.next().unwrap_or_default().trim();
@@ -154,8 +179,12 @@ impl Check<'_> {
         }
     }
 
-    fn encode(&mut self, encode: &Encode) {
+    pub(super) fn encode(&mut self, encode: &Encode) {
         match *encode {
+            Encode::Absent => {
+                let help = "say how samples become input, for example `encode.constant = { steps = 8 }`";
+                self.wrong("encode", "the key `encode` is missing".into(), Some(help.into()));
+            }
             Encode::Constant { steps } => self.positive("encode.constant.steps", steps),
             Encode::Latency { steps } => self.positive("encode.latency.steps", steps),
             Encode::Poisson { steps, dt_ms, max_rate_hz } => {
@@ -340,12 +369,7 @@ impl Check<'_> {
         }
     }
 
-    fn train(&mut self, config: &Config, names: &[&str]) {
-        let solver = match &config.train {
-            Train::Ransnn { solver } => solver,
-            Train::Surrogate(train) => return self.surrogate(config, train),
-        };
-        self.features(config, names);
+    fn solver(&mut self, solver: &Solver) {
         match solver {
             Solver::Ridge { lambda, hinge_lambda, .. } => {
                 let path = "train.ransnn.solver.ridge.lambda";

@@ -24,12 +24,15 @@ pub struct Config {
     pub run: Run,
     /// What it learns from.
     pub data: Data,
-    /// How samples become input.
+    /// How samples become input; `train.stdp` does it in its own way.
+    #[serde(default, skip_serializing_if = "Encode::is_absent")]
     pub encode: Encode,
-    /// Populations by name.
+    /// Populations by name; `train.convert` and `train.stdp` make their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub population: BTreeMap<String, Population>,
     /// Projections by name.
     #[serde(default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub projection: BTreeMap<String, Projection>,
     /// What the readout of `train.ransnn` sees.
     #[serde(default, skip_serializing_if = "Features::is_absent")]
@@ -108,9 +111,13 @@ pub enum Fallback {
 }
 
 /// `[encode.…]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Encode {
+    /// Not given.
+    #[default]
+    #[serde(skip)]
+    Absent,
     /// Intensity as a constant input current.
     Constant {
         /// Time steps T.
@@ -480,6 +487,10 @@ pub enum Train {
     },
     /// Surrogate gradients: back-propagation through time.
     Surrogate(train::config::Surrogate),
+    /// An ordinary network is trained and becomes a spiking one.
+    Convert(train::config::Convert),
+    /// The network of Diehl & Cook, without labels.
+    Stdp(train::config::Stdp),
 }
 
 /// `train.ransnn.solver`
@@ -573,8 +584,13 @@ impl Encode {
     /// Time steps T.
     pub fn steps(&self) -> usize {
         match *self {
+            Self::Absent => 0,
             Self::Constant { steps } | Self::Poisson { steps, .. } | Self::Latency { steps } => steps,
         }
+    }
+
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
     }
 
     /// Length of a step in milliseconds.

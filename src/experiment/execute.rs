@@ -100,7 +100,8 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
         analogue_operations: mean(|s| s.analogue_operations_per_sample),
         memory: Memory { peak_rss_bytes: summary::peak_rss_bytes() },
         parameters: outcomes[0].parameters,
-        notices: notices(&outcomes),
+        notices: remarks(&outcomes, |outcome| &outcome.notices),
+        details: remarks(&outcomes, |outcome| &outcome.details),
         seeds,
         device: "cpu".into(),
         threads: context.threads,
@@ -128,19 +129,14 @@ fn device(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the reader must know, with the seed where there are several.
-fn notices(outcomes: &[Outcome]) -> Vec<String> {
-    let mut all: Vec<String> = vec![];
-    for outcome in outcomes {
-        for notice in &outcome.notices {
-            let text = match outcomes {
-                [_] => notice.clone(),
-                _ => format!("seed {}: {notice}", outcome.result.seed),
-            };
-            all.push(text);
-        }
-    }
-    all
+/// Remarks on all seeds, with the seed where there are several.
+fn remarks(outcomes: &[Outcome], of: fn(&Outcome) -> &[String]) -> Vec<String> {
+    let line = |outcome: &Outcome, text: &String| match outcomes {
+        [_] => text.clone(),
+        _ => format!("seed {}: {text}", outcome.result.seed),
+    };
+    let all = outcomes.iter().flat_map(|outcome| of(outcome).iter().map(move |text| (outcome, text)));
+    all.map(|(outcome, text)| line(outcome, text)).collect()
 }
 
 fn finished(path: &Path) -> Result<Option<Outcome>> {
@@ -189,16 +185,11 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
         data = data.validation(Holdout::Count(config.data.validation))?;
     }
     data.truncate(usize::MAX, all(config.data.test_limit));
-    let input = config.population.iter().find(|(_, p)| p.neuron == super::config::Neuron::Input);
-    if let Some((name, population)) = input
-        && population.shape.dims().iter().product::<usize>() != data.features()
+    if let Some((name, size)) = super::train::input_size(config)
+        && size != data.features()
     {
-        let got = format!("{} values", population.shape.dims().iter().product::<usize>());
-        return Err(Error::value(
-            format!("the size of `population.{name}`"),
-            got,
-            format!("the {} of {}", data.features(), data.name),
-        ));
+        let expected = format!("the {} of {}", data.features(), data.name);
+        return Err(Error::value(format!("the size of `{name}`"), format!("{size} values"), expected));
     }
     Ok(data)
 }

@@ -3,14 +3,18 @@
 use super::{
     build,
     config::{Config, Train},
+    train::config::Fit,
 };
 use crate::engine::Feedforward;
 use crate::error::Result;
+use crate::learn::convert::activation_bytes;
 use crate::report::number::{bytes, grouped};
+use crate::snn::{Network, Pop};
+use crate::tensor::Trainable;
 use serde::Serialize;
 
 /// Sizes, memory and operations.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// Version of this layout.
     pub schema: u32,
@@ -34,7 +38,7 @@ pub struct Training {
     pub parameters: usize,
     /// Bytes of parameters, gradients and the state of the optimiser.
     pub parameter_bytes: usize,
-    /// Bytes that the tape keeps of a mini-batch until the way back; lists of spikes, 4 bytes each, come on top.
+    /// Bytes that a mini-batch keeps until the way back; lists of spikes, 4 bytes each, come on top.
     pub activation_bytes: usize,
 }
 
@@ -43,32 +47,63 @@ pub struct Training {
 /// # Errors
 /// A network that cannot be built.
 pub fn of(config: &Config) -> Result<Plan> {
-    let net = build::network(config, config.seed)?;
-    let encoding = build::encoding(config);
-    let engine = Feedforward::compile(&net, &encoding, &build::probes(config, &net))?;
-    let mut plan = Plan {
-        schema: 1,
-        name: config.name.clone(),
-        network: engine.plan(),
-        features: engine.widths().iter().sum(),
-        normal_equations_bytes: 0,
-        training: None,
-    };
+    let mut plan = Plan { schema: 1, name: config.name.clone(), ..Plan::default() };
     match &config.train {
-        Train::Ransnn { .. } => plan.normal_equations_bytes = 4 * (plan.features as u64).pow(2),
+        Train::Ransnn { .. } => {
+            let net = build::network(config, config.seed)?;
+            let engine = Feedforward::compile(&net, &build::encoding(config), &build::probes(config, &net))?;
+            plan.network = engine.plan();
+            plan.features = engine.widths().iter().sum();
+            plan.normal_equations_bytes = 4 * (plan.features as u64).pow(2);
+        }
         Train::Surrogate(train) => {
+            let net = build::network(config, config.seed)?;
+            let encoding = build::encoding(config);
+            plan.network = Feedforward::compile(&net, &encoding, &[])?.plan();
             let model = train.model(&net)?;
-            let output = net.population(&train.output);
-            let sources = output.into_iter().flat_map(|output| net.incoming(output)).map(|p| p.pre.0);
-            plan.features = sources.map(|i| net.populations[i].size()).sum();
-            plan.training = Some(Training {
-                parameters: model.size(),
-                parameter_bytes: 16 * model.size(),
-                activation_bytes: model.activation_bytes(encoding.steps(), train.batch),
-            });
+            plan.features = net.population(&train.output).map_or(0, |output| fan_in(&net, output));
+            let activations = model.activation_bytes(encoding.steps(), train.batch);
+            plan.training = Some(Training::new(model.size(), 4, activations));
+        }
+        Train::Convert(train) => {
+            let (ann, converted) = train.untrained(config.seed)?;
+            plan.network = Feedforward::compile(&converted.net, &build::encoding(config), &[])?.plan();
+            plan.features = fan_in(&converted.net, converted.output);
+            let mut size = 0;
+            ann.visit(&mut |_, tensor| size += tensor.len());
+            if let Fit::Gradient { batch, .. } = train.fit {
+                plan.training = Some(Training::new(size, 4, activation_bytes(&ann, batch)?));
+            }
+        }
+        Train::Stdp(train) => {
+            let (inputs, neurons) = (train.input.iter().product::<usize>(), train.neurons);
+            let size = inputs * neurons + neurons;
+            plan.network.populations = vec![("input".into(), inputs), ("excitatory".into(), neurons)];
+            plan.network.projections =
+                vec![("input to excitatory".into(), (inputs * neurons) as u64, 4 * inputs * neurons)];
+            plan.network.steps = train.network().steps();
+            plan.network.neuron_updates = (neurons * plan.network.steps) as u64;
+            plan.network.most_synaptic_operations =
+                ((inputs + neurons - 1) * neurons * plan.network.steps) as u64;
+            plan.features = neurons;
+            // Samples of a batch learn on copies of their own.
+            let copies = if train.batch > 1 { train.batch * size * 4 } else { 0 };
+            plan.training = Some(Training::new(size, 1, copies));
         }
     }
     Ok(plan)
+}
+
+/// Neurons that a population hears.
+fn fan_in(net: &Network, pop: Pop) -> usize {
+    net.incoming(pop).map(|p| net.populations[p.pre.0].size()).sum()
+}
+
+impl Training {
+    /// Parameters, how often they are held, and what a mini-batch keeps.
+    fn new(parameters: usize, copies: usize, activation_bytes: usize) -> Self {
+        Self { parameters, parameter_bytes: 4 * copies * parameters, activation_bytes }
+    }
 }
 
 impl std::fmt::Display for Plan {

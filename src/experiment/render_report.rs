@@ -66,6 +66,8 @@ pub(super) fn page(
         }),
         tiles: shown.tiles.clone(),
         curves: shown.curves.clone(),
+        pictures: shown.pictures.clone(),
+        details: summary.details.clone(),
         confusion: Some(Confusion {
             classes: (0..data.classes).map(|class| data.class_name(class)).collect(),
             counts: confusion,

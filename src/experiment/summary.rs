@@ -77,6 +77,9 @@ pub struct Summary {
     /// What the reader must know before the numbers, for example that a layer is silent.
     #[serde(default)]
     pub notices: Vec<String>,
+    /// What the trainer found beside the accuracy, in words.
+    #[serde(default)]
+    pub details: Vec<String>,
     /// `test` or `validation`: what `test.accuracy` was measured on.
     pub judged_on: String,
     /// On samples never trained on.

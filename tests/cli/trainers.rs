@@ -46,6 +46,32 @@ batch  = 20
 epochs = 6
 "#;
 
+/// 784 - 40 - 10 with rectified activations.
+const CONVERT: &str = r#"
+[encode.constant]
+steps = 16
+[train.convert]
+input = [1, 28, 28]
+steps = [2, 4]
+fit.gradient = { lr = 5e-3, batch = 20, epochs = 5 }
+[[train.convert.layer]]
+kind = "flatten"
+[[train.convert.layer]]
+kind    = "linear"
+outputs = 40
+[[train.convert.layer]]
+kind = "relu"
+[[train.convert.layer]]
+kind    = "linear"
+outputs = 10
+"#;
+
+const STDP: &str = r#"
+[train.stdp]
+input   = [1, 28, 28]
+neurons = 60
+"#;
+
 /// Writes the experiment and returns its path.
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("small.toml");
@@ -293,4 +319,141 @@ fn a_surrogate_training_that_was_stopped_ends_as_if_it_had_not_been() {
     let frozen =
         [&set[..], &["projection.first.frozen=true", "projection.first.gain={rms-drive=0.7}"]].concat();
     stops_and_goes_on(SURROGATE, &frozen, "checkpoints/surrogate-0.safetensors");
+}
+
+#[test]
+fn an_ordinary_network_is_trained_and_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    for set in [
+        &["train.convert.thresholds.percentile.percent=99.9"][..],
+        &["train.convert.thresholds=least-squares", "train.convert.correct_bias=true"],
+    ] {
+        let summary = summary(folder.path(), CONVERT, &[&["data.train_limit=600"], set].concat());
+        assert!(accuracy(&summary) > 0.7, "{summary}");
+        assert_eq!(
+            summary["parameters"],
+            serde_json::json!({"trained": 784 * 40 + 40 + 400 + 10, "frozen": 0})
+        );
+        let details = summary["details"].as_array().unwrap();
+        let says = |part: &str| details.iter().any(|line| line.as_str().unwrap().contains(part));
+        assert!(says("ordinary network: ") && says("layer 1: rates are off by"), "{details:?}");
+        let run = run_directory(folder.path(), "small");
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let at: Vec<u64> = lines.iter().filter_map(|line| line["time_steps"].as_u64()).collect();
+        assert_eq!(at, [2, 4, 16]);
+        assert!(lines.iter().any(|line| line["rate_error"].is_number()));
+        let last = lines.iter().rfind(|line| line["time_steps"] == 16).unwrap();
+        assert_eq!(last["accuracy"], summary["test"]["accuracy"]);
+        let gap = last["ann_accuracy"].as_f64().unwrap() - accuracy(&summary);
+        assert!(gap < 0.05, "{gap}");
+        assert!(std::fs::read_to_string(run.join("report.html")).unwrap().contains("Accuracy against time"));
+        // The ordinary network can be read again.
+        let ann = ransnn::tensor::safetensors::File::open(&run.join("ann-0.safetensors")).unwrap();
+        assert_eq!(ann.tensor("1.weight").unwrap().shape(), [40, 784]);
+    }
+}
+
+#[test]
+fn a_ransnn_is_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = CONVERT
+        .replace(
+            "fit.gradient = { lr = 5e-3, batch = 20, epochs = 5 }",
+            "fit.ridge = {}\nthresholds = \"qcfs\"",
+        )
+        .replace("steps = 16", "steps = 8")
+        .replace("outputs = 40", "outputs = 200")
+        .replace("\"relu\"", "\"qcfs\"");
+    let summary = summary(folder.path(), &text, &["data.train_limit=1200"]);
+    assert!(accuracy(&summary) > 0.7, "{summary}");
+    let frozen = 784 * 200 + 200 + 1;
+    assert_eq!(summary["parameters"], serde_json::json!({"trained": 2010, "frozen": frozen}));
+    mistake(
+        folder.path(),
+        &text.replace(
+            "kind = \"qcfs\"\n[[train.convert.layer]]\nkind    = \"linear\"\noutputs = 10",
+            "kind = \"qcfs\"",
+        ),
+        &[],
+        &["must end with a linear layer"],
+    );
+}
+
+#[test]
+fn mistakes_of_the_convert_table_have_a_place_and_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, says) in [
+        (
+            &["train.convert.fit={gradeint={}}"][..],
+            &["unknown choice `gradeint`", "did you mean `gradient`?"][..],
+        ),
+        (&["train.convert.fit.gradient.batch=0"], &["batch` is 0", "at least 1"]),
+        (&["train.convert.start=1.0"], &["`train.convert.start` is 1", "from 0 to below 1"]),
+        (
+            &["train.convert.input=[28,28]"],
+            &["`train.convert.input` is [28, 28]", "[channels, height, width]"],
+        ),
+        (&["encode={poisson={steps=8}}"], &["converted networks take constant currents", "encode.constant"]),
+        (&["features.from=[\"hidden\"]"], &["makes its own network", "remove `[features]`"]),
+        (&["train.convert.thresholds=qcfs"], &["has no trained threshold"]),
+    ] {
+        mistake(folder.path(), CONVERT, set, says);
+    }
+    let max = CONVERT.replace(
+        "kind = \"flatten\"",
+        "kind = \"max-pool\"\nside = 2\n[[train.convert.layer]]\nkind = \"flatten\"",
+    );
+    mistake(folder.path(), &max, &[], &["layer `0` cannot be converted"]);
+    let (_, err) = verb(folder.path(), "run", CONVERT, &["train.convert.input=[1,20,20]"], 1);
+    assert!(err.contains("`train.convert.input` is 400 values") && err.contains("784 of strokes"), "{err}");
+    let none = CONVERT.replace("[encode.constant]\nsteps = 16", "");
+    mistake(folder.path(), &none, &[], &["the key `encode` is missing", "encode.constant"]);
+}
+
+#[test]
+fn a_network_learns_without_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    for set in [
+        &["train.stdp.constants=original", "train.stdp.labels=all-activity", "train.stdp.neurons=30"][..],
+        &["train.stdp.batch=4"],
+    ] {
+        let summary = summary(folder.path(), STDP, &[&["data.train_limit=600"], set].concat());
+        // Ten classes, so far above chance.
+        assert!(accuracy(&summary) > 0.35, "{summary}");
+        assert!(summary["spikes"]["per_sample"].as_f64().unwrap() > 1.0);
+        let run = run_directory(folder.path(), "small");
+        let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(page.contains("neurons have learnt") && page.contains("data:image/png;base64"), "filters");
+        let labels: Value =
+            serde_json::from_slice(&std::fs::read(run.join("labels-0.json")).unwrap()).unwrap();
+        let neurons = if set.len() == 1 { 60 } else { 30 };
+        assert_eq!(labels["assigned"].as_array().unwrap().len(), neurons);
+        assert_eq!(summary["parameters"]["trained"], 784 * neurons + neurons);
+    }
+    for (set, says) in [
+        (
+            &["train.stdp.constants=orignal"][..],
+            &["unknown choice `orignal`", "did you mean `original`?"][..],
+        ),
+        (&["train.stdp.neurons=0"], &["`train.stdp.neurons` is 0", "at least 1"]),
+        (&["encode.constant.steps=8"], &["encodes samples in its own way", "remove it"]),
+        (
+            &["population.extra={shape=3,neuron=\"input\"}"],
+            &["makes its own network", "remove `[population]`"],
+        ),
+    ] {
+        mistake(folder.path(), STDP, set, says);
+    }
+    let (out, _) = verb(folder.path(), "plan", STDP, &[], 0);
+    assert!(out.contains("excitatory"), "{out}");
+}
+
+#[cfg(unix)]
+#[test]
+fn conversion_and_stdp_that_were_stopped_end_as_if_they_had_not_been() {
+    let epochs = ["train.convert.fit.gradient.epochs=60", "train.convert.fit.gradient.augment.shift=1.0"];
+    stops_and_goes_on(CONVERT, &epochs, "checkpoints/convert-0.safetensors");
+    let set = ["run.checkpoint_every=20", "train.stdp.passes=2"];
+    stops_and_goes_on(STDP, &set, "checkpoints/stdp-0.safetensors");
 }

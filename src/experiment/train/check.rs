@@ -1,8 +1,8 @@
 //! What the tables of the trainers mean: every value in its range.
 
-use super::config::{Augment, Loss, Optimizer, Surrogate};
+use super::config::{Augment, Convert, Fit, Loss, Optimizer, Stdp, Surrogate, Thresholds};
 use crate::experiment::check::Check;
-use crate::experiment::config::{Config, Neuron, Precision, Shape};
+use crate::experiment::config::{Config, Encode, Neuron, Precision, Shape};
 
 impl Check<'_> {
     pub(in crate::experiment) fn surrogate(&mut self, config: &Config, train: &Surrogate) {
@@ -61,20 +61,95 @@ impl Check<'_> {
             let help = "say how many training samples judge: `held_out = 5000`";
             self.wrong(&path("patience"), "nothing is held out to be judged".into(), Some(help.into()));
         }
-        self.augment("train.surrogate.augment", config, &train.augment);
+        let input = config.population.iter().find(|(_, p)| p.neuron == Neuron::Input);
+        if let Some((name, population)) = input {
+            let image = matches!(population.shape, Shape::Image(_));
+            self.augment(
+                "train.surrogate.augment",
+                &train.augment,
+                image,
+                &format!("population.{name}.shape"),
+            );
+        }
     }
 
-    pub(super) fn augment(&mut self, path: &str, config: &Config, augment: &Augment) {
+    pub(in crate::experiment) fn convert(&mut self, config: &Config, train: &Convert) {
+        let path = |key: &str| format!("train.convert.{key}");
+        self.no_description(config, "train.convert");
+        self.encode(&config.encode);
+        if !matches!(config.encode, Encode::Constant { .. } | Encode::Absent) {
+            let help = "write `encode.constant = { steps = 16 }`";
+            self.wrong("encode", "converted networks take constant currents".into(), Some(help.into()));
+        }
+        self.shape(&path("input"), &train.input);
+        match train.fit {
+            Fit::Gradient { lr, weight_decay, batch, epochs, augment } => {
+                let path = |key: &str| format!("train.convert.fit.gradient.{key}");
+                self.range(&path("lr"), lr, lr > 0.0, "more than 0");
+                self.range(&path("weight_decay"), weight_decay, weight_decay >= 0.0, "0 or more");
+                self.positive(&path("batch"), batch);
+                self.positive(&path("epochs"), epochs);
+                self.augment(&path("augment"), &augment, train.input.len() == 3, "train.convert.input");
+            }
+            Fit::Ridge { lambda } => {
+                self.range(&path("fit.ridge.lambda"), lambda, lambda > 0.0, "more than 0");
+            }
+        }
+        if let Thresholds::Percentile { percent, factor } = train.thresholds {
+            let path = path("thresholds.percentile");
+            let ok = (0.0..=100.0).contains(&percent);
+            self.range(&format!("{path}.percent"), percent, ok, "from 0 to 100");
+            self.range(&format!("{path}.factor"), factor, factor > 0.0, "more than 0");
+        }
+        self.range(&path("start"), train.start, (0.0..1.0).contains(&train.start), "from 0 to below 1");
+        self.positive(&path("calibration"), train.calibration);
+        train.steps.iter().for_each(|&steps| self.positive(&path("steps"), steps));
+        if train.layer.is_empty() {
+            let help = "write tables `[[train.convert.layer]]`, the last one of them `linear`";
+            self.wrong(&path("layer"), "the network has no layers".into(), Some(help.into()));
+        }
+    }
+
+    pub(in crate::experiment) fn stdp(&mut self, config: &Config, train: &Stdp) {
+        let path = |key: &str| format!("train.stdp.{key}");
+        self.no_description(config, "train.stdp");
+        if config.encode != Encode::Absent {
+            let help = "remove it: rates and times are among the constants of Diehl & Cook";
+            self.wrong("encode", "`train.stdp` encodes samples in its own way".into(), Some(help.into()));
+        }
+        self.shape(&path("input"), &train.input);
+        self.positive(&path("neurons"), train.neurons);
+        self.positive(&path("batch"), train.batch);
+        self.positive(&path("passes"), train.passes);
+    }
+
+    /// Refuses tables that the trainer would not look at.
+    fn no_description(&mut self, config: &Config, trainer: &str) {
+        let given = [
+            ("population", !config.population.is_empty()),
+            ("projection", !config.projection.is_empty()),
+            ("features", !config.features.from.is_empty()),
+        ];
+        for (table, _) in given.into_iter().filter(|(_, given)| *given) {
+            let help = format!("remove `[{table}]`, or take another trainer");
+            self.wrong(table, format!("`{trainer}` makes its own network"), Some(help));
+        }
+    }
+
+    fn shape(&mut self, path: &str, shape: &[usize]) {
+        if !matches!(shape.len(), 1 | 3) || shape.contains(&0) {
+            let help = "expected [features] or [channels, height, width]";
+            self.wrong(path, format!("`{path}` is {shape:?}"), Some(help.into()));
+        }
+    }
+
+    fn augment(&mut self, path: &str, augment: &Augment, is_image: bool, shape: &str) {
         let Augment { shift, rotation_degrees, elastic } = *augment;
         for (key, x) in [("shift", shift), ("rotation_degrees", rotation_degrees), ("elastic", elastic)] {
             self.range(&format!("{path}.{key}"), x, x >= 0.0, "0 or more");
         }
-        let input = config.population.iter().find(|(_, p)| p.neuron == Neuron::Input);
-        if let Some((name, population)) = input
-            && *augment != Augment::default()
-            && !matches!(population.shape, Shape::Image(_))
-        {
-            let help = format!("write `population.{name}.shape = [channels, height, width]`");
+        if *augment != Augment::default() && !is_image {
+            let help = format!("write `{shape} = [channels, height, width]`");
             self.wrong(path, "only images can be moved and turned".into(), Some(help));
         }
     }

@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `ransnn` | frozen layers, a readout on their features |
 //! | `surrogate` | back-propagation through time |
+//! | `convert` | an ordinary network that becomes a spiking one |
+//! | `stdp` | Diehl & Cook, without labels |
 //! | `config`, `check` | the tables of an experiment file |
 //! | `show` | what the report shows of a network |
 
 mod check;
 pub mod config;
+mod convert;
 mod ransnn;
 mod show;
+mod stdp;
 mod surrogate;
 
 use super::build;
-use super::config::{Config, On, Train};
+use super::config::{Config, Neuron, On, Train};
 use super::run_dir::RunDir;
 use super::summary::{Parameters, Seconds, Seed};
 use crate::data::{Dataset, Samples, Split};
@@ -22,9 +26,13 @@ use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::learn::ransnn::calibrate;
 use crate::progress::Progress;
-use crate::report::{Example, Layer, Part, Plot, Series, Tile};
+use crate::report::{Example, Layer, Part, Picture, Plot, Series, Tile};
 use crate::snn::Network;
+use crate::snn::neurons::Lif;
+use crate::tensor::{Tensor, safetensors};
+use config::Augment;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Samples on which gains and the range of counts are calibrated.
 const CALIBRATION: usize = 256;
@@ -51,6 +59,8 @@ pub(super) struct Outcome {
     pub confusion: Vec<u64>,
     /// What the reader must know.
     pub notices: Vec<String>,
+    /// What the trainer found beside the accuracy, line by line.
+    pub details: Vec<String>,
     pub shown: Shown,
 }
 
@@ -60,6 +70,7 @@ pub(super) struct Shown {
     pub subtitle: String,
     pub tiles: Vec<Tile>,
     pub curves: Vec<Plot>,
+    pub pictures: Vec<Picture>,
     pub layers: Vec<Layer>,
     pub examples: Vec<Example>,
     pub memory: Vec<Part>,
@@ -76,6 +87,7 @@ struct Ending {
     seconds: Seconds,
     parameters: Parameters,
     notices: Vec<String>,
+    details: Vec<String>,
     shown: Shown,
 }
 
@@ -84,6 +96,8 @@ impl Job<'_> {
         match &self.config.train {
             Train::Ransnn { solver } => self.ransnn(solver),
             Train::Surrogate(train) => self.surrogate(train),
+            Train::Convert(train) => self.convert(train),
+            Train::Stdp(train) => self.stdp(train),
         }
     }
 
@@ -115,6 +129,48 @@ impl Job<'_> {
         Error::Interrupted { checkpoint: Some(self.run_dir.path().to_path_buf()) }
     }
 
+    /// Writes `model-<seed>.safetensors`: trained weights, gains, and leaks and thresholds, `population.NAME.decay` and
+    /// `.threshold`.
+    fn write_model(&self, net: &Network) -> Result<()> {
+        let mut tensors = BTreeMap::new();
+        for tensor in net.tensors() {
+            tensors.insert(tensor.name.clone(), Tensor::from_f32(tensor.values.to_vec(), &tensor.shape)?);
+        }
+        for population in &net.populations {
+            let lif = population.model.as_ref().and_then(|model| model.as_any().downcast_ref::<Lif>());
+            if let Some(lif) = lif {
+                for (what, value) in [("decay", lif.decay), ("threshold", lif.threshold)] {
+                    let name = format!("population.{}.{what}", population.name);
+                    tensors.insert(name, Tensor::from_f32(vec![value], &[1])?);
+                }
+            }
+        }
+        let about = serde_json::json!({
+            "kind": "ransnn-network", "version": env!("CARGO_PKG_VERSION"), "seed": self.seed
+        });
+        let about = BTreeMap::from([("ransnn".to_string(), about.to_string())]);
+        safetensors::write(&self.run_dir.file(&format!("model-{}.safetensors", self.seed)), &tensors, &about)
+    }
+
+    /// Changes images in training as the file says; nothing where it says nothing.
+    ///
+    /// # Errors
+    /// Samples that are no images.
+    fn augment(
+        &self,
+        augment: Augment,
+        path: &str,
+    ) -> Result<Option<impl Fn(usize, u64, &mut [f32]) + Sync + use<>>> {
+        let Some(augment) = augment.of_library(self.seed) else { return Ok(None) };
+        let &[channels, height, width] = self.data.shape.as_slice() else {
+            let what = format!("samples of shape {:?}", self.data.shape);
+            return Err(Error::value(path, what, "for [channels, height, width]"));
+        };
+        // Bounds were checked with the file, and the shape is that of the data.
+        let shape = [channels, height, width];
+        Ok(Some(move |pass: usize, sample: u64, x: &mut [f32]| _ = augment.apply(shape, pass, sample, x)))
+    }
+
     /// Compares predictions with labels; writes the last line of the metrics.
     fn outcome(&self, ending: Ending) -> Result<Outcome> {
         let (data, classes) = (self.data, self.data.classes);
@@ -137,8 +193,21 @@ impl Job<'_> {
             "seed": self.seed, "split": if self.config.eval.on == On::Test { "test" } else { "validation" },
             "accuracy": result.test_accuracy, "spikes_per_sample": result.spikes_per_sample,
         }))?;
-        let Ending { parameters, notices, shown, .. } = ending;
-        Ok(Outcome { result, parameters, confusion, notices, shown })
+        let Ending { parameters, notices, details, shown, .. } = ending;
+        Ok(Outcome { result, parameters, confusion, notices, details, shown })
+    }
+}
+
+/// What says how many numbers a sample has, and how many.
+pub(super) fn input_size(config: &Config) -> Option<(String, usize)> {
+    match &config.train {
+        Train::Ransnn { .. } | Train::Surrogate(_) => {
+            let mut inputs = config.population.iter().filter(|(_, p)| p.neuron == Neuron::Input);
+            let (name, population) = inputs.next()?;
+            Some((format!("population.{name}"), population.shape.dims().iter().product()))
+        }
+        Train::Convert(train) => Some(("train.convert.input".into(), train.input.iter().product())),
+        Train::Stdp(train) => Some(("train.stdp.input".into(), train.input.iter().product())),
     }
 }
 

@@ -105,6 +105,7 @@ impl Job<'_> {
             seconds: fitted.seconds,
             parameters,
             notices: vec![],
+            details: vec![],
             shown,
         })
     }

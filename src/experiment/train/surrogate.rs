@@ -7,11 +7,6 @@ use crate::experiment::build;
 use crate::experiment::summary::{Parameters, Seconds};
 use crate::learn::surrogate::{Agreement, Data, Trainer, classify, probe, silent_or_saturated};
 use crate::progress::Unit;
-use crate::report::Tile;
-use crate::snn::Network;
-use crate::snn::neurons::Lif;
-use crate::tensor::{Tensor, safetensors};
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Samples on which training and engine are compared.
@@ -27,23 +22,12 @@ impl Job<'_> {
         let net = self.network()?;
         let output = net.population(&train.output).ok_or_else(|| Error::Internal("no output".into()))?;
         let options = train.options();
-        let shape = <[usize; 3]>::try_from(data.shape.clone());
-        let augment = match (train.augment.of_library(self.seed), shape) {
-            (Some(_), Err(shape)) => {
-                let what = format!("samples of shape {shape:?}");
-                return Err(Error::value("train.surrogate.augment", what, "for [channels, height, width]"));
-            }
-            (augment, shape) => augment.zip(shape.ok()),
-        };
-        // Bounds were checked with the file, and the shape is that of the data.
-        let apply = augment.map(|(augment, shape)| {
-            move |pass: usize, sample: u64, x: &mut [f32]| _ = augment.apply(shape, pass, sample, x)
-        });
+        let augment = self.augment(train.augment, "train.surrogate.augment")?;
         let all = self.samples(&data.train, data.train.len());
         let samples = Data { samples: all, labels: &data.train.labels };
         let mut trainer = Trainer::new(net, encoding, output, samples, options)?;
-        if let Some(apply) = &apply {
-            trainer = trainer.augmented(apply);
+        if let Some(augment) = &augment {
+            trainer = trainer.augmented(augment);
         }
         let features = begun.elapsed().as_secs_f64();
         let fitting = Instant::now();
@@ -68,7 +52,7 @@ impl Job<'_> {
         let (predicted, activity) = classify(&net, &encoding, probe, unseen, data.test.len(), "test")?;
         self.progress.finish();
         let notices = silent_or_saturated(&net, &activity, encoding.steps());
-        write_model(self, &net)?;
+        self.write_model(&net)?;
         let parameters = Parameters { trained, frozen: net.parameters().frozen };
         let shown = if self.is_shown() {
             let hidden = net.incoming(output).next().map_or(output, |p| p.pre);
@@ -83,11 +67,11 @@ impl Job<'_> {
                     "Surrogate gradients: {trained} weights trained, {} frozen",
                     parameters.frozen
                 ),
-                tiles: vec![tile(agreement)],
                 curves,
                 layers: show::layers(&encoding, data, &net)?,
                 examples: show::examples(&encoding, data, &net, raster, &predicted)?,
                 memory: show::parts(&memory),
+                ..Shown::default()
             }
         } else {
             Shown::default()
@@ -110,6 +94,7 @@ impl Job<'_> {
             },
             parameters,
             notices,
+            details: vec![in_words(agreement)],
             shown,
         })
     }
@@ -164,31 +149,11 @@ fn agree(trainer: &mut Trainer<'_>, constant: bool) -> Result<Agreement> {
     Ok(found)
 }
 
-fn tile(Agreement { differ, of }: Agreement) -> Tile {
-    let value = if differ == 0 { "equal".into() } else { format!("{differ} of {of} differ") };
-    let note = format!("{of} counts on {COMPARED} training samples, or all");
-    Tile { label: "Spikes in training and engine".into(), value, note }
-}
-
-/// Writes `model-<seed>.safetensors`: trained weights, gains, and leaks and thresholds, `population.NAME.decay` and
-/// `.threshold`.
-fn write_model(job: &Job<'_>, net: &Network) -> Result<()> {
-    let mut tensors = BTreeMap::new();
-    for tensor in net.tensors() {
-        tensors.insert(tensor.name.clone(), Tensor::from_f32(tensor.values.to_vec(), &tensor.shape)?);
+fn in_words(Agreement { differ, of }: Agreement) -> String {
+    match differ {
+        0 => format!("spikes in training and engine: all of {of} counts are equal"),
+        n => format!(
+            "spikes in training and engine: {n} of {of} counts differ, by rounding of constant inputs"
+        ),
     }
-    for population in &net.populations {
-        let lif = population.model.as_ref().and_then(|model| model.as_any().downcast_ref::<Lif>());
-        if let Some(lif) = lif {
-            for (what, value) in [("decay", lif.decay), ("threshold", lif.threshold)] {
-                let name = format!("population.{}.{what}", population.name);
-                tensors.insert(name, Tensor::from_f32(vec![value], &[1])?);
-            }
-        }
-    }
-    let about = serde_json::json!({
-        "kind": "ransnn-network", "version": env!("CARGO_PKG_VERSION"), "seed": job.seed
-    });
-    let about = BTreeMap::from([("ransnn".to_string(), about.to_string())]);
-    safetensors::write(&job.run_dir.file(&format!("model-{}.safetensors", job.seed)), &tensors, &about)
 }

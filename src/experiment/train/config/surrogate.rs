@@ -1,5 +1,6 @@
-//! The schema of `[train.surrogate]`: serde types, their documentation, and what they mean to the library.
+//! The schema of `[train.surrogate]`.
 
+use super::Augment;
 use crate::learn::surrogate::{self, Gradient, Method, RatePenalty};
 use crate::snn::Network;
 use serde::{Deserialize, Serialize};
@@ -200,7 +201,7 @@ impl Default for Derivative {
 
 impl Derivative {
     /// The constant with its name.
-    pub(super) fn constant(self) -> Option<(&'static str, f64)> {
+    pub(in crate::experiment) fn constant(self) -> Option<(&'static str, f64)> {
         match self {
             Self::Arctan { alpha } => Some(("arctan.alpha", alpha)),
             Self::FastSigmoid { slope } => Some(("fast-sigmoid.slope", slope)),
@@ -277,30 +278,6 @@ pub struct Rates {
     pub most: f64,
 }
 
-/// `train.….augment`: [`crate::data::Augment`], keyed by the seed of the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Augment {
-    /// Most pixels that an image moves along each axis.
-    pub shift: f64,
-    /// Most degrees that it turns.
-    pub rotation_degrees: f64,
-    /// Most pixels that places move by themselves.
-    pub elastic: f64,
-}
-
-impl Augment {
-    /// For the library, where there is anything to do.
-    pub(super) fn of_library(self, seed: u64) -> Option<crate::data::Augment> {
-        (self != Self::default()).then_some(crate::data::Augment {
-            shift: self.shift as f32,
-            rotation_degrees: self.rotation_degrees as f32,
-            elastic: self.elastic as f32,
-            seed,
-        })
-    }
-}
-
 impl Surrogate {
     /// For the library.
     pub fn options(&self) -> surrogate::Options {
@@ -361,8 +338,7 @@ impl Surrogate {
     }
 }
 
-/// Documentation by key path.
-pub const KEYS: &[(&str, &str)] = &[
+pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.output", "population with a neuron per class"),
     (
         "train.surrogate.loss",
