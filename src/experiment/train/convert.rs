@@ -2,7 +2,7 @@
 //! the engine judges.
 
 use super::config::{Convert, Fit};
-use super::{Ending, JUDGED, Job, Outcome, Shown, share, show};
+use super::{Ending, JUDGED, Job, Outcome, Shown, changes, share, show};
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::experiment::summary::{Parameters, Seconds};
@@ -100,7 +100,7 @@ impl Job<'_> {
             return Ok((ann, vec![]));
         };
         let training = Training { epochs, batch, learning_rate: lr, weight_decay, seed: self.seed };
-        let augment = self.augment(augment, "train.convert.fit.gradient.augment")?;
+        let augment = self.augment(augment, "train.convert.fit.gradient.augment")?.map(changes);
         let change = augment.as_ref().map(|f| f as crate::learn::Augment<'_>);
         let mut trainer = Trainer::new(ann, samples, &self.data.train.labels, training, change)?;
         let checkpoint = self.run_dir.file(&format!("checkpoints/convert-{}.safetensors", self.seed));

@@ -21,7 +21,7 @@ use super::build;
 use super::config::{Config, Neuron, On, Train};
 use super::run_dir::RunDir;
 use super::summary::{Parameters, Seconds, Seed};
-use crate::data::{Dataset, Samples, Split};
+use crate::data::{self, Dataset, Samples, Split};
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::learn::ransnn::calibrate;
@@ -152,23 +152,19 @@ impl Job<'_> {
         safetensors::write(&self.run_dir.file(&format!("model-{}.safetensors", self.seed)), &tensors, &about)
     }
 
-    /// Changes images in training as the file says; nothing where it says nothing.
+    /// How images are changed in training, and their shape; nothing where the file says nothing.
     ///
     /// # Errors
     /// Samples that are no images.
-    fn augment(
-        &self,
-        augment: Augment,
-        path: &str,
-    ) -> Result<Option<impl Fn(usize, u64, &mut [f32]) + Sync + use<>>> {
+    fn augment(&self, augment: Augment, path: &str) -> Result<Option<(data::Augment, [usize; 3])>> {
         let Some(augment) = augment.of_library(self.seed) else { return Ok(None) };
-        let &[channels, height, width] = self.data.shape.as_slice() else {
-            let what = format!("samples of shape {:?}", self.data.shape);
-            return Err(Error::value(path, what, "for [channels, height, width]"));
-        };
-        // Bounds were checked with the file, and the shape is that of the data.
-        let shape = [channels, height, width];
-        Ok(Some(move |pass: usize, sample: u64, x: &mut [f32]| _ = augment.apply(shape, pass, sample, x)))
+        match *self.data.shape.as_slice() {
+            [channels, height, width] => Ok(Some((augment, [channels, height, width]))),
+            _ => {
+                let what = format!("samples of shape {:?}", self.data.shape);
+                Err(Error::value(path, what, "for [channels, height, width]"))
+            }
+        }
     }
 
     /// Compares predictions with labels; writes the last line of the metrics.
@@ -196,6 +192,12 @@ impl Job<'_> {
         let Ending { parameters, notices, details, shown, .. } = ending;
         Ok(Outcome { result, parameters, confusion, notices, details, shown })
     }
+}
+
+/// For a trainer.
+fn changes((augment, shape): (data::Augment, [usize; 3])) -> impl Fn(usize, u64, &mut [f32]) + Sync {
+    // Bounds were checked with the file, and the shape is that of the data.
+    move |pass, sample, pixels| _ = augment.apply(shape, pass, sample, pixels)
 }
 
 /// What says how many numbers a sample has, and how many.

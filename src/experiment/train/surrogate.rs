@@ -1,7 +1,7 @@
 //! `[train.surrogate]`: back-propagation through time of all projections that are not frozen, judged by the engine.
 
 use super::config::Surrogate;
-use super::{Ending, JUDGED, Job, Outcome, Shown, curve_plots, share, show};
+use super::{Ending, JUDGED, Job, Outcome, Shown, changes, curve_plots, share, show};
 use crate::error::{Error, Result};
 use crate::experiment::build;
 use crate::experiment::summary::{Parameters, Seconds};
@@ -22,7 +22,7 @@ impl Job<'_> {
         let net = self.network()?;
         let output = net.population(&train.output).ok_or_else(|| Error::Internal("no output".into()))?;
         let options = train.options();
-        let augment = self.augment(train.augment, "train.surrogate.augment")?;
+        let augment = self.augment(train.augment, "train.surrogate.augment")?.map(changes);
         let all = self.samples(&data.train, data.train.len());
         let samples = Data { samples: all, labels: &data.train.labels };
         let mut trainer = Trainer::new(net, encoding, output, samples, options)?;
