@@ -261,7 +261,17 @@ impl Model {
                     None => self.parameters[&weights_path(name)].clone(),
                 });
             }
-            let out = layer.scan.run(&current, &numbers)?;
+            let out = match input {
+                // Only currents that are held have one step here.
+                Encoded::Constant(_, steps) if current.shape()[0] == 1 && numbers.recurrent.is_none() => {
+                    layer.scan.run_held(&current, *steps, &numbers)?
+                }
+                Encoded::Constant(_, steps) => {
+                    let shape = [*steps, current.shape()[1], current.shape()[2]];
+                    layer.scan.run(&current.broadcast_to(&shape)?, &numbers)?
+                }
+                Encoded::Spikes(_) => layer.scan.run(&current, &numbers)?,
+            };
             if layer.population == self.output {
                 let membrane = out.membrane.filter(|_| self.membrane);
                 outputs = Some(membrane.unwrap_or_else(|| out.spikes.clone()));
@@ -291,7 +301,7 @@ impl Model {
         let current = match (spikes.get(&from.pre), input) {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Encoded::Spikes(spikes)) => product_of(spikes, weights, bias)?,
-            (None, Encoded::Constant(x, steps)) => {
+            (None, Encoded::Constant(x, _)) => {
                 let mut current = x.matmul(weights)?;
                 if let Some(bias) = bias {
                     current = current.add(bias)?;
@@ -299,8 +309,8 @@ impl Model {
                 if let Some(frozen) = &from.frozen {
                     current = current.mul(&frozen.scale)?.add(&frozen.bias)?;
                 }
-                let shape = [*steps, current.shape()[0], current.shape()[1]];
-                return current.reshape(&[1, shape[1], shape[2]])?.broadcast_to(&shape);
+                let shape = [1, current.shape()[0], current.shape()[1]];
+                return current.reshape(&shape);
             }
         };
         match &from.frozen {
