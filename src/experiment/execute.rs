@@ -210,8 +210,8 @@ pub fn write_report(run: &RunDir) -> Result<PathBuf> {
 /// # Errors
 /// The file is missing or damaged.
 pub fn metrics_csv(run: &RunDir) -> Result<String> {
-    const COLUMNS: [&str; 8] =
-        ["t", "seed", "step", "epoch", "split", "loss", "accuracy", "spikes_per_sample"];
+    const COLUMNS: [&str; 9] =
+        ["t", "seed", "step", "epoch", "split", "loss", "accuracy", "spikes_per_sample", "time_steps"];
     let path = run.file("metrics.jsonl");
     let text = crate::files::read_text(&path)?;
     let mut out = csv::Writer::from_writer(vec![]);

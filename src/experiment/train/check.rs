@@ -2,7 +2,7 @@
 
 use super::config::{Augment, Convert, Fit, Loss, Optimizer, Stdp, Surrogate, Thresholds};
 use crate::experiment::check::Check;
-use crate::experiment::config::{Config, Encode, Neuron, Precision, Shape};
+use crate::experiment::config::{Config, Connect, Encode, Neuron, Precision, Shape};
 
 impl Check<'_> {
     pub(in crate::experiment) fn surrogate(&mut self, config: &Config, train: &Surrogate) {
@@ -17,8 +17,19 @@ impl Check<'_> {
             let help = "write `frozen = false` in the projections that are to learn";
             self.wrong("train.surrogate", "nothing can be trained: all is frozen".into(), Some(help.into()));
         }
-        for (name, projection) in &config.projection {
-            if !projection.frozen && projection.precision == Precision::Int8 {
+        for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            if projection.connect != Connect::Dense {
+                let help = "leave out `connect`, or write `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections do so far");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
+            let target = config.population.get(&projection.to).map(|population| &population.neuron);
+            if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
+                let help = "give its target `neuron.lif = { … }`";
+                let what = format!("`{name}` learns, and only what projects to `lif` neurons has a gradient");
+                self.wrong(&format!("projection.{name}.to"), what, Some(help.into()));
+            }
+            if projection.precision == Precision::Int8 {
                 let help = "write `precision = \"f32\"`, or leave it out";
                 let what = format!("`{name}` learns, and 8-bit integers cannot");
                 self.wrong(&format!("projection.{name}.precision"), what, Some(help.into()));

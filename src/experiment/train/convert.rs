@@ -140,7 +140,7 @@ impl Job<'_> {
     fn write_findings(&self, found: &Report) -> Result<()> {
         for at in &found.at {
             self.run_dir.metric(serde_json::json!({
-                "seed": self.seed, "split": "test", "time_steps": at.steps, "accuracy": at.accuracy,
+                "seed": self.seed, "split": self.judged_on(), "time_steps": at.steps, "accuracy": at.accuracy,
                 "ann_accuracy": found.ann_accuracy, "spikes_per_sample": at.spikes,
             }))?;
         }

@@ -116,6 +116,11 @@ impl Job<'_> {
         self.seed == self.config.seed
     }
 
+    /// What is called test here.
+    fn judged_on(&self) -> &'static str {
+        if self.config.eval.on == On::Test { "test" } else { "validation" }
+    }
+
     /// The first samples of a split.
     fn samples<'s>(&self, split: &'s Split, count: usize) -> Input<'s> {
         input(split, self.data.features(), 0..count)
@@ -186,7 +191,7 @@ impl Job<'_> {
             seconds: ending.seconds,
         };
         self.run_dir.metric(serde_json::json!({
-            "seed": self.seed, "split": if self.config.eval.on == On::Test { "test" } else { "validation" },
+            "seed": self.seed, "split": self.judged_on(),
             "accuracy": result.test_accuracy, "spikes_per_sample": result.spikes_per_sample,
         }))?;
         let Ending { parameters, notices, details, shown, .. } = ending;
