@@ -1,6 +1,6 @@
 //! The experiments of the repository, and the documentation of every key.
 
-use ransnn::experiment::{annotate, check, config::Config, diagnose::Source, neuron, plan, simulate};
+use ransnn::experiment::{annotate, check, config::Config, diagnose::Source, plan, simulate};
 use std::path::{Path, PathBuf};
 
 fn toml_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -104,7 +104,7 @@ fn every_key_of_a_resolved_configuration_is_documented() {
 /// reported as such, whatever its value.
 #[test]
 fn every_documented_key_is_known_to_the_schema() {
-    known::<Config>("experiments/strokes.toml", &mut annotate::KEYS.iter().chain(neuron::KEYS));
+    known::<Config>("experiments/strokes.toml", &mut annotate::all());
     known::<simulate::Config>("experiments/sim/two-populations.toml", &mut simulate::KEYS.iter());
 }
 

@@ -35,6 +35,46 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         include_str!("../../experiments/ladder/mnist-7.toml"),
     ),
     ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
+    (
+        "trainers/surrogate-mlp-mnist",
+        "experiments/trainers/surrogate-mlp-mnist.toml",
+        include_str!("../../experiments/trainers/surrogate-mlp-mnist.toml"),
+    ),
+    (
+        "trainers/surrogate-mlp-fashion",
+        "experiments/trainers/surrogate-mlp-fashion.toml",
+        include_str!("../../experiments/trainers/surrogate-mlp-fashion.toml"),
+    ),
+    (
+        "trainers/ransnn-surrogate-readout",
+        "experiments/trainers/ransnn-surrogate-readout.toml",
+        include_str!("../../experiments/trainers/ransnn-surrogate-readout.toml"),
+    ),
+    (
+        "trainers/ransnn-ridge",
+        "experiments/trainers/ransnn-ridge.toml",
+        include_str!("../../experiments/trainers/ransnn-ridge.toml"),
+    ),
+    (
+        "trainers/ransnn-adam",
+        "experiments/trainers/ransnn-adam.toml",
+        include_str!("../../experiments/trainers/ransnn-adam.toml"),
+    ),
+    (
+        "trainers/convert-mnist",
+        "experiments/trainers/convert-mnist.toml",
+        include_str!("../../experiments/trainers/convert-mnist.toml"),
+    ),
+    (
+        "trainers/ransnn-convert",
+        "experiments/trainers/ransnn-convert.toml",
+        include_str!("../../experiments/trainers/ransnn-convert.toml"),
+    ),
+    (
+        "trainers/stdp-mnist",
+        "experiments/trainers/stdp-mnist.toml",
+        include_str!("../../experiments/trainers/stdp-mnist.toml"),
+    ),
     ("paper/mnist", "experiments/paper/mnist.toml", include_str!("../../experiments/paper/mnist.toml")),
     ("paper/fashion", "experiments/paper/fashion.toml", include_str!("../../experiments/paper/fashion.toml")),
     (

@@ -74,6 +74,7 @@ pub fn summary(summary: &Summary) -> String {
     if let Some(reason) = &summary.fallback {
         out.push_str(&format!("  NOTE: these results are on `{}`: {reason}\n\n", summary.dataset));
     }
+    summary.notices.iter().for_each(|notice| out.push_str(&format!("  NOTE: {notice}\n")));
     out.push_str(&format!("  seed    train {:>12}  spikes/sample   seconds\n", summary.judged_on));
     for seed in &summary.seeds {
         out.push_str(&format!(
@@ -93,6 +94,10 @@ pub fn summary(summary: &Summary) -> String {
             100.0 * std
         ));
     }
+    if !summary.details.is_empty() {
+        out.push('\n');
+    }
+    summary.details.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
     let s = &summary.seconds;
     out.push_str(&format!(
         "\n  {:.1} s in all: data {:.1}, features {:.1}, fit {:.1}, test {:.1}   peak memory {} MB\n",

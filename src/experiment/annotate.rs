@@ -1,6 +1,6 @@
 //! The resolved configuration with a line of documentation at each key: the reference of the schema.
 
-use super::{neuron, simulate};
+use super::{neuron, simulate, train};
 
 /// Documentation by key path; `*` stands for a name of the user's.
 pub const KEYS: &[(&str, &str)] = &[
@@ -61,7 +61,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("projection.*.gain.rms-drive", "root mean square of the input current of each neuron or channel"),
     ("projection.*.gain.firing-rate", "mean share of steps with a spike"),
     ("projection.*.frozen", "never trained"),
-    ("projection.*.precision", "int8 (exact sums) or f32"),
+    ("projection.*.precision", "int8 (exact sums), f32, or auto: int8 where frozen"),
     ("features.from", "populations that the readout sees"),
     ("features.record", "counts, membrane, or one of the tables below"),
     ("features.record.trace.decay", "low-pass filtered spikes: factor per step"),
@@ -88,6 +88,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("sweep.*", "values of a key, one run each"),
 ];
 
+/// Every documented key.
+pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    KEYS.iter().chain(neuron::KEYS).chain(train::config::keys())
+}
+
 /// Documentation of a key path, where there is any.
 pub fn documentation(path: &str) -> Option<&'static str> {
     let parts: Vec<&str> = path.split('.').collect();
@@ -98,11 +103,7 @@ pub fn documentation(path: &str) -> Option<&'static str> {
             || pattern.len() == parts.len()
                 && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p == part)
     };
-    KEYS.iter()
-        .chain(neuron::KEYS)
-        .chain(simulate::KEYS)
-        .find(|(pattern, _)| matches(pattern))
-        .map(|(_, text)| *text)
+    all().chain(simulate::KEYS).find(|(pattern, _)| matches(pattern)).map(|(_, text)| *text)
 }
 
 /// The configuration as TOML, every default written out, with its documentation.
@@ -112,7 +113,7 @@ pub fn annotated(config: &impl serde::Serialize) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let path = if let Some(head) = line.strip_prefix('[') {
-            table = head.trim_end_matches(']').replace('"', "");
+            table = head.trim_matches(['[', ']']).replace('"', "");
             None
         } else {
             line.split_once(" = ")
@@ -129,13 +130,8 @@ pub fn annotated(config: &impl serde::Serialize) -> String {
 /// The whole schema as commented text.
 pub fn reference() -> String {
     let mut out = String::from("# Every key of an experiment file; NAME is a name of yours.\n");
-    let mut list = |keys: &[(&str, &str)]| {
-        for (path, text) in keys {
-            out.push_str(&format!("{:<48} # {text}\n", path.replace('*', "NAME")));
-        }
-    };
-    list(KEYS);
-    list(neuron::KEYS);
-    list(simulate::KEYS);
+    for (path, text) in all().chain(simulate::KEYS) {
+        out.push_str(&format!("{:<48} # {text}\n", path.replace('*', "NAME")));
+    }
     out
 }

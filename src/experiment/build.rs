@@ -57,7 +57,8 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
             edge = edge.frozen();
         }
         edge.precision(match projection.precision {
-            config::Precision::Int8 => Precision::Int8,
+            config::Precision::Auto if !projection.frozen => Precision::F32,
+            config::Precision::Auto | config::Precision::Int8 => Precision::Int8,
             config::Precision::F32 => Precision::F32,
         });
     }
@@ -122,6 +123,8 @@ fn distribution(weights: &config::Weights) -> Init {
 /// The encoding.
 pub fn encoding(config: &Config) -> Encoding {
     match config.encode {
+        // Checked before: what needs an encoding has one.
+        Encode::Absent => Encoding::Constant { steps: 0 },
         Encode::Constant { steps } => Encoding::Constant { steps },
         Encode::Latency { steps } => Encoding::Latency { steps },
         Encode::Poisson { steps, dt_ms, max_rate_hz } => {

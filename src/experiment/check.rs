@@ -54,6 +54,29 @@ impl Check<'_> {
         self.head(config.schema, &config.name);
         self.device(&config.run.device);
         self.data(config);
+        match &config.train {
+            Train::Ransnn { .. } | Train::Surrogate(_) => self.description(config),
+            Train::Convert(train) => self.convert(config, train),
+            Train::Stdp(train) => self.stdp(config, train),
+        }
+        self.positive("eval.repeat", config.eval.repeat);
+        if let Some(accuracy) = config.eval.expect_accuracy {
+            self.range(
+                "eval.expect_accuracy",
+                accuracy,
+                (0.0..=1.0).contains(&accuracy),
+                "a fraction from 0 to 1",
+            );
+        }
+        for (key, values) in &config.sweep {
+            if values.is_empty() {
+                self.wrong(&format!("sweep.{key}"), format!("no values for `{key}`"), None);
+            }
+        }
+    }
+
+    /// What describes the network, for trainers that take it from there.
+    fn description(&mut self, config: &Config) {
         self.encode(&config.encode);
         let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
         for (name, population) in &config.population {
@@ -73,33 +96,39 @@ impl Check<'_> {
         }
         for (name, projection) in &config.projection {
             self.projection(name, projection, &names);
-        }
-        self.features(config, &names);
-        self.train(config);
-        self.positive("eval.repeat", config.eval.repeat);
-        if let Some(accuracy) = config.eval.expect_accuracy {
-            self.range(
-                "eval.expect_accuracy",
-                accuracy,
-                (0.0..=1.0).contains(&accuracy),
-                "a fraction from 0 to 1",
-            );
-        }
-        for (key, values) in &config.sweep {
-            if values.is_empty() {
-                self.wrong(&format!("sweep.{key}"), format!("no values for `{key}`"), None);
+            if !projection.frozen && matches!(config.train, Train::Ransnn { .. }) {
+                let help = "`train.ransnn` trains the readout only: write `frozen = true`";
+                let what = format!("nothing trains the weights of `{name}`");
+                self.wrong(&format!("projection.{name}.frozen"), what, Some(help.into()));
             }
+        }
+        match &config.train {
+            Train::Surrogate(train) => self.surrogate(config, train),
+            Train::Ransnn { solver } => {
+                self.features(config, &names);
+                self.solver(solver);
+            }
+            Train::Convert(_) | Train::Stdp(_) => {}
         }
     }
 
     /// What only shows when sizes are put together: kernels that do not fit, loops.
     fn network(&mut self, config: &Config) {
-        let problems = match super::build::builder(config).check() {
+        let built = match &config.train {
+            Train::Ransnn { .. } | Train::Surrogate(_) => super::build::builder(config).check(),
+            Train::Convert(train) => train.untrained(config.seed).map(drop),
+            Train::Stdp(train) => train.network().validate(),
+        };
+        let problems = match built {
             Ok(()) => vec![],
             Err(Error::Network(problems)) => problems,
             Err(error) => vec![error.to_string()],
         };
         for what in problems {
+            if let Train::Convert(_) = config.train {
+                self.wrong("train.convert.layer", what, None);
+                continue;
+            }
             // They begin with "population `NAME`" or "projection `NAME`".
             let mut quoted = what.splitn(3, '`');
             let kind = quoted.next().unwrap_or_default().trim();
@@ -155,8 +184,12 @@ impl Check<'_> {
         }
     }
 
-    fn encode(&mut self, encode: &Encode) {
+    pub(super) fn encode(&mut self, encode: &Encode) {
         match *encode {
+            Encode::Absent => {
+                let help = "say how samples become input, for example `encode.constant = { steps = 8 }`";
+                self.wrong("encode", "the key `encode` is missing".into(), Some(help.into()));
+            }
             Encode::Constant { steps } => self.positive("encode.constant.steps", steps),
             Encode::Latency { steps } => self.positive("encode.latency.steps", steps),
             Encode::Poisson { steps, dt_ms, max_rate_hz } => {
@@ -269,14 +302,6 @@ impl Check<'_> {
                 );
             }
         }
-        if !projection.frozen {
-            let help = "`train.ransnn` trains the readout only: write `frozen = true`";
-            self.wrong(
-                &format!("{path}.frozen"),
-                format!("nothing trains the weights of `{name}`"),
-                Some(help.into()),
-            );
-        }
     }
 
     fn weights(&mut self, path: &str, weights: &Weights) {
@@ -354,8 +379,7 @@ impl Check<'_> {
         }
     }
 
-    fn train(&mut self, config: &Config) {
-        let Train::Ransnn { solver } = &config.train;
+    fn solver(&mut self, solver: &Solver) {
         match solver {
             Solver::Ridge { lambda, hinge_lambda, .. } => {
                 let path = "train.ransnn.solver.ridge.lambda";

@@ -1,10 +1,10 @@
-//! The schema of an experiment file: serde types and nothing else. Meaning is checked in `resolve.rs`.
+//! The schema of an experiment file: serde types and nothing else. Meaning is checked in `check.rs`.
 //!
 //! Units stand in the names of the keys. Choices are tagged from outside (`neuron.lif = { … }`), so that an error
 //! can point at the misspelt key. Tables are named, so that random streams and `--set` have a path and reordering
 //! changes nothing.
 
-use super::{neuron, simulate};
+use super::{neuron, simulate, train};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,14 +24,18 @@ pub struct Config {
     pub run: Run,
     /// What it learns from.
     pub data: Data,
-    /// How samples become input.
+    /// How samples become input; `train.stdp` does it in its own way.
+    #[serde(default, skip_serializing_if = "Encode::is_absent")]
     pub encode: Encode,
-    /// Populations by name.
+    /// Populations by name; `train.convert` and `train.stdp` make their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub population: BTreeMap<String, Population>,
     /// Projections by name.
     #[serde(default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub projection: BTreeMap<String, Projection>,
-    /// What the readout sees.
+    /// What the readout of `train.ransnn` sees.
+    #[serde(default, skip_serializing_if = "Features::is_absent")]
     pub features: Features,
     /// How the trainable part is trained.
     pub train: Train,
@@ -107,9 +111,13 @@ pub enum Fallback {
 }
 
 /// `[encode.…]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Encode {
+    /// Not given.
+    #[default]
+    #[serde(skip)]
+    Absent,
     /// Intensity as a constant input current.
     Constant {
         /// Time steps T.
@@ -392,15 +400,17 @@ impl Default for Gain {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// 8-bit integers and a scale: exact sums, a quarter of the memory.
+    /// `int8` where the weights are frozen, `f32` where they learn.
     #[default]
+    Auto,
+    /// 8-bit integers and a scale: exact sums, a quarter of the memory.
     Int8,
     /// 32-bit floating point.
     F32,
 }
 
 /// `[features]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Features {
     /// Populations, side by side.
@@ -417,6 +427,12 @@ pub struct Features {
     /// Number of levels the transformed count is rounded to; 0 keeps it as it is.
     #[serde(default)]
     pub levels: usize,
+}
+
+impl Features {
+    fn is_absent(&self) -> bool {
+        self.from.is_empty()
+    }
 }
 
 /// `features.record`
@@ -473,6 +489,12 @@ pub enum Train {
         /// How the readout is fitted.
         solver: Solver,
     },
+    /// Surrogate gradients: back-propagation through time.
+    Surrogate(train::config::Surrogate),
+    /// An ordinary network is trained and becomes a spiking one.
+    Convert(train::config::Convert),
+    /// The network of Diehl & Cook, without labels.
+    Stdp(train::config::Stdp),
 }
 
 /// `train.ransnn.solver`
@@ -566,8 +588,13 @@ impl Encode {
     /// Time steps T.
     pub fn steps(&self) -> usize {
         match *self {
+            Self::Absent => 0,
             Self::Constant { steps } | Self::Poisson { steps, .. } | Self::Latency { steps } => steps,
         }
+    }
+
+    fn is_absent(&self) -> bool {
+        *self == Self::Absent
     }
 
     /// Length of a step in milliseconds.

@@ -1,27 +1,14 @@
 //! Runs an experiment: data, frozen layers, readout, test, run directory.
 
-use super::config::{Config, Fallback, On, Solver, Train};
-use super::summary::{self, Accuracy, Memory, Parameters, PerSample, Seconds, Seed, Stat, Status, Summary};
-use super::{build, render_report, run_dir::RunDir, run_dir::environment};
-use crate::data::{Dataset, Holdout, OriginKind, OwnData, STROKES, Samples, Split, Store};
-use crate::engine::{Activity, Input, Recording};
+use super::config::{Config, Fallback, On};
+use super::summary::{self, Accuracy, Memory, PerSample, Seconds, Seed, Stat, Status, Summary};
+use super::train::{Job, Outcome};
+use super::{render_report, run_dir::RunDir, run_dir::environment};
+use crate::data::{Dataset, Holdout, OriginKind, OwnData, STROKES, Store};
 use crate::error::{Error, Result};
-use crate::learn::adam::{self, Softmax};
-use crate::learn::ransnn::{Reservoir, calibrate};
-use crate::learn::ridge::{Criterion, Features, NormalEquations, Refine, Score};
-use crate::progress::{Progress, Unit};
-use crate::rng::Stream;
-use crate::snn::Network;
-use serde::{Deserialize, Serialize};
+use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// Samples on which gains and the range of counts are calibrated.
-const CALIBRATION: usize = 256;
-/// Samples that go through the engine at once.
-const BATCH: usize = 512;
-/// Codes of the training set are kept while they fit in this many bytes.
-const KEPT_CODES: usize = 560_000_000;
 
 /// What a run needs from outside.
 pub struct Context<'a> {
@@ -33,21 +20,6 @@ pub struct Context<'a> {
     pub threads: usize,
     /// Who listens.
     pub progress: &'a mut (dyn Progress + Send),
-}
-
-/// The result of one seed, as it is kept for resuming and for the report.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Outcome {
-    pub result: Seed,
-    pub parameters: Parameters,
-    /// `[true class, predicted class]`, row-major.
-    pub confusion: Vec<u64>,
-    /// Predicted class of each test sample.
-    pub predicted: Vec<u16>,
-    /// (λ, leave-one-out error rate, squared error).
-    pub selection: Vec<(f64, Option<f64>, f64)>,
-    /// Loss and accuracy on the mini-batch, by iteration.
-    pub curve: Vec<(usize, f64, f64)>,
 }
 
 /// Runs all seeds of an experiment; seeds that the run directory holds already are not repeated.
@@ -91,8 +63,8 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
             Some(outcome) => outcome,
             None => {
                 let run_dir = context.run_dir;
-                let mut one = One { config, data: &data, seed, run_dir, progress: &mut *context.progress };
-                let outcome = one.run()?;
+                let mut job = Job { config, data: &data, seed, run_dir, progress: &mut *context.progress };
+                let outcome = job.run()?;
                 run_dir.write_json(&file, &outcome)?;
                 outcome
             }
@@ -128,6 +100,8 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
         analogue_operations: mean(|s| s.analogue_operations_per_sample),
         memory: Memory { peak_rss_bytes: summary::peak_rss_bytes() },
         parameters: outcomes[0].parameters,
+        notices: remarks(&outcomes, |outcome| &outcome.notices),
+        details: remarks(&outcomes, |outcome| &outcome.details),
         seeds,
         device: "cpu".into(),
         threads: context.threads,
@@ -153,6 +127,16 @@ pub(super) fn device(name: &str) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Remarks on all seeds, with the seed where there are several.
+fn remarks(outcomes: &[Outcome], of: fn(&Outcome) -> &[String]) -> Vec<String> {
+    let line = |outcome: &Outcome, text: &String| match outcomes {
+        [_] => text.clone(),
+        _ => format!("seed {}: {text}", outcome.result.seed),
+    };
+    let all = outcomes.iter().flat_map(|outcome| of(outcome).iter().map(move |text| (outcome, text)));
+    all.map(|(outcome, text)| line(outcome, text)).collect()
 }
 
 fn finished(path: &Path) -> Result<Option<Outcome>> {
@@ -201,363 +185,13 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
         data = data.validation(Holdout::Count(config.data.validation))?;
     }
     data.truncate(usize::MAX, all(config.data.test_limit));
-    let input = config.population.iter().find(|(_, p)| p.neuron == super::config::Neuron::Input);
-    if let Some((name, population)) = input
-        && population.shape.dims().iter().product::<usize>() != data.features()
+    if let Some((name, size)) = super::train::input_size(config)
+        && size != data.features()
     {
-        let got = format!("{} values", population.shape.dims().iter().product::<usize>());
-        return Err(Error::value(
-            format!("the size of `population.{name}`"),
-            got,
-            format!("the {} of {}", data.features(), data.name),
-        ));
+        let expected = format!("the {} of {}", data.features(), data.name);
+        return Err(Error::value(format!("the size of `{name}`"), format!("{size} values"), expected));
     }
     Ok(data)
-}
-
-/// Part of a split, as the engine takes it.
-pub(super) fn input(split: &Split, features: usize, range: std::ops::Range<usize>) -> Input<'_> {
-    let values = range.start * features..range.end * features;
-    match &split.samples {
-        Samples::U8(all) => Input::U8(&all[values]),
-        Samples::F32(all) => Input::F32(&all[values]),
-    }
-}
-
-/// A network of the experiment, drawn and calibrated.
-pub(super) fn network(config: &Config, data: &Dataset, seed: u64) -> Result<Network> {
-    let mut net = build::network(config, seed)?;
-    let samples = CALIBRATION.min(data.train.len());
-    let batch = input(&data.train, data.features(), 0..samples);
-    calibrate(&mut net, &build::encoding(config), &build::tuning(config), batch, samples)?;
-    Ok(net)
-}
-
-/// One seed.
-struct One<'a> {
-    config: &'a Config,
-    data: &'a Dataset,
-    seed: u64,
-    run_dir: &'a RunDir,
-    progress: &'a mut (dyn Progress + Send),
-}
-
-/// A readout of either kind.
-enum Readout {
-    Ridge(crate::learn::ridge::Ridge),
-    Softmax(Softmax),
-}
-
-impl Readout {
-    fn classify<'f>(&self, features: impl Into<Features<'f>>) -> Result<Vec<u16>> {
-        match self {
-            Self::Ridge(ridge) => ridge.classify(features),
-            Self::Softmax(softmax) => softmax.classify(features),
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Ridge(ridge) => ridge.weights.len() + ridge.bias.len(),
-            Self::Softmax(softmax) => softmax.size(),
-        }
-    }
-}
-
-impl One<'_> {
-    fn run(&mut self) -> Result<Outcome> {
-        let begun = Instant::now();
-        let (config, data) = (self.config, self.data);
-        let net = network(config, data, self.seed)?;
-        let encoding = build::encoding(config);
-        let probes = build::probes(config, &net);
-        let samples = CALIBRATION.min(data.train.len());
-        let batch = input(&data.train, data.features(), 0..samples);
-        let reservoir = Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
-        let Train::Ransnn { solver } = &config.train;
-        let mut fitted = match solver {
-            Solver::Ridge { lambda, select_rows, rows, hinge, hinge_lambda } => {
-                let rows = if *rows == 0 { data.train.len() } else { data.train.len().min(*rows) };
-                let plan = RidgePlan {
-                    lambda,
-                    select_rows: *select_rows,
-                    rows,
-                    hinge: *hinge,
-                    penalty: *hinge_lambda,
-                };
-                self.ridge(&reservoir, &plan, begun)?
-            }
-            Solver::Adam { lr, batch, epochs, batches } => {
-                let options = adam::Options { lr: *lr, batch: *batch, epochs: *epochs, batches: *batches };
-                self.adam(&reservoir, options, begun)?
-            }
-        };
-        let testing = Instant::now();
-        self.progress.start("test", Some(data.test.len() as u64), Unit::Samples);
-        let (predicted, activity) =
-            self.predict(&reservoir, &fitted.readout, &data.test, "test", data.test.len())?;
-        self.progress.finish();
-        let classes = data.classes;
-        let mut confusion = vec![0u64; classes * classes];
-        for (&label, &class) in data.test.labels.iter().zip(&predicted) {
-            confusion[usize::from(label) * classes + usize::from(class)] += 1;
-        }
-        fitted.seconds.test = testing.elapsed().as_secs_f64();
-        fitted.seconds.total = begun.elapsed().as_secs_f64();
-        // A spike that is only counted costs one addition, too.
-        let counted: u64 = probes.iter().map(|probe| activity.spikes[probe.population.0]).sum();
-        let per_sample = |total: u64| total as f64 / activity.samples.max(1) as f64;
-        let outcome = Outcome {
-            result: Seed {
-                seed: self.seed,
-                test_accuracy: share(&predicted, &data.test.labels),
-                train_accuracy: fitted.train_accuracy,
-                lambda: match &fitted.readout {
-                    Readout::Ridge(ridge) => Some(ridge.lambda),
-                    Readout::Softmax(_) => None,
-                },
-                spikes_per_sample: per_sample(activity.spikes.iter().sum()),
-                synaptic_operations_per_sample: per_sample(activity.synaptic_operations + counted),
-                analogue_operations_per_sample: per_sample(activity.analogue_operations),
-                seconds: fitted.seconds,
-            },
-            parameters: Parameters { trained: fitted.readout.size(), frozen: net.parameters().frozen },
-            confusion,
-            predicted,
-            selection: fitted.selection,
-            curve: fitted.curve,
-        };
-        super::model_file::write(self.run_dir, self.seed, &net, &reservoir, &fitted.readout.tensors())?;
-        self.run_dir.metric(serde_json::json!({
-            "seed": self.seed, "split": if config.eval.on == On::Test { "test" } else { "validation" },
-            "accuracy": outcome.result.test_accuracy, "spikes_per_sample": outcome.result.spikes_per_sample,
-        }))?;
-        Ok(outcome)
-    }
-
-    fn check_interrupt(&self) -> Result<()> {
-        if self.progress.interrupted() {
-            return Err(Error::Interrupted { checkpoint: Some(self.run_dir.path().to_path_buf()) });
-        }
-        Ok(())
-    }
-
-    /// Runs samples through the reservoir batch by batch and hands their codes on.
-    fn each_batch(
-        &mut self,
-        reservoir: &Reservoir<'_>,
-        split: &Split,
-        name: &str,
-        samples: usize,
-        mut take: impl FnMut(Features<'_>, std::ops::Range<usize>) -> Result<()>,
-    ) -> Result<Activity> {
-        let stream = reservoir.engine().stream(name, 0);
-        let mut activity = Activity::default();
-        let mut recording = Recording::default();
-        let mut codes = vec![0u8; BATCH * reservoir.width()];
-        for start in (0..samples).step_by(BATCH) {
-            self.check_interrupt()?;
-            let range = start..(start + BATCH).min(samples);
-            let ids: Vec<u64> = range.clone().map(|i| i as u64).collect();
-            let batch = input(split, self.data.features(), range.clone());
-            if reservoir.code_max().is_some() {
-                let codes = &mut codes[..ids.len() * reservoir.width()];
-                activity += &reservoir.codes(batch, &ids, &stream, &mut recording, codes)?;
-                take(Features::U8(codes), range.clone())?;
-            } else {
-                let (numbers, one) = reservoir.numbers(batch, &ids, &stream, &mut recording)?;
-                activity += &one;
-                take(Features::F32(&numbers), range.clone())?;
-            }
-            self.progress.advance(range.len() as u64);
-        }
-        Ok(activity)
-    }
-
-    fn predict(
-        &mut self,
-        reservoir: &Reservoir<'_>,
-        readout: &Readout,
-        split: &Split,
-        name: &str,
-        samples: usize,
-    ) -> Result<(Vec<u16>, Activity)> {
-        let mut predicted = Vec::with_capacity(samples);
-        let activity = self.each_batch(reservoir, split, name, samples, |features, _| {
-            predicted.extend(readout.classify(features)?);
-            Ok(())
-        })?;
-        Ok((predicted, activity))
-    }
-
-    fn ridge(&mut self, reservoir: &Reservoir<'_>, plan: &RidgePlan<'_>, begun: Instant) -> Result<Fitted> {
-        let data = self.data;
-        // Without refinement, samples outside the normal equations would be of no use.
-        let samples = if plan.hinge > 0 { data.train.len() } else { plan.rows };
-        let width = reservoir.width();
-        let mut equations = match reservoir.code_max() {
-            Some(code_max) => NormalEquations::new(width, data.classes, code_max.max(1))?,
-            None => NormalEquations::with_f32(width, data.classes)?,
-        };
-        if plan.lambda.len() > 1 {
-            equations = equations.keep_rows(plan.select_rows, self.seed);
-        }
-        let keep = reservoir.code_max().is_some() && samples * width <= KEPT_CODES;
-        if plan.hinge > 0 && !keep {
-            let expected = "0: the features of the training set do not fit in memory, or are no counts";
-            return Err(Error::value("train.ransnn.solver.ridge.hinge", plan.hinge, expected));
-        }
-        let mut kept: Vec<u8> = Vec::with_capacity(if keep { samples * width } else { 0 });
-        self.progress.start("frozen layers", Some(samples as u64), Unit::Samples);
-        let mut gram_seconds = 0.0;
-        self.each_batch(reservoir, &data.train, "train", samples, |features, range| {
-            let adding = Instant::now();
-            let rows = plan.rows.saturating_sub(range.start).min(range.len());
-            let labels = &data.train.labels[range.start..range.start + rows];
-            match features {
-                Features::U8(codes) => {
-                    equations.add(&codes[..rows * width], labels)?;
-                    if keep {
-                        kept.extend_from_slice(codes);
-                    }
-                }
-                Features::F32(numbers) => equations.add(&numbers[..rows * width], labels)?,
-                Features::F64(_) => return Err(Error::Internal("features of 64 bits".into())),
-            }
-            gram_seconds += adding.elapsed().as_secs_f64();
-            Ok(())
-        })?;
-        self.progress.finish();
-        let features_seconds = begun.elapsed().as_secs_f64() - gram_seconds;
-        let fitting = Instant::now();
-        self.progress.start("readout", None, Unit::Steps);
-        let (mut ridge, scores) = match plan.lambda {
-            [one] => (equations.solve(*one)?, vec![]),
-            many => equations.select(many, Criterion::LeaveOneOutErrorRate)?,
-        };
-        if plan.hinge > 0 {
-            let options = Refine { iterations: plan.hinge, penalty: plan.penalty };
-            (ridge, _) = equations.refine(&ridge, &kept, &data.train.labels, options)?;
-        }
-        self.progress.finish();
-        let fit = gram_seconds + fitting.elapsed().as_secs_f64();
-        let readout = Readout::Ridge(ridge);
-        let train_accuracy = if keep {
-            share(&readout.classify(&kept)?, &data.train.labels[..samples])
-        } else {
-            let some = samples.min(10_000);
-            self.progress.start("training accuracy", Some(some as u64), Unit::Samples);
-            let (predicted, _) = self.predict(reservoir, &readout, &data.train, "train", some)?;
-            self.progress.finish();
-            share(&predicted, &data.train.labels[..some])
-        };
-        let selection = scores.iter().map(|s: &Score| (s.lambda, s.error_rate, s.squared_error)).collect();
-        let seconds = Seconds { features: features_seconds, fit, ..Seconds::default() };
-        Ok(Fitted { readout, seconds, train_accuracy, selection, curve: vec![] })
-    }
-
-    fn adam(&mut self, reservoir: &Reservoir<'_>, options: adam::Options, begun: Instant) -> Result<Fitted> {
-        let data = self.data;
-        let (width, samples) = (reservoir.width(), data.train.len());
-        let mut rows = match reservoir.code_max() {
-            Some(_) => adam::Rows::U8(Vec::with_capacity(samples * width)),
-            None => adam::Rows::F32(Vec::with_capacity(samples * width)),
-        };
-        self.progress.start("frozen layers", Some(samples as u64), Unit::Samples);
-        self.each_batch(reservoir, &data.train, "train", samples, |features, _| {
-            match (&mut rows, features) {
-                (adam::Rows::U8(all), Features::U8(some)) => all.extend_from_slice(some),
-                (adam::Rows::F32(all), Features::F32(some)) => all.extend_from_slice(some),
-                _ => return Err(Error::Internal("features changed their type".into())),
-            }
-            Ok(())
-        })?;
-        self.progress.finish();
-        let features = begun.elapsed().as_secs_f64();
-        let fitting = Instant::now();
-        let stream = Stream::named(self.seed, "train/adam");
-        let mut trainer = adam::Trainer::new(&rows, &data.train.labels, data.classes, options, stream)?;
-        let checkpoint = self.run_dir.file(&format!("checkpoints/adam-{}.safetensors", self.seed));
-        if checkpoint.is_file() {
-            trainer.restore(&checkpoint)?;
-        }
-        self.run_dir.forget_metrics(self.seed, trainer.iteration())?;
-        self.progress.start("readout", Some(trainer.total() as u64), Unit::Steps);
-        let per_epoch = trainer.per_epoch() as f64;
-        while let Some(step) = trainer.step()? {
-            self.progress.advance(1);
-            let last = step.iteration == trainer.total();
-            if step.iteration % 10 == 0 || last {
-                let epoch = step.iteration as f64 / per_epoch;
-                self.run_dir.metric(serde_json::json!({
-                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "train", "loss": step.loss, "accuracy": step.accuracy,
-                }))?;
-            }
-            let interrupted = self.progress.interrupted();
-            if interrupted || step.iteration % self.config.run.checkpoint_every.max(1) == 0 {
-                trainer.save(&checkpoint)?;
-            }
-            if interrupted {
-                return Err(Error::Interrupted { checkpoint: Some(self.run_dir.path().to_path_buf()) });
-            }
-        }
-        self.progress.finish();
-        let curve = trainer.curve().to_vec();
-        let readout = Readout::Softmax(trainer.finish());
-        let fit = fitting.elapsed().as_secs_f64();
-        let predicted = match &rows {
-            adam::Rows::U8(rows) => readout.classify(rows)?,
-            adam::Rows::F32(rows) => readout.classify(rows)?,
-        };
-        let train_accuracy = share(&predicted, &data.train.labels);
-        Ok(Fitted {
-            readout,
-            seconds: Seconds { features, fit, ..Seconds::default() },
-            train_accuracy,
-            selection: vec![],
-            curve,
-        })
-    }
-}
-
-impl Readout {
-    /// Weights `[classes, features]` and bias `[classes]`.
-    fn tensors(&self) -> (Vec<f32>, Vec<f32>) {
-        match self {
-            Self::Ridge(ridge) => (
-                ridge.weights.iter().map(|&w| w as f32).collect(),
-                ridge.bias.iter().map(|&b| b as f32).collect(),
-            ),
-            Self::Softmax(softmax) => softmax.tensors(),
-        }
-    }
-}
-
-/// How a closed-form readout is fitted.
-struct RidgePlan<'a> {
-    lambda: &'a [f64],
-    select_rows: usize,
-    /// Samples in the normal equations.
-    rows: usize,
-    /// Iterations of the refinement.
-    hinge: usize,
-    /// Its penalty.
-    penalty: f64,
-}
-
-/// A trained readout and what it took.
-struct Fitted {
-    readout: Readout,
-    seconds: Seconds,
-    train_accuracy: f64,
-    selection: Vec<(f64, Option<f64>, f64)>,
-    curve: Vec<(usize, f64, f64)>,
-}
-
-/// Share of predictions that are right.
-fn share(predicted: &[u16], labels: &[u16]) -> f64 {
-    let right = predicted.iter().zip(labels).filter(|(a, b)| a == b).count();
-    right as f64 / labels.len().max(1) as f64
 }
 
 /// Writes the report of a run again, from what the run directory holds.
@@ -576,8 +210,8 @@ pub fn write_report(run: &RunDir) -> Result<PathBuf> {
 /// # Errors
 /// The file is missing or damaged.
 pub fn metrics_csv(run: &RunDir) -> Result<String> {
-    const COLUMNS: [&str; 8] =
-        ["t", "seed", "step", "epoch", "split", "loss", "accuracy", "spikes_per_sample"];
+    const COLUMNS: [&str; 9] =
+        ["t", "seed", "step", "epoch", "split", "loss", "accuracy", "spikes_per_sample", "time_steps"];
     let path = run.file("metrics.jsonl");
     let text = crate::files::read_text(&path)?;
     let mut out = csv::Writer::from_writer(vec![]);

@@ -16,3 +16,4 @@ pub mod run_dir;
 pub mod simulate;
 pub mod summary;
 pub mod sweep;
+pub mod train;

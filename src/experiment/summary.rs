@@ -74,6 +74,12 @@ pub struct Summary {
     pub dataset: String,
     /// Why it is not the one that was asked for.
     pub fallback: Option<String>,
+    /// What the reader must know before the numbers, for example that a layer is silent.
+    #[serde(default)]
+    pub notices: Vec<String>,
+    /// What the trainer found beside the accuracy, in words.
+    #[serde(default)]
+    pub details: Vec<String>,
     /// `test` or `validation`: what `test.accuracy` was measured on.
     pub judged_on: String,
     /// On samples never trained on.

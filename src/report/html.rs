@@ -3,7 +3,7 @@
 use super::cost;
 use super::image;
 use super::number::{THIN, bytes, fixed, grouped, mean_std, percent, plus_minus, prefixed, seconds};
-use super::page::{Example, Layer, Page, Tile};
+use super::page::{Example, Layer, Page, Picture, Tile};
 use super::plot;
 use crate::error::{Error, Result};
 
@@ -23,7 +23,9 @@ impl Page {
                 "Activity",
                 self.activity.as_ref().map(|a| a.html()).transpose()?.unwrap_or_default(),
             ),
+            ("details", "Details", self.lines()),
             ("curves", "Curves", self.plots()?),
+            ("pictures", "Pictures", self.gallery()?),
             ("confusion", "Confusion matrix", self.confusion.as_ref().map(|c| c.html()).unwrap_or_default()),
             ("examples", "Examples", self.samples()?),
             ("rates", "Firing rates", self.rates()?),
@@ -179,6 +181,25 @@ impl Page {
             html.push_str(&format!("<figure><figcaption><b>{title}</b>{note}</figcaption>{svg}</figure>"));
         }
         Ok(if html.is_empty() { html } else { format!("<div class=\"{class}\">{html}</div>\n") })
+    }
+
+    fn lines(&self) -> String {
+        let items: String = self.details.iter().map(|line| format!("<li>{}</li>", escape(line))).collect();
+        if items.is_empty() { items } else { format!("<ul>{items}</ul>\n") }
+    }
+
+    fn gallery(&self) -> Result<String> {
+        let figure = |picture: &Picture| {
+            let (image, caption) = (&picture.image, escape(&picture.caption));
+            let address =
+                image::data_address(image).map_err(|e| Error::Internal(format!("picture as PNG: {e}")))?;
+            let width = image.width.min(900);
+            Ok(format!(
+                "<figure><figcaption><b>{caption}</b></figcaption><img src=\"{address}\" alt=\"{caption}\" \
+                 width=\"{width}\"></figure>"
+            ))
+        };
+        self.pictures.iter().map(figure).collect()
     }
 
     fn samples(&self) -> Result<String> {

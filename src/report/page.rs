@@ -31,6 +31,10 @@ pub struct Page {
     pub activity: Option<Activity>,
     /// Learning curves, or accuracy against the regularisation of a closed-form readout.
     pub curves: Vec<Plot>,
+    /// Pictures, for example of learnt weights.
+    pub pictures: Vec<Picture>,
+    /// What the trainer found, line by line.
+    pub details: Vec<String>,
     /// Confusion matrix on the test set.
     pub confusion: Option<Confusion>,
     /// Test samples with the spikes they caused.
@@ -115,6 +119,31 @@ pub struct Image {
     pub height: usize,
     /// `[height, width]`, row-major.
     pub pixels: Vec<u8>,
+}
+
+impl Image {
+    /// Most pixels along a side.
+    pub const MAX_SIDE: usize = 4096;
+
+    fn check(&self, what: &str) -> Result<()> {
+        let Self { width, height, pixels } = self;
+        let whole = Some(pixels.len()) == width.checked_mul(*height) && !pixels.is_empty();
+        if whole && *width.max(height) <= Self::MAX_SIDE {
+            return Ok(());
+        }
+        let expected = format!("{width} × {height}, with 1 to {} a side", Self::MAX_SIDE);
+        Err(Error::value(format!("the number of pixels of {what}"), pixels.len(), expected))
+    }
+}
+
+/// A picture with a caption.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Picture {
+    /// What it shows.
+    pub caption: String,
+    /// The picture.
+    pub image: Image,
 }
 
 /// Which neurons fired when.
@@ -259,18 +288,9 @@ impl Page {
         if let Some(activity) = &self.activity {
             activity.check()?;
         }
+        self.pictures.iter().try_for_each(|picture| picture.image.check("a picture"))?;
         for Example { image, raster, .. } in &self.examples {
-            if let Some(Image { width, height, pixels }) = image
-                && (Some(pixels.len()) != width.checked_mul(*height)
-                    || pixels.is_empty()
-                    || *width.max(height) > 4096)
-            {
-                return Err(Error::value(
-                    "the number of pixels of an example",
-                    pixels.len(),
-                    format!("{width} × {height}, with 1 to 4096 a side"),
-                ));
-            }
+            image.iter().try_for_each(|image| image.check("an example"))?;
             if raster.neurons > Raster::MAX_NEURONS {
                 return Err(Error::value(
                     "the number of neurons in a raster",

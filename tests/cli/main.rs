@@ -5,6 +5,7 @@ mod bad_input;
 mod peft;
 mod run;
 mod simulate;
+mod trainers;
 mod verbs;
 
 use assert_cmd::Command;

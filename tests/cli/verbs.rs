@@ -99,7 +99,7 @@ fn a_run_can_be_shown_and_reported_again() {
     assert_eq!(json["status"], "ok");
     let csv = ok(folder.path(), &["show", "runs/strokes/latest", "--csv"]);
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("t,seed,step,epoch,split,loss,accuracy,spikes_per_sample"));
+    assert_eq!(lines.next(), Some("t,seed,step,epoch,split,loss,accuracy,spikes_per_sample,time_steps"));
     assert!(lines.next().is_some_and(|line| line.contains(",0,,,test,,0.")), "{csv}");
     let log = std::fs::read_to_string(folder.path().join("runs/strokes/latest/log.txt")).unwrap();
     assert!(log.lines().any(|line| line.starts_with("20") && line.contains("test")), "{log}");

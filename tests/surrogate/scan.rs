@@ -5,6 +5,7 @@ use ransnn::snn::neurons::{self, Alpha, Lif, ResetActs, Synaptic};
 use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, spike_product};
 use ransnn::tensor::check::{Case, Tolerance, assert_close, gradcheck, random};
 use ransnn::tensor::{DType, Surrogate, Tensor, grad};
+use std::collections::BTreeMap;
 
 /// Gradients by everything, of a scan whose spikes are smooth.
 fn case(scan: Scan, shape: [usize; 3], current: bool, adaptive: bool, recurrent: bool) -> Case {
@@ -182,4 +183,42 @@ fn threads_change_nothing() {
     let one = run(1);
     assert!(one.1[0] != 0.0);
     assert!(one == run(3));
+}
+
+/// A current that is held is one that is copied into every step, forwards and backwards.
+#[test]
+fn a_held_current_equals_its_copies() {
+    let values = (0..2 * 70).map(|i| (i * 37 % 101) as f32 / 90.0 - 0.2).collect();
+    let x = Tensor::from_f32(values, &[1, 2, 70]).unwrap();
+    let mut numbers = Parameters::new(0.9, 1.0, DType::F32).unwrap();
+    numbers.current_decay = Some(Tensor::full(&[1], 0.5, DType::F32).unwrap());
+    for scan in [Scan::lif(), Scan::integrator(), Scan::spikingjelly(Some(0.0), false)] {
+        let scan = Scan { membrane: true, ..scan };
+        let inputs =
+            BTreeMap::from([("x".to_string(), x.clone()), ("decay".to_string(), numbers.decay.clone())]);
+        let pass = |held: bool| {
+            let mut outputs = vec![];
+            let (_, grads) = grad(&inputs, || {
+                let numbers = Parameters { decay: inputs["decay"].clone(), ..numbers.clone() };
+                let out = match held {
+                    true => scan.run_held(&inputs["x"], 9, &numbers)?,
+                    false => scan.run(&inputs["x"].broadcast_to(&[9, 2, 70])?, &numbers)?,
+                };
+                let membrane = out.membrane.expect("asked for");
+                outputs = [&out.spikes, &membrane].map(|t| t.to_f32().unwrap()).to_vec();
+                membrane.mul(&out.spikes)?.sum_all()?.add(&membrane.sum_all()?)
+            })
+            .unwrap();
+            let grads = ["x", "decay"].map(|name| grads.get(name).unwrap().to_f32().unwrap());
+            (outputs, grads)
+        };
+        let (held, copied) = (pass(true), pass(false));
+        assert!(held.0[0].iter().any(|&s| s > 0.0) && held.1[0].iter().any(|&g| g != 0.0));
+        assert!(held == copied, "{scan:?}");
+    }
+    numbers.recurrent = Some(Tensor::zeros(&[70, 70], DType::F32).unwrap());
+    assert!(Scan::lif().run_held(&x, 9, &numbers).is_err());
+    numbers.recurrent = None;
+    assert!(Scan::lif().run_held(&x, 0, &numbers).is_err());
+    assert!(Scan::lif().run_held(&x.broadcast_to(&[3, 2, 70]).unwrap(), 9, &numbers).is_err());
 }

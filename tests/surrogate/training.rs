@@ -197,6 +197,39 @@ fn an_exploding_loss_stops_and_names_the_checkpoint() {
     assert!(error.contains("smaller learning rate") && error.contains("good.safetensors"), "{error}");
 }
 
+/// Frozen layers that end in one population are run by the engine; where they end in two, training runs them.
+#[test]
+fn behind_one_or_two_frozen_layers_training_counts_what_the_engine_counts() {
+    let (samples, labels) = data(40);
+    for hidden in [1, 2] {
+        let mut net = Network::builder(Ms(1.0));
+        let pixels = net.input("pixels", INPUTS);
+        let layers: Vec<Pop> = (0..hidden)
+            .map(|i| {
+                let layer = net.population(format!("hidden{i}").as_str(), 50, Lif::default());
+                let init = Init::Normal { mean: 0.02, std: 0.25 };
+                net.connect(pixels, layer, Rule::Dense).name(format!("first{i}")).weights(init).frozen();
+                layer
+            })
+            .collect();
+        let output = net.population("out", CLASSES, Lif::default());
+        for (i, &layer) in layers.iter().enumerate() {
+            let init = Init::Normal { mean: 0.03, std: 0.2 };
+            net.connect(layer, output, Rule::Dense)
+                .name(format!("second{i}"))
+                .weights(init)
+                .precision(Precision::F32);
+        }
+        let net = net.build(3).unwrap();
+        let data = Data { samples: Input::U8(&samples), labels: &labels };
+        let mut trainer = Trainer::new(net, BERNOULLI, output, data, options()).unwrap();
+        assert_eq!(trainer.model().source(), if hidden == 1 { layers[0] } else { pixels });
+        while trainer.step().unwrap().is_some() {}
+        let found = trainer.agreement(40).unwrap();
+        assert_eq!((found.differ, found.of), (0, 40 * CLASSES));
+    }
+}
+
 #[test]
 fn silent_layers_are_named() {
     let mut net = network(false, Lif::default());

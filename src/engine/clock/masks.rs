@@ -124,6 +124,7 @@ impl Masks {
     }
 
     /// Adds the planes to the counts, and empties them.
+    #[allow(clippy::needless_range_loop)] // two rows at one index
     #[inline(always)]
     fn spread<const SLOTS: usize>(&mut self, counts: &mut [u16; SLOTS]) {
         for (planes, counts) in self.planes.iter_mut().zip(counts.chunks_mut(TARGETS_PER_CHUNK)) {
@@ -161,8 +162,8 @@ fn add_chunks(planes: &mut [Chunk; 8], rows: &[&Chunk; GROUP]) {
         let (twos, fours_b) = full_adder(twos, twos_a, twos_b);
         let (fours, mut carry) = full_adder(planes[2][w], fours_a, fours_b);
         (planes[0][w], planes[1][w], planes[2][w]) = (ones, twos, fours);
-        for plane in 3..8 {
-            (planes[plane][w], carry) = (planes[plane][w] ^ carry, planes[plane][w] & carry);
+        for plane in &mut planes[3..] {
+            (plane[w], carry) = (plane[w] ^ carry, plane[w] & carry);
         }
     }
 }

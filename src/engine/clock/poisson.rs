@@ -66,6 +66,7 @@ impl Poisson {
 
 /// Philox blocks at eight consecutive counters: word `j` of block `i` at `8 j + i`. As [`crate::rng::philox`], in
 /// loops over lanes that become vector instructions.
+#[allow(clippy::needless_range_loop)] // four rows at one index
 #[inline(always)]
 fn eight(key: [u32; 2], first: u32, step: u64) -> [u32; 32] {
     // In the lower halves of wide lanes, whose products then need no conversion.

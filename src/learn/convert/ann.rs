@@ -1,6 +1,7 @@
 //! An ordinary feed-forward network: layers one after another.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, Trainable};
@@ -204,6 +205,44 @@ impl Ann {
             right += pairs.filter(|(guess, label)| *guess == u32::from(**label)).count();
         }
         Ok(right as f64 / labels.len().max(1) as f64)
+    }
+
+    /// Every array of the network, named as [`Ann::read`] expects them.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let mut all: BTreeMap<String, Tensor> =
+            self.params().map(|(name, tensor)| (name, tensor.clone())).collect();
+        for (name, layer) in &self.layers {
+            if let Layer::BatchNorm(n) = layer {
+                all.insert(format!("{name}.running_mean"), n.mean.clone());
+                all.insert(format!("{name}.running_var"), n.variance.clone());
+            }
+        }
+        all
+    }
+
+    /// Takes the arrays of [`Ann::tensors`].
+    ///
+    /// # Errors
+    /// Names an array that is missing or has another shape.
+    pub fn set_tensors(&mut self, all: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut wrong = None;
+        let mut take = |name: &str, tensor: &mut Tensor| match all.get(name) {
+            Some(found) if found.meta() == tensor.meta() => *tensor = found.clone(),
+            _ => wrong = Some(name.to_string()),
+        };
+        self.visit_mut(&mut take);
+        for (name, layer) in &mut self.layers {
+            if let Layer::BatchNorm(n) = layer {
+                take(&format!("{name}.running_mean"), &mut n.mean);
+                take(&format!("{name}.running_var"), &mut n.variance);
+            }
+        }
+        match wrong {
+            None => Ok(()),
+            Some(name) => {
+                Err(Error::value("array", format!("`{name}`"), "there, and of the shape of its layer"))
+            }
+        }
     }
 
     fn params(&self) -> impl Iterator<Item = (String, &Tensor)> {

@@ -55,7 +55,7 @@ pub use random::fit_readout;
 pub use report::{At, LayerError, Report, report};
 pub use spiking::{Converted, Options, Spiking, convert};
 pub use thresholds::Thresholds;
-pub use train::{Augment, Training, train};
+pub use train::{Trainer, Training, activation_bytes, train};
 
 use crate::engine::Input;
 use crate::error::{Error, Result};

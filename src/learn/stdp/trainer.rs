@@ -175,21 +175,35 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::train`].
     pub fn responses(&self, images: Input<'_>, split: &str) -> Result<Vec<u32>> {
+        Ok(self.respond(images, split)?.0)
+    }
+
+    /// [`responses`](Self::responses), and what happened.
+    ///
+    /// # Errors
+    /// As [`Trainer::train`].
+    pub fn respond(&self, images: Input<'_>, split: &str) -> Result<(Vec<u32>, Report)> {
         const TOGETHER: usize = 32;
         let (n, neurons) = (self.samples(images)?, self.net.neurons);
         let stream = Stream::named(self.seed, &format!("stdp/input/{split}"));
-        let mut counts = vec![0; n * neurons];
-        parallel::chunks_mut(&mut counts, TOGETHER * neurons, |piece, counts| {
+        let pieces = parallel::map(n.div_ceil(TOGETHER), |piece| {
             let (mut bench, mut shift) = (Bench::default(), self.shift.clone());
-            for (i, counts) in counts.chunks_exact_mut(neurons).enumerate() {
-                let sample = piece * TOGETHER + i;
+            let (mut counts, mut report) = (Vec::with_capacity(TOGETHER * neurons), Report::default());
+            for sample in piece * TOGETHER..n.min((piece + 1) * TOGETHER) {
                 bench.choose(images, sample, self.inputs, false);
                 bench.rows(|a| a * self.constants.stride as u32);
-                self.show(&mut bench, &stream, sample as u64, Weights::Frozen(&self.weights), &mut shift);
-                counts.copy_from_slice(&bench.layer.counts[..neurons]);
+                let weights = Weights::Frozen(&self.weights);
+                report += self.show(&mut bench, &stream, sample as u64, weights, &mut shift);
+                counts.extend_from_slice(&bench.layer.counts[..neurons]);
             }
+            (counts, report)
         });
-        Ok(counts)
+        let (mut counts, mut report) = (Vec::with_capacity(n * neurons), Report::default());
+        for (some, one) in pieces {
+            counts.extend(some);
+            report += one;
+        }
+        Ok((counts, report))
     }
 
     /// How many samples there are, if they are well formed.

@@ -7,12 +7,17 @@
 //! |---|---|
 //! | `model` | the network as a function of its trained parameters |
 //! | `loss` | what is made small |
-//! | `trainer` | mini-batches, optimiser, held-out samples, checkpoints |
+//! | `trainer` | mini-batches, optimiser, held-out samples |
+//! | `judge` | what the engine makes of it |
+//! | `checkpoint` | files |
 
+mod checkpoint;
+mod judge;
 mod loss;
 mod model;
 mod trainer;
 
+pub use judge::{Agreement, classify, probe, silent_or_saturated};
 pub use loss::{Loss, RatePenalty};
 pub use model::{Dropout, Encoded, Gradient, Model, Pass, Trace};
-pub use trainer::{Data, Method, Options, Step, Trainer, classify, silent_or_saturated};
+pub use trainer::{Data, Method, Options, Step, Trainer};

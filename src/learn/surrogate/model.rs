@@ -1,7 +1,8 @@
 //! A network as a function of its trained parameters, for back-propagation through time.
 //!
 //! Populations run in topological order, each over the whole sequence: one product for all steps, then one scan. What
-//! stands before the first trained projection has no tape, no gradient and no optimiser state.
+//! stands before the first trained projection has no tape, no gradient and no optimiser state; where it ends in one
+//! population, the model begins with that one's spikes, and the engine runs what is before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::snn::{Network, Pop, Projection, Values, Weights};
 use crate::tensor::{DType, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
 
-/// A batch as the input population presents it.
+/// A batch as the population presents it with which the model begins.
 #[derive(Clone, Debug)]
 pub enum Encoded {
     /// Spikes `[T, B, K]`.
@@ -42,6 +43,7 @@ pub struct Model {
     /// `population.NAME.decay` and `population.NAME.threshold`.
     pub parameters: BTreeMap<String, Tensor>,
     layers: Vec<Layer>,
+    source: Pop,
     output: usize,
     membrane: bool,
 }
@@ -137,10 +139,23 @@ impl Model {
             let what = "no projection is trained: write `frozen = false` where training is to act";
             return Err(Error::Network(vec![what.into()]));
         }
-        let mut traced = vec![false; net.populations.len()];
-        for Pop(index) in net.order()? {
+        if net.populations.get(output.0).is_none_or(|p| p.model.is_none()) {
+            return Err(Error::value("output population", output.0, "one with neurons"));
+        }
+        let order = net.order()?;
+        let Reach { traced, needed, source } = Reach::of(net, &order, output);
+        for &Pop(index) in &order {
             let population = &net.populations[index];
             let Some(model) = population.model.as_deref() else { continue };
+            if !needed[index] {
+                match net.incoming(Pop(index)).find(|p| !p.frozen) {
+                    Some(p) => return Err(Error::Disconnected { param: weights_path(&p.name) }),
+                    None => continue,
+                }
+            }
+            if source.is_some() && !traced[index] {
+                continue;
+            }
             let (scan, mut numbers) = Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
             let (mut incoming, mut recurrent) = (vec![], None);
             for p in net.incoming(Pop(index)) {
@@ -156,7 +171,6 @@ impl Model {
                         None
                     }
                 };
-                traced[index] |= !p.frozen || traced[p.pre.0];
                 if own {
                     if recurrent.is_some() {
                         return Err(refuse(format!("on two projections of `{}` to itself", population.name)));
@@ -200,35 +214,19 @@ impl Model {
                 traced,
             });
         }
-        let last = layers.iter().position(|layer| layer.population == output.0);
-        let Some(last) = last else {
-            return Err(Error::value("output population", output.0, "one with neurons"));
-        };
-        // What comes after the output, or beside it, is not run.
-        let mut needed = vec![false; net.populations.len()];
-        needed[output.0] = true;
-        for layer in layers.iter().rev() {
-            if needed[layer.population] {
-                layer.incoming.iter().for_each(|from| needed[from.pre] = true);
-            }
+        if let Some(last) = layers.iter_mut().find(|layer| layer.population == output.0) {
+            last.scan.membrane = membrane;
         }
-        layers[last].scan.membrane = membrane;
-        layers.retain(|layer| needed[layer.population]);
-        let reached = |path: &str| {
-            layers.iter().any(|layer| {
-                path.starts_with(&format!("population.{}.", layer.name))
-                    || layer
-                        .incoming
-                        .iter()
-                        .map(|from| &from.name)
-                        .chain(layer.recurrent.iter().map(|(n, _)| n))
-                        .any(|name| path == weights_path(name) || path == bias_path(name))
-            })
-        };
-        if let Some(path) = parameters.keys().find(|path| !reached(path)) {
-            return Err(Error::Disconnected { param: path.clone() });
-        }
-        Ok(Self { parameters, layers, output: output.0, membrane })
+        let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
+        let source =
+            source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
+        Ok(Self { parameters, layers, source, output: output.0, membrane })
+    }
+
+    /// The population whose spikes or currents [`forward`](Self::forward) takes: the last frozen one, where all that is
+    /// trained begins there, or the input.
+    pub fn source(&self) -> Pop {
+        self.source
     }
 
     /// Runs a batch; inside [`grad`](crate::tensor::grad) of this model it is recorded.
@@ -263,7 +261,17 @@ impl Model {
                     None => self.parameters[&weights_path(name)].clone(),
                 });
             }
-            let out = layer.scan.run(&current, &numbers)?;
+            let out = match input {
+                // Only currents that are held have one step here.
+                Encoded::Constant(_, steps) if current.shape()[0] == 1 && numbers.recurrent.is_none() => {
+                    layer.scan.run_held(&current, *steps, &numbers)?
+                }
+                Encoded::Constant(_, steps) => {
+                    let shape = [*steps, current.shape()[1], current.shape()[2]];
+                    layer.scan.run(&current.broadcast_to(&shape)?, &numbers)?
+                }
+                Encoded::Spikes(_) => layer.scan.run(&current, &numbers)?,
+            };
             if layer.population == self.output {
                 let membrane = out.membrane.filter(|_| self.membrane);
                 outputs = Some(membrane.unwrap_or_else(|| out.spikes.clone()));
@@ -293,7 +301,7 @@ impl Model {
         let current = match (spikes.get(&from.pre), input) {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Encoded::Spikes(spikes)) => product_of(spikes, weights, bias)?,
-            (None, Encoded::Constant(x, steps)) => {
+            (None, Encoded::Constant(x, _)) => {
                 let mut current = x.matmul(weights)?;
                 if let Some(bias) = bias {
                     current = current.add(bias)?;
@@ -301,8 +309,8 @@ impl Model {
                 if let Some(frozen) = &from.frozen {
                     current = current.mul(&frozen.scale)?.add(&frozen.bias)?;
                 }
-                let shape = [*steps, current.shape()[0], current.shape()[1]];
-                return current.reshape(&[1, shape[1], shape[2]])?.broadcast_to(&shape);
+                let shape = [1, current.shape()[0], current.shape()[1]];
+                return current.reshape(&shape);
             }
         };
         match &from.frozen {
@@ -389,6 +397,38 @@ impl Model {
     /// Number of trained numbers.
     pub fn size(&self) -> usize {
         self.parameters.values().map(Tensor::len).sum()
+    }
+}
+
+/// What training reaches in a network.
+struct Reach {
+    /// Populations with something trained before or in them.
+    traced: Vec<bool>,
+    /// Populations on the way to the output.
+    needed: Vec<bool>,
+    /// The one population from which all untrained activity comes, where there is one.
+    source: Option<Pop>,
+}
+
+impl Reach {
+    fn of(net: &Network, order: &[Pop], output: Pop) -> Self {
+        let mut traced = vec![false; net.populations.len()];
+        for &Pop(index) in order {
+            traced[index] = net.incoming(Pop(index)).any(|p| !p.frozen || traced[p.pre.0]);
+        }
+        let mut needed = vec![false; net.populations.len()];
+        needed[output.0] = true;
+        for &Pop(index) in order.iter().rev() {
+            if needed[index] {
+                net.incoming(Pop(index)).for_each(|p| needed[p.pre.0] = true);
+            }
+        }
+        let reached = |p: &&Projection| needed[p.post.0] && traced[p.post.0] && !traced[p.pre.0];
+        let mut borders: Vec<usize> = net.projections.iter().filter(reached).map(|p| p.pre.0).collect();
+        borders.sort_unstable();
+        borders.dedup();
+        let source = if let [one] = borders[..] { Some(Pop(one)) } else { None };
+        Self { traced, needed, source }
     }
 }
 

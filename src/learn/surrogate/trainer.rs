@@ -1,23 +1,26 @@
 //! The loop: shuffled mini-batches, an optimiser, a validation split, checkpoints.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::RngExt;
 
+use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
 use super::model::{Dropout, Encoded, Gradient, Model};
-use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table, What, encode};
+use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
+use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
+use crate::parallel;
 use crate::rng::Stream;
 use crate::snn::scan::Spikes;
 use crate::snn::{Encoding, Network, Pop};
-use crate::tensor::{Tensor, grad, safetensors};
+use crate::tensor::{Tensor, grad};
 use crate::{Error, Result};
 
-/// Samples that the engine judges at once.
-const JUDGED: usize = 512;
+/// Mini-batches that pass the frozen layers together: the engine compiles them for each piece of work.
+const AHEAD: usize = 16;
 
 /// Who changes the parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,40 +92,42 @@ pub struct Step {
 }
 
 /// A network in training. Between any two steps it can be saved and restored.
-#[derive(Debug)]
 pub struct Trainer<'a> {
-    net: Network,
-    model: Model,
-    options: Options,
-    encoding: Encoding,
-    output: Pop,
-    data: Data<'a>,
+    pub(super) net: Network,
+    pub(super) model: Model,
+    pub(super) options: Options,
+    pub(super) encoding: Encoding,
+    pub(super) output: Pop,
+    pub(super) data: Data<'a>,
     trained_on: usize,
-    optimizer: AnyOptimizer,
-    iteration: usize,
-    order: Vec<u32>,
-    curve: Vec<(usize, f64, f64)>,
-    judged: Vec<(usize, f64)>,
-    best: Option<(f64, BTreeMap<String, Tensor>)>,
-    stopped: bool,
-    checkpoint: Option<PathBuf>,
+    pub(super) optimizer: AnyOptimizer,
+    pub(super) iteration: usize,
+    pub(super) order: Vec<u32>,
+    pub(super) curve: Vec<(usize, f64, f64)>,
+    pub(super) judged: Vec<(usize, f64)>,
+    pub(super) best: Option<(f64, BTreeMap<String, Tensor>)>,
+    pub(super) stopped: bool,
+    pub(super) checkpoint: Option<PathBuf>,
+    augment: Option<Augment<'a>>,
+    /// The next mini-batches, as the model takes them.
+    pub(super) ahead: VecDeque<Encoded>,
 }
 
 #[derive(Debug)]
-enum AnyOptimizer {
+pub(super) enum AnyOptimizer {
     Adam(Adam),
     Sgd(Sgd),
 }
 
 impl AnyOptimizer {
-    fn as_dyn(&mut self) -> &mut dyn Optimizer {
+    pub(super) fn as_dyn(&mut self) -> &mut dyn Optimizer {
         match self {
             Self::Adam(adam) => adam,
             Self::Sgd(sgd) => sgd,
         }
     }
 
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         match self {
             Self::Adam(adam) => adam.state(),
             Self::Sgd(sgd) => sgd.state(),
@@ -156,7 +161,7 @@ impl Options {
         }
     }
 
-    fn optimizer(&self) -> AnyOptimizer {
+    pub(super) fn optimizer(&self) -> AnyOptimizer {
         match self.method {
             Method::AdamW => AnyOptimizer::Adam(Adam::decoupled(self.lr, self.weight_decay)),
             Method::Adam => {
@@ -227,7 +232,14 @@ impl<'a> Trainer<'a> {
             best: None,
             stopped: false,
             checkpoint: None,
+            augment: None,
+            ahead: VecDeque::new(),
         })
+    }
+
+    /// Changes the intensities of every sample before each presentation in training.
+    pub fn augmented(self, augment: Augment<'a>) -> Self {
+        Self { augment: Some(augment), ..self }
     }
 
     /// Number of mini-batches in all.
@@ -240,7 +252,8 @@ impl<'a> Trainer<'a> {
         self.iteration
     }
 
-    fn per_epoch(&self) -> usize {
+    /// Number of mini-batches of a pass.
+    pub fn per_epoch(&self) -> usize {
         self.trained_on / self.options.batch
     }
 
@@ -262,11 +275,18 @@ impl<'a> Trainer<'a> {
             self.shuffle(epoch as u64);
         }
         let batch = self.options.batch;
-        let picked: Vec<u64> =
-            self.order[place * batch..(place + 1) * batch].iter().map(|&i| u64::from(i)).collect();
+        let picked = &self.order[place * batch..(place + 1) * batch];
         let labels: Vec<u32> = picked.iter().map(|&i| self.data.labels[i as usize].into()).collect();
-        let stream = self.encoder_stream("train", epoch as u64);
-        let input = self.encode(&picked, &stream)?;
+        if self.ahead.is_empty() {
+            let many = if self.is_behind() { AHEAD.min(self.per_epoch() - place) } else { 1 };
+            let picked = &self.order[place * batch..(place + many) * batch];
+            let picked: Vec<u64> = picked.iter().map(|&i| u64::from(i)).collect();
+            let stream = self.encoder_stream("train", epoch as u64);
+            self.ahead =
+                self.present(&picked, batch, &stream, self.augment.map(|augment| (augment, epoch)))?;
+        }
+        let none = || Error::Internal("a mini-batch was not encoded".into());
+        let input = self.ahead.pop_front().ok_or_else(none)?;
         let (loss, accuracy) = self.update(&input, &labels)?;
         self.curve.push((self.iteration, loss, accuracy));
         let mut held_out = None;
@@ -339,7 +359,7 @@ impl<'a> Trainer<'a> {
         ))
     }
 
-    fn shuffle(&mut self, epoch: u64) {
+    pub(super) fn shuffle(&mut self, epoch: u64) {
         self.order = (0..self.trained_on as u32).collect();
         let mut walk = Stream::named(self.net.seed, "train/order").walk(epoch);
         for last in (1..self.order.len()).rev() {
@@ -347,56 +367,85 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn input_population(&self) -> usize {
+    pub(super) fn input_population(&self) -> usize {
         self.net.populations.iter().position(|p| p.model.is_none()).unwrap_or(0)
     }
 
     /// That of the engine: trained and judged networks see the same spikes of a sample.
-    fn encoder_stream(&self, split: &str, epoch: u64) -> Stream {
+    pub(super) fn encoder_stream(&self, split: &str, epoch: u64) -> Stream {
         let name = &self.net.populations[self.input_population()].name;
         Stream::named(self.net.seed, &format!("encode/{name}/{split}/{epoch}"))
     }
 
-    /// Some samples as the input population presents them.
+    /// Some samples as the model takes them.
     ///
     /// # Errors
     /// Input that does not fit.
     pub fn encode(&self, samples: &[u64], stream: &Stream) -> Result<Encoded> {
+        let mut all = self.present(samples, samples.len(), stream, None)?;
+        all.pop_front().ok_or_else(|| Error::value("samples", 0, "at least 1"))
+    }
+
+    /// Whether the model begins behind frozen layers, which the engine runs.
+    fn is_behind(&self) -> bool {
+        self.model.source().0 != self.input_population()
+    }
+
+    /// Some samples, changed as in a pass, as the model takes them; behind frozen layers, `piece` by `piece`.
+    fn present(
+        &self,
+        samples: &[u64],
+        piece: usize,
+        stream: &Stream,
+        augment: Option<(Augment<'_>, usize)>,
+    ) -> Result<VecDeque<Encoded>> {
         let inputs = self.net.populations[self.input_population()].size();
         let rows = |i: &u64| *i as usize * inputs..(*i as usize + 1) * inputs;
-        if let Encoding::Constant { steps } = self.encoding {
-            let values: Vec<f32> = match self.data.samples {
-                Input::U8(all) => {
-                    samples.iter().flat_map(|i| &all[rows(i)]).map(|&x| f32::from(x) / 255.0).collect()
-                }
-                Input::F32(all) => samples.iter().flat_map(|i| &all[rows(i)]).copied().collect(),
-                Input::Events(_) => {
-                    return Err(Error::value(
-                        "training samples",
-                        "spike lists",
-                        "intensities: the encoding is constant",
-                    ));
-                }
-            };
-            return Ok(Encoded::Constant(Tensor::from_f32(values, &[samples.len(), inputs])?, steps));
+        let (source, steps, behind) = (self.model.source(), self.encoding.steps(), self.is_behind());
+        let (mut bytes, mut numbers) = (vec![], vec![]);
+        match self.data.samples {
+            Input::Events(all) if !behind && !self.encoding.is_constant() => {
+                let lists: Vec<_> = samples.iter().map(|&i| &all[i as usize]).collect();
+                return Ok([self.spikes(&lists, inputs)?].into());
+            }
+            Input::Events(_) => {
+                let expected = "intensities: the encoding is constant, or frozen layers come first";
+                return Err(Error::value("training samples", "spike lists", expected));
+            }
+            Input::U8(all) if augment.is_some() || self.encoding.is_constant() && !behind => {
+                let values = samples.iter().flat_map(|i| &all[rows(i)]);
+                numbers = values.map(|&x| f32::from(x) / 255.0).collect();
+            }
+            Input::U8(all) => bytes = samples.iter().flat_map(|i| &all[rows(i)]).copied().collect(),
+            Input::F32(all) => numbers = samples.iter().flat_map(|i| &all[rows(i)]).copied().collect(),
         }
-        let made;
-        let lists: Vec<_> = match self.data.samples {
-            Input::Events(all) => samples.iter().map(|&i| &all[i as usize]).collect(),
-            Input::U8(all) => {
-                let some: Vec<u8> = samples.iter().flat_map(|i| &all[rows(i)]).copied().collect();
-                made = encode(&self.encoding, inputs, Input::U8(&some), samples, stream)?;
-                made.iter().collect()
-            }
-            Input::F32(all) => {
-                let some: Vec<f32> = samples.iter().flat_map(|i| &all[rows(i)]).copied().collect();
-                made = encode(&self.encoding, inputs, Input::F32(&some), samples, stream)?;
-                made.iter().collect()
-            }
-        };
+        if let Some((augment, pass)) = augment {
+            parallel::chunks_mut(&mut numbers, inputs, |i, x| augment(pass, samples[i], x));
+        }
+        let input = if bytes.is_empty() { Input::F32(&numbers) } else { Input::U8(&bytes) };
+        if behind {
+            let probe = Probe { population: source, what: What::Bins(steps) };
+            let engine = Feedforward::compile(&self.net, &self.encoding, &[probe])?;
+            let mut recording = Recording::default();
+            engine.run(input, samples, stream, &mut recording)?;
+            let neurons = self.net.populations[source.0].size();
+            let lists = events_of(&recording.tables[0], steps, neurons)?;
+            let lists: Vec<&Events> = lists.iter().collect();
+            return lists.chunks(piece).map(|lists| self.spikes(lists, neurons)).collect();
+        }
+        if self.encoding.is_constant() {
+            let numbers = Tensor::from_f32(numbers, &[samples.len(), inputs])?;
+            return Ok([Encoded::Constant(numbers, steps)].into());
+        }
+        let made = encode(&self.encoding, inputs, input, samples, stream)?;
+        Ok([self.spikes(&made.iter().collect::<Vec<_>>(), inputs)?].into())
+    }
+
+    /// One list of spikes per sample as the model takes them.
+    fn spikes(&self, lists: &[&Events], columns: usize) -> Result<Encoded> {
         let steps = self.encoding.steps();
         let rows = (0..steps).flat_map(|t| lists.iter().map(move |list| list.step(t)));
-        Ok(Encoded::Spikes(Arc::new(Spikes::from_rows(&[steps, samples.len()], inputs, rows)?)))
+        Ok(Encoded::Spikes(Arc::new(Spikes::from_rows(&[steps, lists.len()], columns, rows)?)))
     }
 
     /// Judges the held-out samples by the engine and keeps the best parameters.
@@ -404,10 +453,9 @@ impl<'a> Trainer<'a> {
         self.model.write_back(&mut self.net)?;
         let range = self.trained_on..self.data.labels.len();
         let labels = &self.data.labels[range.clone()];
-        let what = if self.options.loss.reads_membrane() { What::Membrane } else { What::Counts };
         let inputs = self.net.populations[self.input_population()].size();
         let samples = part(self.data.samples, inputs, range);
-        let probe = Probe { population: self.output, what };
+        let probe = probe(self.output, self.options.loss);
         let (classes, _) = classify(&self.net, &self.encoding, probe, samples, labels.len(), "train")?;
         let right = classes.iter().zip(labels).filter(|(a, b)| a == b).count();
         let accuracy = right as f64 / labels.len().max(1) as f64;
@@ -415,14 +463,16 @@ impl<'a> Trainer<'a> {
             self.best = Some((accuracy, self.model.parameters.clone()));
         }
         self.judged.push((self.iteration, accuracy));
-        let since = self
-            .judged
-            .iter()
-            .rev()
-            .take_while(|(_, a)| self.best.as_ref().is_some_and(|(b, _)| a < b))
-            .count();
-        self.stopped = self.options.patience > 0 && since >= self.options.patience;
+        self.stopped = self.is_stopped();
         Ok(accuracy)
+    }
+
+    /// Whether no better network was found for as long as was agreed.
+    pub(super) fn is_stopped(&self) -> bool {
+        // Of equals, the first one is kept.
+        let best = self.judged.iter().fold(f64::NEG_INFINITY, |best, (_, accuracy)| best.max(*accuracy));
+        let since = self.judged.iter().skip_while(|(_, accuracy)| *accuracy < best).skip(1).count();
+        self.options.patience > 0 && since >= self.options.patience
     }
 
     /// (iteration, loss, accuracy) of the mini-batches.
@@ -435,186 +485,56 @@ impl<'a> Trainer<'a> {
         &self.judged
     }
 
+    /// Goes back to the parameters that were best on held-out samples, where there are some.
+    ///
+    /// # Errors
+    /// What tensors return.
+    pub fn take_best(&mut self) -> Result<()> {
+        if let Some((_, best)) = self.best.take() {
+            self.model.parameters = best;
+        }
+        self.model.write_back(&mut self.net)
+    }
+
     /// The trained network: the best on held-out samples where there are some, else the last.
     ///
     /// # Errors
     /// What tensors return.
     pub fn finish(mut self) -> Result<Network> {
-        if let Some((_, best)) = self.best.take() {
-            self.model.parameters = best;
-        }
-        self.model.write_back(&mut self.net)?;
+        self.take_best()?;
         Ok(self.net)
     }
-
-    /// Writes parameters, optimiser and curves.
-    ///
-    /// # Errors
-    /// Unwritable, disk full.
-    pub fn save(&mut self, path: &Path) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.model.parameters {
-            tensors.insert(format!("parameter/{name}"), tensor.clone());
-        }
-        for (name, tensor) in self.optimizer.state()? {
-            tensors.insert(format!("optimizer/{name}"), tensor);
-        }
-        if let Some((accuracy, best)) = &self.best {
-            best.iter().for_each(|(name, tensor)| _ = tensors.insert(format!("best/{name}"), tensor.clone()));
-            tensors.insert("best_accuracy".into(), Tensor::from_f64(vec![*accuracy], &[1])?);
-        }
-        let curve: Vec<f64> = self.curve.iter().flat_map(|&(i, l, a)| [i as f64, l, a]).collect();
-        tensors.insert("curve".into(), Tensor::from_f64(curve, &[self.curve.len(), 3])?);
-        let judged: Vec<f64> = self.judged.iter().flat_map(|&(i, a)| [i as f64, a]).collect();
-        tensors.insert("judged".into(), Tensor::from_f64(judged, &[self.judged.len(), 2])?);
-        let about = BTreeMap::from([
-            ("kind".to_string(), "ransnn-surrogate".to_string()),
-            ("iteration".to_string(), self.iteration.to_string()),
-        ]);
-        safetensors::write(path, &tensors, &about)?;
-        self.checkpoint = Some(path.into());
-        Ok(())
-    }
-
-    /// Continues from a saved state, as if training had not been interrupted.
-    ///
-    /// # Errors
-    /// Damaged, or of another network.
-    pub fn restore(&mut self, path: &Path) -> Result<()> {
-        let damaged = |what: &str| {
-            Error::data(
-                path,
-                format!("this checkpoint does not fit ({what}); remove it to train from the beginning"),
-            )
-        };
-        let file = safetensors::File::open(path)?;
-        let about = file.metadata();
-        let iteration = about.get("iteration").and_then(|i| i.parse::<usize>().ok());
-        let iteration = iteration.filter(|_| about.get("kind").is_some_and(|k| k == "ransnn-surrogate"));
-        let iteration = iteration.filter(|&i| i <= self.total()).ok_or_else(|| damaged("its header"))?;
-        let group = |prefix: &str| -> Result<BTreeMap<String, Tensor>> {
-            let names = file.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?.to_string())));
-            names.map(|(name, short)| Ok((short, file.tensor(name)?))).collect()
-        };
-        let fits = |found: &BTreeMap<String, Tensor>| {
-            found.len() == self.model.parameters.len()
-                && self
-                    .model
-                    .parameters
-                    .iter()
-                    .all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
-        };
-        let parameters = group("parameter/")?;
-        if !fits(&parameters) {
-            return Err(damaged("other parameters"));
-        }
-        let best = group("best/")?;
-        let best = match best.is_empty() {
-            true => None,
-            false if fits(&best) => Some((file.tensor("best_accuracy")?.to_scalar()?, best)),
-            false => return Err(damaged("other parameters")),
-        };
-        let (curve, judged) = (file.tensor("curve")?.to_f64()?, file.tensor("judged")?.to_f64()?);
-        let mut optimizer = self.options.optimizer();
-        optimizer.as_dyn().load_state(&group("optimizer/")?)?;
-        self.optimizer = optimizer;
-        self.model.parameters = parameters;
-        self.best = best;
-        self.curve = curve.chunks_exact(3).map(|c| (c[0] as usize, c[1], c[2])).collect();
-        self.judged = judged.chunks_exact(2).map(|c| (c[0] as usize, c[1])).collect();
-        self.iteration = iteration;
-        self.order.clear();
-        if iteration % self.per_epoch() != 0 {
-            self.shuffle((iteration / self.per_epoch()) as u64);
-        }
-        self.checkpoint = Some(path.into());
-        Ok(())
-    }
 }
 
-/// Samples `range` of a table.
-fn part(samples: Input<'_>, width: usize, range: std::ops::Range<usize>) -> Input<'_> {
-    let values = range.start * width..range.end * width;
-    match samples {
-        Input::U8(all) => Input::U8(&all[values]),
-        Input::F32(all) => Input::F32(&all[values]),
-        Input::Events(all) => Input::Events(&all[range]),
-    }
-}
-
-fn largest<T: PartialOrd>(row: impl Iterator<Item = T>) -> usize {
-    let mut best: Option<(usize, T)> = None;
-    for (i, x) in row.enumerate() {
-        if best.as_ref().is_none_or(|(_, largest)| x > *largest) {
-            best = Some((i, x));
-        }
-    }
-    best.map_or(0, |(i, _)| i)
-}
-
-fn count_right(outputs: &Tensor, loss: Loss, labels: &[u32]) -> Result<usize> {
-    let (steps, classes) = (outputs.shape()[0], outputs.shape()[2]);
-    let scores = match loss {
-        Loss::CeMembraneLast => outputs.narrow(0, steps - 1, 1)?,
-        Loss::CeMembraneMax => outputs.detach()?.max(0)?,
-        _ => outputs.detach()?.sum(&[0])?,
-    };
-    let scores = scores.to_f32()?;
-    let right = scores.chunks(classes).zip(labels).filter(|(row, l)| largest(row.iter()) == **l as usize);
-    Ok(right.count())
-}
-
-/// The class of each sample by the engine: the output neuron with the largest count or last membrane.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn classify(
-    net: &Network,
-    encoding: &Encoding,
-    probe: Probe,
-    samples: Input<'_>,
-    count: usize,
-    split: &str,
-) -> Result<(Vec<u16>, Activity)> {
-    let engine = Feedforward::compile(net, encoding, &[probe])?;
-    let stream = engine.stream(split, 0);
-    let mut recording = Recording::default();
-    let mut classes = Vec::with_capacity(count);
-    let mut activity = Activity { spikes: vec![0; net.populations.len()], ..Activity::default() };
-    for start in (0..count).step_by(JUDGED) {
-        let range = start..count.min(start + JUDGED);
-        let ids: Vec<u64> = range.clone().map(|i| i as u64).collect();
-        let batch = part(samples, engine.sample_len(), range);
-        activity += &engine.run(batch, &ids, &stream, &mut recording)?;
-        let width = recording.widths[0].max(1);
-        match &recording.tables[0] {
-            Table::U8(rows) => classes.extend(rows.chunks(width).map(|row| largest(row.iter()) as u16)),
-            Table::U16(rows) => classes.extend(rows.chunks(width).map(|row| largest(row.iter()) as u16)),
-            Table::F32(rows) => classes.extend(rows.chunks(width).map(|row| largest(row.iter()) as u16)),
-        }
-    }
-    Ok((classes, activity))
-}
-
-/// Populations that hardly fire or fire all the time, each with its rate in spikes per neuron and step: a sign that
-/// weights or thresholds do not fit.
-pub fn silent_or_saturated(net: &Network, activity: &Activity, steps: usize) -> Vec<String> {
-    let presented = (activity.samples * steps as u64).max(1) as f64;
-    let rate = |i: usize| activity.spikes[i] as f64 / (presented * net.populations[i].size().max(1) as f64);
-    let sends = |i: usize| net.projections.iter().any(|p| p.pre.0 == i && p.post.0 != i);
-    let neurons = (0..net.populations.len()).filter(|&i| net.populations[i].model.is_some() && sends(i));
-    neurons
-        .filter_map(|i| {
-            let (name, rate) = (&net.populations[i].name, rate(i));
-            match rate {
-                _ if rate < 1e-4 => {
-                    Some(format!("`{name}` is silent: {rate:.1e} spikes per neuron and step"))
-                }
-                _ if rate > 0.9 => {
-                    Some(format!("`{name}` is saturated: {rate:.2} spikes per neuron and step"))
-                }
-                _ => None,
+/// Tables `[samples, steps, neurons]` of counts as one list of spikes per sample.
+fn events_of(table: &Table, steps: usize, neurons: usize) -> Result<Vec<Events>> {
+    /// Most neurons are silent in most steps: so many are skipped at once.
+    const TOGETHER: usize = 32;
+    fn row<C: Copy + Into<usize> + PartialEq + Default>(counts: &[C]) -> Vec<u32> {
+        let mut fired = vec![];
+        for (block, counts) in counts.chunks(TOGETHER).enumerate() {
+            if counts.iter().any(|&count| count != C::default()) {
+                let each = |(i, &count): (usize, &C)| {
+                    std::iter::repeat_n((block * TOGETHER + i) as u32, count.into())
+                };
+                fired.extend(counts.iter().enumerate().flat_map(each));
             }
-        })
-        .collect()
+        }
+        fired
+    }
+    fn lists<C>(counts: &[C], [steps, neurons]: [usize; 2]) -> Result<Vec<Events>>
+    where
+        C: Copy + Into<usize> + PartialEq + Default + Sync,
+    {
+        let sample = |i: usize| {
+            let counts = &counts[i * steps * neurons..(i + 1) * steps * neurons];
+            Events::new(neurons, counts.chunks_exact(neurons).map(row))
+        };
+        parallel::map(counts.len() / (steps * neurons), sample).into_iter().collect()
+    }
+    match table {
+        Table::U8(counts) => lists(counts, [steps, neurons]),
+        Table::U16(counts) => lists(counts, [steps, neurons]),
+        Table::F32(_) => Err(Error::Internal("spikes of single steps are counts".into())),
+    }
 }

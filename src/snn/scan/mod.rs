@@ -187,6 +187,22 @@ impl Scan {
     /// # Errors
     /// Shapes or kinds of number that do not fit.
     pub fn run(&self, x: &Tensor, parameters: &Parameters) -> Result<Scanned> {
+        self.scan(x, None, parameters)
+    }
+
+    /// [`run`](Self::run) over currents `[1, B, N]` that are the same in each of so many steps: equal to the last bit, and
+    /// no copy is made for each step.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); no steps; recurrent weights, whose gradient needs that of each step.
+    pub fn run_held(&self, x: &Tensor, steps: usize, parameters: &Parameters) -> Result<Scanned> {
+        if parameters.recurrent.is_some() {
+            return Err(Error::Unsupported { op: OP, on: "on a held current with recurrent weights".into() });
+        }
+        self.scan(x, Some(steps), parameters)
+    }
+
+    fn scan(&self, x: &Tensor, held: Option<usize>, parameters: &Parameters) -> Result<Scanned> {
         let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } = parameters;
         let mut inputs = vec![x, decay, gain, threshold];
         inputs.extend(current_decay);
@@ -194,6 +210,7 @@ impl Scan {
         inputs.extend(recurrent);
         let operation = Operation {
             scan: *self,
+            held,
             current: current_decay.is_some(),
             adaptive: adaptation.is_some(),
             recurrent: recurrent.is_some(),
@@ -219,6 +236,8 @@ impl From<neurons::Reset> for Reset {
 #[derive(Debug)]
 struct Operation {
     scan: Scan,
+    /// Steps over which the input is held, where it is the same in all of them.
+    held: Option<usize>,
     current: bool,
     adaptive: bool,
     recurrent: bool,
@@ -305,6 +324,24 @@ fn rows_of<F>(all: &mut [F], sizes: Sizes) -> Vec<Vec<&mut [F]>> {
     rows
 }
 
+/// Columns `from..from + n` of sample `b` as a tile `[T, n]`; `held` ones are the same in each step.
+fn gather_input<F: Copy>(
+    all: &[F],
+    held: bool,
+    sizes: Sizes,
+    b: usize,
+    (from, n): (usize, usize),
+    tile: &mut Vec<F>,
+) {
+    if !held {
+        return gather(all, sizes, b, from, n, tile);
+    }
+    tile.clear();
+    for _ in 0..sizes.steps {
+        tile.extend_from_slice(&all[b * sizes.neurons + from..][..n]);
+    }
+}
+
 /// Columns `from..from + n` of sample `b` as a tile `[T, n]`.
 fn gather<F: Copy>(all: &[F], sizes: Sizes, b: usize, from: usize, n: usize, tile: &mut Vec<F>) {
     tile.clear();
@@ -339,8 +376,11 @@ impl Op for Operation {
         if !x.dtype.is_computing() {
             return Err(Error::Unsupported { op: OP, on: format!("with {} values", x.dtype) });
         }
-        if x.shape.len() < 3 || x.is_empty() {
+        if x.shape.len() < 3 || x.is_empty() || self.held == Some(0) {
             return Err(wrong(x, "currents are [steps, batch, neurons], none of them 0"));
+        }
+        if self.held.is_some() && x.shape[0] != 1 {
+            return Err(wrong(x, "currents that are held are [1, batch, neurons]"));
         }
         let neurons = Sizes::of(x).neurons;
         for (i, other) in inputs.iter().enumerate().skip(1) {
@@ -355,12 +395,14 @@ impl Op for Operation {
                 return Err(wrong(other, "a parameter is one number or one per neuron"));
             }
         }
-        Ok(vec![x.clone(); if self.scan.membrane { 3 } else { 2 }])
+        let mut out = x.clone();
+        out.shape[0] = self.held.unwrap_or(out.shape[0]);
+        Ok(vec![out; if self.scan.membrane { 3 } else { 2 }])
     }
 
     fn cpu(&self, inputs: &[cpu::View<'_>], outputs: &mut [cpu::ViewMut<'_>]) -> Result<()> {
         each_float!(OP, inputs[0].meta.dtype, F => {
-            let sizes = Sizes::of(inputs[0].meta);
+            let sizes = Sizes::of(outputs[0].meta);
             let x = inputs[0].slice::<F>()?;
             let parameters = self.spread::<F>(sizes.neurons, |i| inputs[i].slice::<F>())?;
             let feedback = match self.recurrent {
@@ -380,7 +422,7 @@ impl Op for Operation {
                 let [mut tile, mut u, mut s, mut v] = [const { Vec::new() }; 4];
                 for from in (0..sizes.neurons).step_by(width) {
                     let n = width.min(sizes.neurons - from);
-                    gather(x, sizes, b, from, n, &mut tile);
+                    gather_input(x, self.held.is_some(), sizes, b, (from, n), &mut tile);
                     for values in [&mut u, &mut s] {
                         values.resize(tile.len(), F::ZERO);
                     }
@@ -431,11 +473,12 @@ impl Operation {
             }
         }
         let spikes = if self.recurrent { at.output(0)?.buffer()?.slice::<F>()? } else { &[] };
-        let mut gx = cpu::Buffer::zeros(F::DTYPE, u.len());
+        let rows = Sizes { steps: if self.held.is_some() { 1 } else { sizes.steps }, ..sizes };
+        let mut gx = cpu::Buffer::zeros(F::DTYPE, rows.steps * rows.batch * rows.neurons);
         // Partial sums of each sample are added in the order of samples, whoever computed them.
         let mut partial: Vec<[Vec<F>; PARAMETERS]> = (0..sizes.batch).map(|_| Default::default()).collect();
         let wanted: [bool; PARAMETERS] = std::array::from_fn(|p| self.place(p).is_some_and(|i| needs[i]));
-        let jobs = rows_of(gx.slice_mut::<F>()?, sizes).into_iter().zip(&mut partial).collect();
+        let jobs = rows_of(gx.slice_mut::<F>()?, rows).into_iter().zip(&mut partial).collect();
         let rule = self.rule::<F>();
         let width = self.tile(sizes.neurons);
         parallel::owned(jobs, |b, (mut out, total): (Vec<&mut [F]>, &mut [Vec<F>; PARAMETERS])| {
@@ -446,7 +489,7 @@ impl Operation {
             for from in (0..sizes.neurons).step_by(width) {
                 let n = width.min(sizes.neurons - from);
                 if reads {
-                    gather(x, sizes, b, from, n, &mut tile_x);
+                    gather_input(x, self.held.is_some(), sizes, b, (from, n), &mut tile_x);
                     if let Some(weights) = feedback {
                         add_feedback(&mut tile_x, weights, spikes, sizes, b);
                     }
@@ -466,12 +509,18 @@ impl Operation {
                 let rows = part(&parameters, from, n);
                 let saved = (tile_x.as_slice(), tile_u.as_slice());
                 simd::backward(&rule, &rows, feedback, saved, grads, &mut tile_gx, &mut sums, &mut scratch);
+                if self.held.is_some() {
+                    let (first, later) = tile_gx.split_at_mut(n);
+                    for step in later.chunks_exact(n) {
+                        first.iter_mut().zip(step).for_each(|(sum, &g)| *sum += g);
+                    }
+                    tile_gx.truncate(n);
+                }
                 scatter(&tile_gx, from, n, &mut out);
                 total.iter_mut().zip(&sums).for_each(|(total, sum)| total.extend_from_slice(sum));
             }
         });
-        let shape = &at.output_meta(1).shape;
-        let gx = Tensor::from_buffer(gx, shape)?;
+        let gx = Tensor::from_buffer(gx, &at.input_meta(0).shape)?;
         let mut results: Vec<Option<Tensor>> = vec![None; count];
         for (p, wanted) in wanted.into_iter().enumerate() {
             if let (true, Some(place)) = (wanted, self.place(p)) {

@@ -1,0 +1,167 @@
+//! What the tables of the trainers mean: every value in its range.
+
+use super::config::{Augment, Convert, Fit, Loss, Optimizer, Stdp, Surrogate, Thresholds};
+use crate::experiment::check::Check;
+use crate::experiment::config::{Config, Connect, Encode, Neuron, Precision, Shape};
+
+impl Check<'_> {
+    pub(in crate::experiment) fn surrogate(&mut self, config: &Config, train: &Surrogate) {
+        let path = |key: &str| format!("train.surrogate.{key}");
+        let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
+        self.known(&path("output"), &train.output, &names);
+        if config.population.get(&train.output).is_some_and(|p| p.neuron == Neuron::Input) {
+            let what = format!("`{}` is the input, it learns nothing", train.output);
+            self.wrong(&path("output"), what, None);
+        }
+        if !config.projection.values().any(|p| !p.frozen) {
+            let help = "write `frozen = false` in the projections that are to learn";
+            self.wrong("train.surrogate", "nothing can be trained: all is frozen".into(), Some(help.into()));
+        }
+        for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            if projection.connect != Connect::Dense {
+                let help = "leave out `connect`, or write `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections do so far");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
+            let target = config.population.get(&projection.to).map(|population| &population.neuron);
+            if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
+                let help = "give its target `neuron.lif = { … }`";
+                let what = format!("`{name}` learns, and only what projects to `lif` neurons has a gradient");
+                self.wrong(&format!("projection.{name}.to"), what, Some(help.into()));
+            }
+            if projection.precision == Precision::Int8 {
+                let help = "write `precision = \"f32\"`, or leave it out";
+                let what = format!("`{name}` learns, and 8-bit integers cannot");
+                self.wrong(&format!("projection.{name}.precision"), what, Some(help.into()));
+            }
+        }
+        if !config.features.from.is_empty() {
+            let help = "remove `[features]`: `train.surrogate.output` is read";
+            self.wrong("features", "no features are recorded".into(), Some(help.into()));
+        }
+        let more_than_zero = [("lr", train.lr)];
+        let zero_or_more = [
+            ("weight_decay", train.weight_decay),
+            ("clip", train.clip),
+            ("rates.sparsity", train.rates.sparsity),
+            ("rates.lower", train.rates.lower),
+            ("rates.upper", train.rates.upper),
+            ("rates.least", train.rates.least),
+            ("rates.most", train.rates.most),
+        ];
+        more_than_zero.iter().for_each(|&(key, x)| self.range(&path(key), x, x > 0.0, "more than 0"));
+        zero_or_more.iter().for_each(|&(key, x)| self.range(&path(key), x, x >= 0.0, "0 or more"));
+        let dropout = train.dropout;
+        self.range(&path("dropout"), dropout, (0.0..1.0).contains(&dropout), "from 0 to below 1");
+        if let Some((key, value)) = train.surrogate.constant() {
+            self.range(&path(&format!("surrogate.{key}")), value, value > 0.0, "more than 0");
+        }
+        if let Loss::MseCount { correct, incorrect } = train.loss {
+            let path = path("loss.mse-count");
+            let expected = "from 0 to 1 spike a step";
+            self.range(&format!("{path}.correct"), correct, (0.0..=1.0).contains(&correct), expected);
+            self.range(&format!("{path}.incorrect"), incorrect, (0.0..=1.0).contains(&incorrect), expected);
+        }
+        if let Optimizer::Sgd { momentum } = train.optimizer {
+            let ok = (0.0..1.0).contains(&momentum);
+            self.range(&path("optimizer.sgd.momentum"), momentum, ok, "from 0 to below 1");
+        }
+        self.positive(&path("batch"), train.batch);
+        self.positive(&path("epochs"), train.epochs);
+        if train.patience > 0 && train.held_out == 0 {
+            let help = "say how many training samples judge: `held_out = 5000`";
+            self.wrong(&path("patience"), "nothing is held out to be judged".into(), Some(help.into()));
+        }
+        let input = config.population.iter().find(|(_, p)| p.neuron == Neuron::Input);
+        if let Some((name, population)) = input {
+            let image = matches!(population.shape, Shape::Image(_));
+            self.augment(
+                "train.surrogate.augment",
+                &train.augment,
+                image,
+                &format!("population.{name}.shape"),
+            );
+        }
+    }
+
+    pub(in crate::experiment) fn convert(&mut self, config: &Config, train: &Convert) {
+        let path = |key: &str| format!("train.convert.{key}");
+        self.no_description(config, "train.convert");
+        self.encode(&config.encode);
+        if !matches!(config.encode, Encode::Constant { .. } | Encode::Absent) {
+            let help = "write `encode.constant = { steps = 16 }`";
+            self.wrong("encode", "converted networks take constant currents".into(), Some(help.into()));
+        }
+        self.shape(&path("input"), &train.input);
+        match train.fit {
+            Fit::Gradient { lr, weight_decay, batch, epochs, augment } => {
+                let path = |key: &str| format!("train.convert.fit.gradient.{key}");
+                self.range(&path("lr"), lr, lr > 0.0, "more than 0");
+                self.range(&path("weight_decay"), weight_decay, weight_decay >= 0.0, "0 or more");
+                self.positive(&path("batch"), batch);
+                self.positive(&path("epochs"), epochs);
+                self.augment(&path("augment"), &augment, train.input.len() == 3, "train.convert.input");
+            }
+            Fit::Ridge { lambda } => {
+                self.range(&path("fit.ridge.lambda"), lambda, lambda > 0.0, "more than 0");
+            }
+        }
+        if let Thresholds::Percentile { percent, factor } = train.thresholds {
+            let path = path("thresholds.percentile");
+            let ok = (0.0..=100.0).contains(&percent);
+            self.range(&format!("{path}.percent"), percent, ok, "from 0 to 100");
+            self.range(&format!("{path}.factor"), factor, factor > 0.0, "more than 0");
+        }
+        self.range(&path("start"), train.start, (0.0..1.0).contains(&train.start), "from 0 to below 1");
+        self.positive(&path("calibration"), train.calibration);
+        train.steps.iter().for_each(|&steps| self.positive(&path("steps"), steps));
+        if train.layer.is_empty() {
+            let help = "write tables `[[train.convert.layer]]`, the last one of them `linear`";
+            self.wrong(&path("layer"), "the network has no layers".into(), Some(help.into()));
+        }
+    }
+
+    pub(in crate::experiment) fn stdp(&mut self, config: &Config, train: &Stdp) {
+        let path = |key: &str| format!("train.stdp.{key}");
+        self.no_description(config, "train.stdp");
+        if config.encode != Encode::Absent {
+            let help = "remove it: rates and times are among the constants of Diehl & Cook";
+            self.wrong("encode", "`train.stdp` encodes samples in its own way".into(), Some(help.into()));
+        }
+        self.shape(&path("input"), &train.input);
+        self.positive(&path("neurons"), train.neurons);
+        self.positive(&path("batch"), train.batch);
+        self.positive(&path("passes"), train.passes);
+    }
+
+    /// Refuses tables that the trainer would not look at.
+    fn no_description(&mut self, config: &Config, trainer: &str) {
+        let given = [
+            ("population", !config.population.is_empty()),
+            ("projection", !config.projection.is_empty()),
+            ("features", !config.features.from.is_empty()),
+        ];
+        for (table, _) in given.into_iter().filter(|(_, given)| *given) {
+            let help = format!("remove `[{table}]`, or take another trainer");
+            self.wrong(table, format!("`{trainer}` makes its own network"), Some(help));
+        }
+    }
+
+    fn shape(&mut self, path: &str, shape: &[usize]) {
+        if !matches!(shape.len(), 1 | 3) || shape.contains(&0) {
+            let help = "expected [features] or [channels, height, width]";
+            self.wrong(path, format!("`{path}` is {shape:?}"), Some(help.into()));
+        }
+    }
+
+    fn augment(&mut self, path: &str, augment: &Augment, is_image: bool, shape: &str) {
+        let Augment { shift, rotation_degrees, elastic } = *augment;
+        for (key, x) in [("shift", shift), ("rotation_degrees", rotation_degrees), ("elastic", elastic)] {
+            self.range(&format!("{path}.{key}"), x, x >= 0.0, "0 or more");
+        }
+        if *augment != Augment::default() && !is_image {
+            let help = format!("write `{shape} = [channels, height, width]`");
+            self.wrong(path, "only images can be moved and turned".into(), Some(help));
+        }
+    }
+}
