@@ -26,9 +26,8 @@ pub(super) struct Block<'n, F> {
     pub tables: Vec<Incoming>,
     channels: Vec<Channel<F>>,
     drives: Vec<Drive<F>>,
-    /// `[receptors][neurons]`
-    inputs: Vec<Vec<F>>,
-    used: Vec<bool>,
+    /// Of each receptor.
+    inputs: Vec<Input<F>>,
     flags: Vec<u8>,
     counts: Vec<u16>,
     /// Spikes of each step of the last run.
@@ -48,6 +47,42 @@ pub(super) struct Incoming {
     most_per_target: u32,
     /// The targets as bits, where that is better; the table then has no lists.
     masks: Option<Masks>,
+}
+
+/// What a receptor gets in a step.
+struct Input<F> {
+    /// `[neurons]`
+    values: Vec<F>,
+    /// Whether anything has come in this step.
+    used: bool,
+    /// Whether anything came in the step before, so that the values are not all 0.
+    stale: bool,
+}
+
+impl<F: Real> Input<F> {
+    fn new(neurons: usize) -> Self {
+        Self { values: vec![F::default(); neurons], used: false, stale: false }
+    }
+
+    /// Adds one value per neuron. The first of a step overwrites what the step before left.
+    #[inline(always)]
+    fn add(&mut self, values: impl Iterator<Item = F>) {
+        if self.used {
+            self.values.iter_mut().zip(values).for_each(|(x, value)| *x = *x + value);
+        } else {
+            self.values.iter_mut().zip(values).for_each(|(x, value)| *x = F::default() + value);
+        }
+        self.used = true;
+    }
+
+    /// Empties what nothing came to.
+    #[inline(always)]
+    fn finish(&mut self) {
+        if !self.used && self.stale {
+            self.values.fill(F::default());
+        }
+        self.stale = self.used;
+    }
 }
 
 /// Where spikes are added up until the neurons take them.
@@ -90,8 +125,7 @@ impl<'n, F: Number> Block<'n, F> {
             tables: Vec::new(),
             channels: Vec::new(),
             drives,
-            inputs: vec![vec![F::default(); n]; receptors],
-            used: vec![false; receptors],
+            inputs: (0..receptors).map(|_| Input::new(n)).collect(),
             flags: vec![0; n],
             counts: vec![0; n],
             spikes: Vec::new(),
@@ -136,6 +170,12 @@ impl<'n, F: Number> Block<'n, F> {
                 }
                 at
             }
+        };
+        table.targets = simd::in_large_pages(table.targets);
+        table.weights = match table.weights {
+            Strengths::F32(weights) => Strengths::F32(simd::in_large_pages(weights)),
+            Strengths::F64(weights) => Strengths::F64(simd::in_large_pages(weights)),
+            same => same,
         };
         let masks = match self.channels[channel] {
             Channel::Count { .. } => Masks::of(&table),
@@ -189,12 +229,14 @@ impl<'n, F: Number> Block<'n, F> {
 
     #[inline(always)]
     fn advance(&mut self) {
-        let mut inputs: Vec<&[F]> = self.inputs.iter().map(|x| &x[..]).collect();
+        let mut inputs: Vec<&[F]> = self.inputs.iter().map(|input| &input.values[..]).collect();
         let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
         match &self.fast {
             Some(fast) => {
                 // Injected currents are the last receptor, and rare.
-                if let (Some(current), Some(false)) = (inputs.last_mut(), self.used.last()) {
+                if let (Some(current), Some(Input { used: false, .. })) =
+                    (inputs.last_mut(), self.inputs.last())
+                {
                     *current = &[];
                 }
                 fast.run(&inputs, &mut state, &mut self.flags);
@@ -216,17 +258,13 @@ impl<'n, F: Number> Block<'n, F> {
         let n = self.range.len();
         for Incoming { pre, table, channel, .. } in &self.tables {
             let Channel::Ring { sums, steps, .. } = &mut self.channels[*channel] else { continue };
-            let sources = history.spikes(emitted, *pre);
-            for (i, &source) in sources.iter().enumerate() {
-                prefetch(table, sources, i);
-                let row = table.row(source);
-                self.events += row.len() as u64;
-                for place in row {
+            self.events += rows(table, history.spikes(emitted, *pre), |piece| {
+                for place in piece {
                     let slot = ((emitted + u64::from(table.delays.get(place))) % *steps as u64) as usize;
                     let sum = &mut sums[slot * n + usize::from(table.targets[place])];
                     *sum = *sum + F::of(table.weights.get(place));
                 }
-            }
+            });
         }
     }
 
@@ -247,25 +285,18 @@ impl<'n, F: Number> Block<'n, F> {
                         self.events += masks.deliver(sources, counts);
                         continue;
                     }
-                    for (i, &source) in sources.iter().enumerate() {
-                        prefetch(table, sources, i);
-                        let row = &table.targets[table.row(source)];
-                        self.events += row.len() as u64;
-                        for &target in row {
+                    self.events += rows(table, sources, |piece| {
+                        for &target in &table.targets[piece] {
                             let count = &mut counts[usize::from(target)];
                             *count = count.wrapping_add(1); // cannot happen, see `fits_in_counts`
                         }
-                    }
+                    });
                 }
                 Channel::Sum { sums, used, .. } => {
                     *used = true;
-                    for (i, &source) in sources.iter().enumerate() {
-                        prefetch(table, sources, i);
-                        let row = table.row(source);
-                        self.events += row.len() as u64;
-                        let targets = &table.targets[row.clone()];
-                        F::add_row(&table.weights, row, targets, sums);
-                    }
+                    self.events += rows(table, sources, |piece| {
+                        F::add_row(&table.weights, piece.clone(), &table.targets[piece], sums);
+                    });
                 }
                 Channel::Ring { .. } => {} // has individual delays
             }
@@ -276,51 +307,39 @@ impl<'n, F: Number> Block<'n, F> {
     #[inline(always)]
     fn gather(&mut self, step: u64) {
         let n = self.range.len();
-        for (input, used) in self.inputs.iter_mut().zip(&mut self.used) {
-            if std::mem::take(used) {
-                input.fill(F::default());
-            }
-        }
+        self.inputs.iter_mut().for_each(|input| input.used = false);
         for channel in &mut self.channels {
             match channel {
                 Channel::Count { receptor, weight, counts, used } => {
                     if std::mem::take(used) {
-                        self.used[*receptor] = true;
-                        for (x, count) in self.inputs[*receptor].iter_mut().zip(&mut counts[..n]) {
-                            *x = *x + *weight * F::count(*count);
-                            *count = 0;
-                        }
+                        let counts = counts[..n].iter_mut().map(std::mem::take);
+                        self.inputs[*receptor].add(counts.map(|count| *weight * F::count(count)));
                     }
                 }
                 Channel::Sum { receptor, sums, used } => {
                     if std::mem::take(used) {
-                        self.used[*receptor] = true;
-                        take(&mut self.inputs[*receptor], &mut sums[..n]);
+                        self.inputs[*receptor].add(sums[..n].iter_mut().map(std::mem::take));
                     }
                 }
                 Channel::Ring { receptor, sums, steps } => {
-                    self.used[*receptor] = true;
                     let slot = (step % *steps as u64) as usize;
-                    take(&mut self.inputs[*receptor], &mut sums[slot * n..(slot + 1) * n]);
+                    self.inputs[*receptor].add(sums[slot * n..(slot + 1) * n].iter_mut().map(std::mem::take));
                 }
             }
         }
         for drive in &self.drives {
             match drive {
                 Drive::Poisson { receptor, weight, poisson } => {
-                    self.used[*receptor] = true;
                     poisson.draw(step, self.range.start, &mut self.counts);
-                    for (x, &count) in self.inputs[*receptor].iter_mut().zip(&self.counts) {
-                        *x = *x + *weight * F::count(count);
-                    }
+                    self.inputs[*receptor].add(self.counts.iter().map(|&count| *weight * F::count(count)));
                 }
                 Drive::Current { receptor, amplitude, steps } if steps.contains(&step) => {
-                    self.used[*receptor] = true;
-                    self.inputs[*receptor].iter_mut().zip(amplitude).for_each(|(x, &a)| *x = *x + a);
+                    self.inputs[*receptor].add(amplitude.iter().copied());
                 }
                 Drive::Current { .. } => {}
             }
         }
+        self.inputs.iter_mut().for_each(Input::finish);
     }
 
     /// What is on its way to the neurons, for a checkpoint.
@@ -332,30 +351,45 @@ impl<'n, F: Number> Block<'n, F> {
     }
 }
 
-/// Asks for the beginning of the rows that come next: they lie anywhere in a table that is larger than the cache.
+/// Synapses that are gone through at once: their targets fill a cache line.
+const PIECE: usize = 32;
+
+/// Goes through the rows of some sources in pieces, and gives the number of synapses. Rows lie anywhere in a table that
+/// is larger than the cache: with each piece comes the hint that the piece below it, in the next row, is wanted soon.
 #[inline(always)]
-fn prefetch(table: &Table, sources: &[u32], at: usize) {
-    if let Some(&source) = sources.get(at + 2) {
-        let place = table.offsets[source as usize] as usize;
-        simd::prefetch(&table.targets, place);
-        simd::prefetch(&table.targets, place + 32);
-        match &table.weights {
-            Strengths::F32(weights) => {
-                simd::prefetch(weights, place);
-                simd::prefetch(weights, place + 16);
+fn rows(table: &Table, sources: &[u32], mut each: impl FnMut(Range<usize>)) -> u64 {
+    let begin = |i: usize| sources.get(i).map(|&source| table.offsets[source as usize] as usize);
+    let mut events = 0;
+    for (i, &source) in sources.iter().enumerate() {
+        let row = table.row(source);
+        events += row.len() as u64;
+        let next = begin(i + 1);
+        if let Some(later) = begin(i + 3) {
+            prefetch(table, later);
+        }
+        for start in row.clone().step_by(PIECE) {
+            if let Some(next) = next {
+                prefetch(table, next + start - row.start);
             }
-            Strengths::F64(weights) => simd::prefetch(weights, place),
-            Strengths::Same(_) => {}
+            each(start..row.end.min(start + PIECE));
         }
     }
+    events
 }
 
-/// `to += from`, and empties `from`.
+/// Asks for a piece.
 #[inline(always)]
-fn take<F: Real>(to: &mut [F], from: &mut [F]) {
-    for (x, sum) in to.iter_mut().zip(from) {
-        *x = *x + *sum;
-        *sum = F::default();
+fn prefetch(table: &Table, place: usize) {
+    simd::prefetch(&table.targets, place);
+    match &table.weights {
+        Strengths::F32(weights) => (0..2).for_each(|line| simd::prefetch(weights, place + 16 * line)),
+        Strengths::F64(weights) => (0..4).for_each(|line| simd::prefetch(weights, place + 8 * line)),
+        Strengths::Same(_) => {}
+    }
+    match &table.delays {
+        Delays::Short(delays) => simd::prefetch(delays, place),
+        Delays::Each(delays) => simd::prefetch(delays, place),
+        Delays::Same(_) => {}
     }
 }
 
@@ -370,14 +404,15 @@ fn zeros<T: Copy + Default>() -> Box<[T; SLOTS]> {
 /// Numbers of the neurons whose flag is set.
 #[inline(always)]
 fn collect(flags: &[u8], first: u32, list: &mut Vec<u32>) {
-    for (i, chunk) in flags.chunks(32).enumerate() {
-        if chunk.iter().fold(0, |any, flag| any | flag) == 0 {
-            continue;
-        }
-        let start = first + 32 * i as u32;
-        for (j, &flag) in chunk.iter().enumerate() {
-            // A model may fire several times in a step.
-            list.extend((0..flag).map(|_| start + j as u32));
+    let any = |flags: &[u8]| flags.iter().fold(0, |any, flag| any | flag) != 0;
+    // Few fire in a step: most of the flags are seen 256 at a time.
+    for (i, many) in flags.chunks(256).enumerate().filter(|(_, many)| any(many)) {
+        for (j, few) in many.chunks(16).enumerate().filter(|(_, few)| any(few)) {
+            let start = first + (256 * i + 16 * j) as u32;
+            for (k, &flag) in few.iter().enumerate() {
+                // A model may fire several times in a step.
+                list.extend((0..flag).map(|_| start + k as u32));
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Target `t` of a row is bit `8 (t mod 8) + t / 64 mod 8` of word `t / 8 mod 8` of chunk `t / 512`: so that turning
 //! eight planes into a byte for each neuron takes three exchanges between planes.
 
-use super::simd::prefetch;
+use super::simd::{advise_large_pages, prefetch};
 use crate::snn::synapses::Block as Table;
 
 /// Eight words of bits.
@@ -54,6 +54,7 @@ impl Masks {
         let sources = table.offsets.len() - 1;
         let width = table.range.len().div_ceil(TARGETS_PER_CHUNK);
         let mut rows = vec![[0; 8]; (sources + 1) * width];
+        advise_large_pages(&mut rows);
         let (mut places, mut again) = (Vec::with_capacity(sources + 1), Vec::new());
         for source in 0..sources {
             let row = table.row(source as u32);
@@ -90,11 +91,17 @@ impl Masks {
             }
             self.spread(counts);
         }
+        for &source in sources {
+            let again = self.places[source as usize].again as usize;
+            prefetch(&self.again, again);
+            prefetch(&self.again, again + 32);
+        }
+        let again = &self.again[..];
         let mut events = 0;
         for &source in sources {
             let [place, next] = &self.places[source as usize..source as usize + 2] else { continue };
             events += u64::from(place.synapses);
-            for &target in &self.again[place.again as usize..next.again as usize] {
+            for &target in &again[place.again as usize..next.again as usize] {
                 let count = &mut counts[usize::from(target)];
                 *count = count.wrapping_add(1); // cannot happen: the block has seen that counts fit
             }
@@ -116,10 +123,7 @@ impl Masks {
             if !next.is_empty() {
                 ahead.iter().for_each(|row| prefetch(row, c));
             }
-            add_chunks(planes, &rows.map(|row| &row[c]));
-        }
-        for &source in next {
-            prefetch(&self.again, self.places[source as usize].again as usize);
+            add_chunks(planes, &std::array::from_fn(|i| &rows[i][c]));
         }
     }
 

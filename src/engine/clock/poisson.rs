@@ -38,46 +38,55 @@ impl Poisson {
         let mut at = 0;
         while at < counts.len() {
             let neuron = first + at as u32;
-            let group = self.group(neuron / 32, step);
+            let drawn = self.some(neuron / 32, step);
             let from = neuron as usize % 32;
-            let len = (32 - from).min(counts.len() - at);
-            counts[at..at + len].copy_from_slice(&group[from..from + len]);
+            let len = (4 * LANES - from).min(counts.len() - at);
+            counts[at..at + len].copy_from_slice(&drawn[from..from + len]);
             at += len;
         }
     }
 
-    /// Counts of 32 neurons.
+    /// Counts of neurons from `32 group` on.
     #[inline(always)]
-    fn group(&self, group: u32, step: u64) -> [u16; 32] {
-        let words = eight(self.stream.key(), 8 * group, step);
-        let largest = words.iter().fold(0, |a, &b| a.max(b));
-        let mut counts = [0u32; 32];
+    fn some(&self, group: u32, step: u64) -> [u16; 4 * LANES] {
+        let words = blocks(self.stream.key(), 8 * group, step);
+        let mut counts = [[0u32; LANES]; 4];
+        let largest = words.as_flattened().iter().fold(0, |a, &b| a.max(b));
         for &edge in &self.cumulative {
             if largest < edge {
                 break; // edges ascend: no word reaches the others
             }
-            for (count, &word) in counts.iter_mut().zip(&words) {
+            for (count, &word) in counts.as_flattened_mut().iter_mut().zip(words.as_flattened()) {
                 *count += u32::from(word >= edge);
             }
         }
-        counts.map(|count| count as u16)
+        let mut ordered = [0; 4 * LANES];
+        for (j, counts) in counts.iter().enumerate() {
+            for (group, counts) in counts.chunks_exact(8).enumerate() {
+                let at = 32 * group + 8 * j;
+                ordered[at..at + 8].iter_mut().zip(counts).for_each(|(to, &count)| *to = count as u16);
+            }
+        }
+        ordered
     }
 }
 
-/// Philox blocks at eight consecutive counters: word `j` of block `i` at `8 j + i`. As [`crate::rng::philox`], in
-/// loops over lanes that become vector instructions.
+/// Random blocks that are drawn together: enough that the loops over them become vector instructions.
+const LANES: usize = 32;
+
+/// Philox blocks at consecutive counters: `[word][block]`, as [`crate::rng::philox`].
 #[allow(clippy::needless_range_loop)] // four rows at one index
 #[inline(always)]
-fn eight(key: [u32; 2], first: u32, step: u64) -> [u32; 32] {
+fn blocks(key: [u32; 2], first: u32, step: u64) -> [[u32; LANES]; 4] {
     // In the lower halves of wide lanes, whose products then need no conversion.
-    let mut c: [[u64; 8]; 4] = [[0; 8], [step & LOW; 8], [step >> 32; 8], [0; 8]];
+    let mut c: [[u64; LANES]; 4] = [[0; LANES], [step & LOW; LANES], [step >> 32; LANES], [0; LANES]];
     for (i, lane) in c[0].iter_mut().enumerate() {
         *lane = first.wrapping_add(i as u32).into();
     }
     let mut key = key;
     for _ in 0..10 {
         let [key0, key1] = key.map(u64::from);
-        for i in 0..8 {
+        for i in 0..LANES {
             let product0 = 0xD251_1F53 * (c[0][i] & LOW);
             let product1 = 0xCD9E_8D57 * (c[2][i] & LOW);
             (c[0][i], c[1][i]) = ((product1 >> 32) ^ c[1][i] ^ key0, product1);
@@ -85,8 +94,8 @@ fn eight(key: [u32; 2], first: u32, step: u64) -> [u32; 32] {
         }
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
-    let mut words = [0; 32];
-    for (word, &lane) in words.iter_mut().zip(c.as_flattened()) {
+    let mut words = [[0; LANES]; 4];
+    for (word, &lane) in words.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
         *word = lane as u32;
     }
     words
@@ -121,20 +130,20 @@ mod tests {
     #[test]
     fn pieces_draw_what_the_whole_does() {
         let poisson = Poisson::new(1, "drive", 1.3);
-        let (mut whole, mut piece) = (vec![0; 50], vec![0; 13]);
+        let (mut whole, mut piece) = (vec![0; 300], vec![0; 213]);
         poisson.draw(9, 0, &mut whole);
         poisson.draw(9, 17, &mut piece);
-        assert_eq!(whole[17..30], piece);
+        assert_eq!(whole[17..230], piece);
         assert!(whole.iter().any(|&n| n > 1));
     }
 
     #[test]
     fn lanes_are_the_generator() {
         let stream = Stream::named(3, "x");
-        let words = eight(stream.key(), 40, (7 << 32) | 5);
-        for i in 0..8 {
-            let block = stream.block([40 + i, 5, 7, 0]);
-            assert_eq!(block, std::array::from_fn(|j| words[8 * j + i as usize]));
+        let words = blocks(stream.key(), 40, (7 << 32) | 5);
+        for i in 0..LANES {
+            let block = stream.block([40 + i as u32, 5, 7, 0]);
+            assert_eq!(block, std::array::from_fn(|j| words[j][i]));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The work of a block, compiled once for each instruction set, and the hint that fetches memory ahead.
+//! The work of a block, compiled once for each instruction set, and hints about memory.
 //!
 //! The code is the same, and so are the results, bit for bit: nothing is fused or reordered. Unsafe, because whoever
 //! calls code for an instruction set has to know that it is there.
@@ -53,4 +53,35 @@ pub(super) fn prefetch<T>(values: &[T], place: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, place);
+}
+
+/// Tables from this size on are worth large pages.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 8 << 20;
+
+/// The same values, in pages of two megabytes where the system has them: rows of a large table are read in any order,
+/// and with small pages finding them takes as long as reading them.
+pub(super) fn in_large_pages<T: Copy>(values: Vec<T>) -> Vec<T> {
+    #[cfg(target_os = "linux")]
+    if size_of_val(&values[..]) >= LARGE {
+        let mut moved = Vec::with_capacity(values.len());
+        advise_large_pages(moved.spare_capacity_mut());
+        moved.extend_from_slice(&values);
+        return moved;
+    }
+    values
+}
+
+/// Asks for large pages for memory that has not been written yet.
+pub(super) fn advise_large_pages<T>(memory: &mut [T]) {
+    #[cfg(target_os = "linux")]
+    if size_of_val(memory) >= LARGE {
+        const PAGE: usize = 4096;
+        let start = (memory.as_ptr() as usize).next_multiple_of(PAGE);
+        let end = memory.as_ptr() as usize + size_of_val(memory);
+        // SAFETY: the range lies within `memory`; the hint changes no content, and it does not matter if it fails.
+        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
