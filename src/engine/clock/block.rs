@@ -219,12 +219,38 @@ impl<'n, F: Number> Block<'n, F> {
         for step in steps.clone() {
             self.record(step);
             self.deliver(step, history);
-            self.gather(step);
-            self.advance();
+            if !self.advance_counted() {
+                self.gather(step);
+                self.advance();
+            }
             let list = &mut self.spikes[(step - steps.start) as usize];
             list.clear();
             collect(&self.flags, self.range.start, list);
         }
+    }
+
+    /// Advances the neurons straight from counted spikes, where nothing else comes to them; whether it is so.
+    #[inline(always)]
+    fn advance_counted(&mut self) -> bool {
+        let Some(fast) = self.fast.as_ref().filter(|fast| fast.takes_counts() && self.drives.is_empty())
+        else {
+            return false;
+        };
+        let [
+            Channel::Count { receptor, weight, counts, .. },
+            Channel::Count { receptor: other, weight: other_weight, counts: other_counts, .. },
+        ] = &mut self.channels[..]
+        else {
+            return false;
+        };
+        let (counts, weights) = match (*receptor, *other) {
+            (0, 1) => ([&mut counts[..], &mut other_counts[..]], [*weight, *other_weight]),
+            (1, 0) => ([&mut other_counts[..], &mut counts[..]], [*other_weight, *weight]),
+            _ => return false,
+        };
+        let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
+        fast.run_counted(counts, weights, &mut state, &mut self.flags);
+        true
     }
 
     #[inline(always)]

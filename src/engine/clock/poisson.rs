@@ -138,6 +138,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::needless_range_loop)] // the other index
     fn lanes_are_the_generator() {
         let stream = Stream::named(3, "x");
         let words = blocks(stream.key(), 40, (7 << 32) | 5);

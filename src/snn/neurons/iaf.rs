@@ -224,16 +224,8 @@ impl<F: Real> Factors<F> {
                 let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
                 if self.acts != Acts::First && current.is_empty() {
                     for i in 0..n {
-                        let before = (a[i], b[i]);
-                        a[i] = self.decay[0] * before.0 + x[i];
-                        b[i] = self.decay[1] * before.1 + y[i];
-                        let driven = u[i]
-                            + self.leak * (self.level - u[i])
-                            + self.coupling[0] * before.0
-                            + self.coupling[1] * before.1;
-                        let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
-                        u[i] = next;
-                        spikes[i] = u8::from(spike);
+                        let state = (&mut u[i], &mut a[i], &mut b[i], &mut hold[i]);
+                        spikes[i] = u8::from(self.two(x[i], y[i], state));
                     }
                     return;
                 }
@@ -252,6 +244,47 @@ impl<F: Real> Factors<F> {
             }
             _ => {}
         }
+    }
+
+    /// Whether [`Factors::run_counted`] is for this model.
+    pub(crate) fn takes_counts(&self) -> bool {
+        self.kind == Kind::Two && self.acts != Acts::First
+    }
+
+    /// As [`Factors::run`], where each of two receptors gets nothing but spikes of one weight: takes their counts, and
+    /// leaves them 0. Saves writing the inputs to memory, which takes a third of the time of a step.
+    #[inline(always)]
+    pub(crate) fn run_counted(
+        &self,
+        counts: [&mut [u16]; 2],
+        weights: [F; 2],
+        state: &mut [&mut [F]],
+        spikes: &mut [u8],
+    ) {
+        let n = spikes.len();
+        let ([first, second], [u, a, b, hold, ..]) = (counts, state) else { return };
+        let (first, second) = (&mut first[..n], &mut second[..n]);
+        let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
+        for i in 0..n {
+            let x = F::default() + weights[0] * F::count(first[i]);
+            let y = F::default() + weights[1] * F::count(second[i]);
+            (first[i], second[i]) = (0, 0);
+            let state = (&mut u[i], &mut a[i], &mut b[i], &mut hold[i]);
+            spikes[i] = u8::from(self.two(x, y, state));
+        }
+    }
+
+    /// A step of one neuron with two currents whose input acts after the integration; whether it fires.
+    #[inline(always)]
+    fn two(&self, x: F, y: F, (u, a, b, hold): (&mut F, &mut F, &mut F, &mut F)) -> bool {
+        let before = (*a, *b);
+        *a = self.decay[0] * before.0 + x;
+        *b = self.decay[1] * before.1 + y;
+        let driven =
+            *u + self.leak * (self.level - *u) + self.coupling[0] * before.0 + self.coupling[1] * before.1;
+        let (next, spike) = self.fire(driven, *u, hold);
+        *u = next;
+        spike
     }
 
     /// Adds input to a current and lets it decay; gives the current that is integrated.
