@@ -16,7 +16,8 @@ const BOUNDS: [f64; 2] = [0.0, 2.0];
 fn rules() -> Vec<plasticity::Rule> {
     let pair = Pair { a_plus: 0.05, a_minus: 0.04, bounds: BOUNDS, ..Pair::default() };
     let nearest = Pairing::Nearest;
-    let triplet = Triplet { a2_plus: 0.02, a3_plus: 0.05, a2_minus: 0.04, a3_minus: 0.01, ..Triplet::visual() };
+    let triplet =
+        Triplet { a2_plus: 0.02, a3_plus: 0.05, a2_minus: 0.04, a3_minus: 0.01, ..Triplet::visual() };
     vec![
         pair.into(),
         Pair { mu: 1.0, pairing: nearest, ..pair }.into(),
@@ -108,7 +109,9 @@ fn by_hand(net: &Network, name: &str, trains: &[Vec<(u64, u32)>], steps: u64) ->
             for target in 0..targets as u32 {
                 let of: Vec<usize> = (0..ends.len()).filter(|&s| ends[s] == target).collect();
                 let sum: f64 = of.iter().map(|&s| f64::from(weights[s].abs())).sum();
-                of.iter().for_each(|&s| weights[s] = (f64::from(weights[s]) * (f64::from(total) / sum)) as f32);
+                // Where all are 0, they stay.
+                let factor = if sum > 0.0 { f64::from(total) / sum } else { 1.0 };
+                of.iter().for_each(|&s| weights[s] = (f64::from(weights[s]) * factor) as f32);
             }
         }
         if (step + 1) % 250 == 0 && matches!(plasticity.rule, plasticity::Rule::Reward(_)) {
@@ -125,7 +128,8 @@ fn weights_are_those_of_the_rules_bit_for_bit() {
         let names = ["in", "recurrent"];
         let before = names.map(|name| simulator.weights(name).unwrap());
         run(&mut simulator, 8);
-        let trains: Vec<Vec<_>> = (0..2).map(|p| simulator.spikes(Pop(p)).unwrap().iter().collect()).collect();
+        let trains: Vec<Vec<_>> =
+            (0..2).map(|p| simulator.spikes(Pop(p)).unwrap().iter().collect()).collect();
         assert!(trains[0].len() > 300 && trains[1].len() > 500, "{} spikes", trains[1].len());
         for (name, before) in names.iter().zip(before) {
             let after = simulator.weights(name).unwrap();
@@ -144,7 +148,8 @@ fn weights_are_those_of_the_rules_bit_for_bit() {
 fn additive_weights_are_sums_over_pairs() {
     let (bounds, steps) = ([-1e3, 1e3], 4000);
     let mut draw = Stream::named(3, "trains").walk(0);
-    let mut times = |n| -> Vec<u64> { (0..n).map(|_| rand::RngExt::random_range(&mut draw, 0..steps)).collect() };
+    let mut times =
+        |n| -> Vec<u64> { (0..n).map(|_| rand::RngExt::random_range(&mut draw, 0..steps)).collect() };
     let (mut pre, mut post) = (times(60), times(40));
     pre.sort_unstable();
     pre.dedup();
@@ -274,7 +279,9 @@ fn normalised_weights_keep_their_sum() {
     let Connections { targets, weights, .. } = simulator.weights("recurrent").unwrap();
     let mut sums = vec![0.0; 200];
     targets.iter().zip(weights).for_each(|(&target, weight)| sums[target as usize] += weight);
-    assert!(sums.iter().all(|sum| (sum - 12.0f64).abs() < 1e-5), "{sums:?}");
+    // Only a neuron that has forgotten all its inputs is left as it is.
+    let kept = sums.iter().filter(|sum| (*sum - 12.0f64).abs() < 1e-5).count();
+    assert!(kept > 190 && sums.iter().all(|&sum| sum == 0.0 || (sum - 12.0f64).abs() < 1e-5), "{sums:?}");
 }
 
 #[test]
@@ -288,7 +295,8 @@ fn mistakes_are_named() {
         ("often", Init::Constant(0.5), Pair::default()),
     ];
     for (name, weights, rule) in edges {
-        let edge = net.connect(cells, cells, Rule::Dense).weights(weights).delay(DT).name(name).plasticity(rule);
+        let edge =
+            net.connect(cells, cells, Rule::Dense).weights(weights).delay(DT).name(name).plasticity(rule);
         if name == "often" {
             edge.normalise(-1.0, Ms(0.25));
         }
@@ -300,7 +308,7 @@ fn mistakes_are_named() {
         .normalise(1.0, DT);
     let Err(Error::Network(problems)) = net.build(1) else { panic!("it was built") };
     let expected = [
-        "projection `tau`: its rule pair: tau_plus is 0 ms; it must be between 0.000001 and 340282350000000000000000000000000000000",
+        "projection `tau`: its rule pair: tau_plus is 0 ms; it must be at least 0.000001 ms",
         "projection `high`: a weight is 1.5; its rule keeps weights between 0 and 1",
         "projection `low`: a weight is -0.5; its rule keeps weights between 0 and 1",
         "projection `often`: weights are normalised to a sum of -1; it must be above 0",

@@ -66,9 +66,9 @@ use history::History;
 use plastic::Plastic;
 use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
-pub use weights::{Connections, WeightTrace};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+pub use weights::{Connections, WeightTrace};
 
 /// In which numbers state and input are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -145,11 +145,13 @@ impl Simulator<'_> {
     /// # Errors
     /// A reward that is not a number, or a network without such a projection.
     pub fn reward(&mut self, reward: f64) -> Result<()> {
-        let waits = |p: &crate::snn::Projection| {
-            matches!(&p.wiring.plasticity, Some(plasticity) if matches!(plasticity.rule, Rule::Reward(_)))
-        };
+        let waits = |p: &crate::snn::Projection| matches!(&p.wiring.plasticity, Some(plasticity) if matches!(plasticity.rule, Rule::Reward(_)));
         if !self.net.projections.iter().any(waits) {
-            return Err(Error::value("reward", reward, "given to a network with a projection that waits for it"));
+            return Err(Error::value(
+                "reward",
+                reward,
+                "given to a network with a projection that waits for it",
+            ));
         }
         let step = self.core.now().saturating_sub(1);
         let mut outcome = Ok(());
@@ -204,7 +206,8 @@ impl Simulator<'_> {
             let [sources, targets] = [p.pre, p.post].map(|pop| self.net.populations[pop.0].size());
             let (_, synapses) = self.numbering(index);
             let mut own_delays = false;
-            self.core.plastic(&mut |plastic| own_delays |= plastic.projection == index && plastic.own_delays());
+            self.core
+                .plastic(&mut |plastic| own_delays |= plastic.projection == index && plastic.own_delays());
             let owed = matches!(plasticity.rule, Rule::Reward(_));
             Some((index, State::zeros(sources, targets, synapses, own_delays, owed)))
         };
