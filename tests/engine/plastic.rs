@@ -1,5 +1,7 @@
 //! Plastic projections inside the grid clock against the rules that are driven by hand with the spikes of the run.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
+
 use ransnn::Error;
 use ransnn::engine::clock::Connections;
 use ransnn::engine::{Lazy, Options, Precision, Simulator};
