@@ -120,6 +120,11 @@ pub const CASES: &[Case] = &[
         about: "the cortical microcircuit at a tenth of its size, 0.2 s at 0.1 ms",
         work: sim::microcircuit,
     },
+    Case {
+        name: "sim/plastic",
+        about: "1000 Poisson sources at 10 Hz onto 1000 neurons, all to all, additive STDP, 0.5 s at 0.1 ms",
+        work: sim::plastic,
+    },
 ];
 
 /// How much work: tests run a tiny form of each case.

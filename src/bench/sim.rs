@@ -3,7 +3,8 @@
 use super::{CLOCK_HZ, Floor, Scale, Unit, measure::Measured, measure::Timer};
 use crate::engine::{Options, Simulator};
 use crate::error::{Error, Result};
-use crate::snn::{Network, standard};
+use crate::snn::{Drive, Init, Network, Rule, Source, neurons::Iaf, plasticity::Pair, standard};
+use crate::units::{Hz, Ms};
 
 /// Updates of one neuron a cycle: eight lanes, about 24 instructions, of which a core starts three vector ones a cycle.
 const UPDATES_PER_CYCLE: f64 = 1.0;
@@ -34,6 +35,22 @@ pub(super) fn feedforward(scale: Scale, timer: &Timer) -> Result<Measured> {
 pub(super) fn microcircuit(scale: Scale, timer: &Timer) -> Result<Measured> {
     let part = scale.pick(100, 5) as f64 / 1000.0;
     simulate(&standard::microcircuit(part, 1)?, scale.pick(2000, 300) as u64, timer)
+}
+
+pub(super) fn plastic(scale: Scale, timer: &Timer) -> Result<Measured> {
+    let (size, dt) = (scale.pick(1000, 100), Ms(0.1));
+    let mut net = Network::simulation(dt);
+    let always = Source::Poisson { rate: Hz(10.0), from: Ms(0.0), until: Ms(1e9) };
+    let input = net.source("input", size, always);
+    let cells = net.population("cells", size, Iaf::delta(Ms(20.0), dt));
+    // Weights begin around a mean that makes the cells fire at about the rate of the sources.
+    let most = 200.0 / size as f64;
+    net.drive(cells, Drive::Poisson { receptor: "jump".into(), rate: Hz(6000.0), weight: 0.15 });
+    net.connect(input, cells, Rule::Dense)
+        .weights(Init::Uniform { low: 0.0, high: most })
+        .delay(Ms(1.5))
+        .plasticity(Pair { a_plus: 1e-4, a_minus: 1.05e-4, bounds: [0.0, most], ..Pair::default() });
+    simulate(&net.build(1)?, scale.pick(5000, 300) as u64, timer)
 }
 
 /// Times `steps` steps; the connectivity is built, and 500 steps are made, before.

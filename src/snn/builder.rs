@@ -5,6 +5,7 @@ use super::draw::{Draw, biases, fits_bias};
 use super::init::{Base, Init};
 use super::network::{Network, Pop, Population, Projection, describe_cycle, sort};
 use super::neuron::{Neuron, Param};
+use super::plasticity::{self, Normalise, Plasticity};
 use super::stimulus::{Drive, Source, Stimulus, Wiring};
 use super::synapses::{self, Delays};
 use super::weights::Weights;
@@ -76,6 +77,8 @@ struct Spec {
     receptor: Option<String>,
     delays: Option<Init>,
     autapses: bool,
+    plasticity: Option<plasticity::Rule>,
+    normalise: Option<(Normalise, Ms)>,
 }
 
 /// A projection in the making.
@@ -123,6 +126,21 @@ impl Edge<'_> {
     /// Never connects a neuron to itself. Of simulations.
     pub fn no_autapses(self) -> Self {
         self.0.autapses = false;
+        self
+    }
+
+    /// Lets spikes change the weights by this rule, a [`Pair`](plasticity::Pair), [`Triplet`](plasticity::Triplet) or
+    /// [`Reward`](plasticity::Reward). Weights are in units of the target's model, with their sign, as are the bounds
+    /// of the rule; what a normal distribution draws outside of them is cut to them. Of simulations on the grid.
+    pub fn plasticity(self, rule: impl Into<plasticity::Rule>) -> Self {
+        self.0.plasticity = Some(rule.into());
+        self
+    }
+
+    /// Scales the plastic weights into each neuron so that their magnitudes add up to `total`, at the end of every so
+    /// much time. The bounds of the rule do not limit it; they act with the next change.
+    pub fn normalise(self, total: f32, every: Ms) -> Self {
+        self.0.normalise = Some((Normalise { total }, every));
         self
     }
 
@@ -200,6 +218,7 @@ impl NetworkBuilder {
         let (name, bias, delay, precision) = (None, None, None, None);
         let weights = Init::KaimingUniform;
         let (receptor, delays, autapses) = (None, None, true);
+        let (plasticity, normalise) = (None, None);
         let frozen = self.simulation;
         self.edges.push(Spec {
             name,
@@ -214,6 +233,8 @@ impl NetworkBuilder {
             receptor,
             delays,
             autapses,
+            plasticity,
+            normalise,
         });
         let last = self.edges.len() - 1;
         Edge(&mut self.edges[last])
@@ -347,9 +368,11 @@ impl NetworkBuilder {
             || spec.delays.is_some()
             || spec.receptor.is_some()
             || !spec.autapses
+            || spec.plasticity.is_some()
+            || spec.normalise.is_some()
         {
             problems.push(format!(
-                "the rule {}, delays, receptors and autapses are of simulations: begin with Network::simulation",
+                "the rule {}, delays, receptors, autapses and plasticity are of simulations: begin with Network::simulation",
                 spec.rule.kind()
             ));
         }
@@ -448,7 +471,7 @@ impl NetworkBuilder {
         let dense = matches!(spec.rule, Rule::Dense | Rule::Conv2d { .. });
         if self.simulation {
             let delays = if spec.delays.is_some() { Delays::Each(Vec::new()) } else { Delays::Same(1) };
-            return synapses::bytes(&spec.weights, &delays, weights, sources);
+            return synapses::bytes(&spec.weights, &delays, spec.wired().as_ref(), weights, sources);
         }
         // The number of synapses of a random rule varies; and sparse rows are drawn in pieces before they are joined.
         let connectivity = if dense { 0.0 } else { 8.0 * weights + 8.0 * (sources + 1) as f64 };
@@ -469,6 +492,10 @@ impl NetworkBuilder {
 impl Spec {
     fn precision_or_default(&self) -> Precision {
         self.precision.unwrap_or(if self.frozen { Precision::Int8 } else { Precision::F32 })
+    }
+
+    fn wired(&self) -> Option<Plasticity> {
+        self.plasticity.map(|rule| Plasticity { rule, normalise: self.normalise })
     }
 }
 
@@ -494,6 +521,16 @@ impl NetworkBuilder {
         }
         if !synapses::fits(&spec.weights) {
             problems.push("weights of a simulation are constant, uniform, normal or listed, without modifiers but keep-sign".into());
+        }
+        match spec.wired() {
+            Some(plasticity) => {
+                let base = spec.weights.recipe().ok().map(|recipe| recipe.base);
+                problems.extend(plasticity.problems(base, self.dt));
+            }
+            None if spec.normalise.is_some() => {
+                problems.push("weights that no rule of plasticity changes are not normalised".into());
+            }
+            None => {}
         }
         let (pre, post) = (self.populations.get(spec.pre.0), self.populations.get(spec.post.0));
         if let Some(post) = post.and_then(|p| p.model.as_ref())
@@ -533,7 +570,8 @@ fn draw(
     };
     let receptors = populations[spec.post.0].model.as_ref().map_or(&[][..], |model| model.receptors());
     let receptor = receptors.iter().position(|r| Some(*r) == spec.receptor.as_deref()).unwrap_or(0);
-    let wiring = Wiring { receptor, delays: spec.delays.clone(), autapses: spec.autapses };
+    let plasticity = spec.wired();
+    let wiring = Wiring { receptor, delays: spec.delays.clone(), autapses: spec.autapses, plasticity };
     let bias = match &spec.bias {
         Some(bias) => draw.bias(&bias.recipe().map_err(Error::Network)?),
         None => Vec::new(),

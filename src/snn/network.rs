@@ -222,7 +222,9 @@ impl Network {
             let synapses = p.rule.weights(&pre.shape, &post.shape);
             let same = p.wiring.delays.as_ref().is_none_or(|delays| matches!(delays, Init::Constant(_)));
             let delays = if same { Delays::Same(1) } else { Delays::Each(Vec::new()) };
-            (synapses.ceil() as u64, synapses::bytes(&p.init, &delays, synapses, pre.size()) as u64)
+            let plastic = p.wiring.plasticity.as_ref();
+            let bytes = synapses::bytes(&p.init, &delays, plastic, synapses, pre.size());
+            (synapses.ceil() as u64, bytes as u64)
         };
         self.projections.iter().map(one).collect()
     }
@@ -305,10 +307,13 @@ impl Network {
                 p.weights.bytes(),
                 if p.frozen { "frozen" } else { "trained" },
             );
-            let _ = match p.delay {
-                Some(delay) => writeln!(text, "  delay {delay}"),
-                None => writeln!(text),
-            };
+            if let Some(delay) = p.delay {
+                let _ = write!(text, "  delay {delay}");
+            }
+            if let Some(plasticity) = &p.wiring.plasticity {
+                let _ = write!(text, "  plastic by the rule {}", plasticity.rule.kind());
+            }
+            text.push('\n');
         }
         let Parameters { trained, frozen } = self.parameters();
         let _ = writeln!(text, "  {trained} parameters trained, {frozen} frozen");

@@ -1,7 +1,7 @@
 //! What a simulation adds to a network: where input populations get their spikes from, what drives neurons from
 //! outside, what they start from, and how synapses are wired beyond their rule.
 
-use super::{Init, Population};
+use super::{Init, Population, plasticity::Plasticity};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::units::{Hz, Ms};
@@ -69,11 +69,13 @@ pub struct Wiring {
     pub delays: Option<Init>,
     /// Whether a neuron may be connected to itself.
     pub autapses: bool,
+    /// How their weights change; `None` for weights that stay.
+    pub plasticity: Option<Plasticity>,
 }
 
 impl Default for Wiring {
     fn default() -> Self {
-        Self { receptor: 0, delays: None, autapses: true }
+        Self { receptor: 0, delays: None, autapses: true, plasticity: None }
     }
 }
 

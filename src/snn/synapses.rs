@@ -11,6 +11,7 @@
 use super::connect::{Rule, distinct, with_probability};
 use super::init::{Base, Init, Recipe};
 use super::network::{Network, Projection};
+use super::plasticity::Plasticity;
 use super::weights::{Values, Weights};
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -179,7 +180,7 @@ impl Strengths {
         }
     }
 
-    fn set(&mut self, place: usize, weight: f64) {
+    pub(crate) fn set(&mut self, place: usize, weight: f64) {
         match self {
             Self::Same(_) => {}
             Self::F32(weights) => weights[place] = weight as f32,
@@ -258,11 +259,19 @@ impl Delays {
 }
 
 /// Bytes of a projection, estimated before it is drawn.
-pub(super) fn bytes(weights: &Init, delays: &Delays, synapses: f64, sources: usize) -> f64 {
-    let weight = if matches!(weights, Init::Constant(_)) { 0.0 } else { 4.0 };
-    let delay = if matches!(delays, Delays::Same(_)) { 0.0 } else { 2.0 };
+pub(super) fn bytes(
+    weights: &Init,
+    delays: &Delays,
+    plastic: Option<&Plasticity>,
+    synapses: f64,
+    sources: usize,
+) -> f64 {
+    let own_delays = !matches!(delays, Delays::Same(_));
+    let weight = if matches!(weights, Init::Constant(_)) && plastic.is_none() { 0.0 } else { 4.0 };
+    let delay = if own_delays { 2.0 } else { 0.0 };
+    let plastic = plastic.map_or(0.0, |plastic| plastic.bytes_per_synapse(own_delays));
     // Rows are drawn with 4 bytes a target; the rest is where the rows begin.
-    (synapses * (2.0 + weight + delay) + 4.0 * (sources + 1) as f64).ceil()
+    (synapses * (2.0 + weight + delay + plastic) + 4.0 * (sources + 1) as f64).ceil()
 }
 
 /// Whether weights of a simulation can be drawn from this.
@@ -317,9 +326,9 @@ impl<'a> Pen<'a> {
         let stream = |of: &str| Stream::named(net.seed, &format!("projection/{}/{of}", p.name));
         let recipe = p.init.recipe().map_err(Error::Network)?;
         let (mut weights, mut same) = (Some(recipe), 0.0);
-        if let (Base::Constant(weight), true) =
-            (weights.as_ref().map_or(Base::Kaiming, |r| r.base), p.weights.is_deferred())
-        {
+        // Weights that change are kept one by one, even where they begin equal.
+        let stay = p.weights.is_deferred() && p.wiring.plasticity.is_none();
+        if let (Base::Constant(weight), true) = (weights.as_ref().map_or(Base::Kaiming, |r| r.base), stay) {
             (weights, same) = (None, weight);
         }
         let steps = |ms: f64| (ms / net.dt.0).round() as u32;

@@ -3,6 +3,7 @@
 mod brian;
 mod clock;
 mod naive;
+mod plastic;
 mod regimes;
 
 use rand::RngExt;

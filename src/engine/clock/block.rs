@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::masks::Masks;
+use super::plastic::Plastic;
 use super::poisson::Poisson;
 use super::simd;
 use crate::snn::neurons::Iaf;
@@ -11,7 +12,7 @@ use crate::snn::{Neuron, Real};
 use std::ops::Range;
 
 /// As many slots as a 16-bit target can name: indices need no check.
-const SLOTS: usize = 1 << 16;
+pub(super) const SLOTS: usize = 1 << 16;
 
 /// Neurons of one population with consecutive numbers.
 pub(super) struct Block<'n, F> {
@@ -24,6 +25,8 @@ pub(super) struct Block<'n, F> {
     pub state: Vec<Vec<F>>,
     /// Projections onto the block: source population and synapses.
     pub tables: Vec<Incoming>,
+    /// Those whose weights change, each with the channel of its sums.
+    pub plastic: Vec<(usize, Plastic)>,
     channels: Vec<Channel<F>>,
     drives: Vec<Drive<F>>,
     /// Of each receptor.
@@ -123,6 +126,7 @@ impl<'n, F: Number> Block<'n, F> {
             fast: model.as_any().downcast_ref::<Iaf>().map(Iaf::factors),
             state,
             tables: Vec::new(),
+            plastic: Vec::new(),
             channels: Vec::new(),
             drives,
             inputs: (0..receptors).map(|_| Input::new(n)).collect(),
@@ -150,13 +154,7 @@ impl<'n, F: Number> Block<'n, F> {
                     self.push(Channel::Count { receptor, weight, counts: zeros(), used: false })
                 })
             }
-            _ if same_delay => {
-                let found = self
-                    .channels
-                    .iter()
-                    .position(|c| matches!(c, Channel::Sum { receptor: r, .. } if *r == receptor));
-                found.unwrap_or_else(|| self.push(Channel::Sum { receptor, sums: zeros(), used: false }))
-            }
+            _ if same_delay => self.sum(receptor),
             _ => {
                 let found = self
                     .channels
@@ -190,6 +188,21 @@ impl<'n, F: Number> Block<'n, F> {
         bytes
     }
 
+    /// Adds a plastic projection. Gives the bytes that it takes.
+    pub fn connect_plastic(&mut self, receptor: usize, mut plastic: Plastic) -> u64 {
+        let bytes = plastic.bytes();
+        let channel = self.sum(receptor);
+        self.plastic.push((channel, plastic));
+        bytes
+    }
+
+    /// The channel of individual weights.
+    fn sum(&mut self, receptor: usize) -> usize {
+        let of = |c: &Channel<F>| matches!(c, Channel::Sum { receptor: r, .. } if *r == receptor);
+        let found = self.channels.iter().position(of);
+        found.unwrap_or_else(|| self.push(Channel::Sum { receptor, sums: zeros(), used: false }))
+    }
+
     fn push(&mut self, channel: Channel<F>) -> usize {
         self.channels.push(channel);
         self.channels.len() - 1
@@ -215,10 +228,12 @@ impl<'n, F: Number> Block<'n, F> {
         self.probes.iter_mut().for_each(|probe| probe.values.clear());
         for emitted in fresh..steps.start {
             self.deliver_ahead(emitted, history);
+            self.plastic.iter_mut().for_each(|(_, plastic)| plastic.send(emitted, steps.start, history));
         }
         for step in steps.clone() {
             self.record(step);
             self.deliver(step, history);
+            self.deliver_plastic(step, history);
             if !self.advance_counted() {
                 self.gather(step);
                 self.advance();
@@ -226,6 +241,18 @@ impl<'n, F: Number> Block<'n, F> {
             let list = &mut self.spikes[(step - steps.start) as usize];
             list.clear();
             collect(&self.flags, self.range.start, list);
+            self.plastic.iter_mut().for_each(|(_, plastic)| plastic.fire(step, list));
+        }
+    }
+
+    /// Spikes through plastic projections, in the step in which they arrive.
+    fn deliver_plastic(&mut self, step: u64, history: &History) {
+        for (channel, plastic) in &mut self.plastic {
+            if let Channel::Sum { sums, used, .. } = &mut self.channels[*channel] {
+                let events = plastic.deliver(step, history, sums);
+                *used |= events > 0;
+                self.events += events;
+            }
         }
     }
 
@@ -272,6 +299,7 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     fn record(&mut self, step: u64) {
+        self.plastic.iter_mut().for_each(|(_, plastic)| plastic.record(step));
         for probe in self.probes.iter_mut().filter(|probe| step.is_multiple_of(probe.every)) {
             let variable = &self.state[probe.variable];
             probe.values.extend(probe.neurons.iter().map(|&n| variable[n]));

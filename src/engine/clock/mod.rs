@@ -23,8 +23,8 @@
 //! the input of a step, it says itself (see [`Iaf`](crate::snn::neurons::Iaf)).
 //!
 //! **Input** of a receptor is summed in a fixed order: spikes that share one weight and one delay are counted, and
-//! the count is multiplied; then come individual weights, then drives; each in the order of declaration, and spikes
-//! by source. So results are equal on any number of threads and for any cut into blocks.
+//! the count is multiplied; then come individual weights, those that change last, then drives; each in the order of
+//! declaration, and spikes by source. So results are equal on any number of threads and for any cut into blocks.
 //!
 //! **Work** is cut by target. A block of neurons owns its state and all synapses that end on it; as no spike arrives
 //! sooner than after the shortest delay, a block goes through that many steps before it has to hear from the others.
@@ -34,6 +34,8 @@
 //! | `mod` | the simulator: from the network to blocks, stretches of steps |
 //! | `block` | some neurons of a population and what they receive |
 //! | `masks` | dense projections as bits, added up in carry-save adders |
+//! | `plastic` | projections whose weights change with the spikes |
+//! | `weights` | weights now and over time, rewards |
 //! | `history` | spikes of the last steps |
 //! | `poisson` | spikes from outside |
 //! | `simd` | the same code for each instruction set |
@@ -45,10 +47,12 @@ mod block;
 mod checkpoint;
 mod history;
 mod masks;
+mod plastic;
 mod poisson;
 pub mod record;
 mod simd;
 pub mod statistics;
+mod weights;
 
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -59,10 +63,12 @@ use crate::units::Ms;
 use block::{Block, Number, Probe};
 use checkpoint::Saved;
 use history::History;
+use plastic::Plastic;
 use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+pub use weights::{Connections, WeightTrace};
 
 /// In which numbers state and input are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +102,7 @@ pub struct Simulator<'n> {
     core: Box<dyn Engine + 'n>,
     trains: Vec<Option<SpikeTrain>>,
     traces: Vec<Trace>,
+    weight_traces: Vec<WeightTrace>,
 }
 
 impl<'n> Simulator<'n> {
@@ -115,7 +122,7 @@ impl<'n> Simulator<'n> {
             Precision::Double => Box::new(Core::<f64>::new(net, &options)?),
         };
         let trains = net.populations.iter().map(|_| None).collect();
-        Ok(Self { net, options, core, trains, traces: Vec::new() })
+        Ok(Self { net, options, core, trains, traces: Vec::new(), weight_traces: Vec::new() })
     }
 
     /// The network.
@@ -181,6 +188,7 @@ impl<'n> Simulator<'n> {
     /// Runs so many steps.
     pub fn run_steps(&mut self, steps: u64) {
         self.core.run(steps, &mut self.trains, &mut self.traces);
+        self.collect_weights();
     }
 
     /// Steps done so far.
@@ -296,6 +304,8 @@ trait Engine: Send {
     fn state(&self, population: usize, variable: usize) -> Vec<f64>;
     fn activity(&self) -> Activity;
     fn synapses(&self) -> &[(u64, u64)];
+    /// Calls `each` with all plastic projections of all blocks, by ascending targets.
+    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic));
     fn save(&self) -> Saved;
     fn restore(&mut self, saved: &Saved) -> Result<(), String>;
 }
@@ -362,7 +372,14 @@ impl<'n, F: Number> Core<'n, F> {
             if let Some((least, most)) = range {
                 (shortest, longest) = (shortest.min(least), longest.max(most));
                 for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
-                    bytes += block.connect(p.pre.0, p.wiring.receptor, table, most);
+                    let receptor = p.wiring.receptor;
+                    bytes += match &p.wiring.plasticity {
+                        None => block.connect(p.pre.0, receptor, table, most),
+                        Some(rule) => {
+                            let plastic = Plastic::new(index, p.pre.0, table, rule, most, net.dt)?;
+                            block.connect_plastic(receptor, plastic)
+                        }
+                    };
                 }
             }
             sizes.push((count, bytes));
@@ -597,6 +614,12 @@ impl<F: Number> Engine for Core<'_, F> {
         &self.synapses
     }
 
+    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic)) {
+        for block in &self.blocks {
+            locked(block).plastic.iter_mut().for_each(|(_, plastic)| each(plastic));
+        }
+    }
+
     fn save(&self) -> Saved {
         let mut saved = Saved {
             now: self.now,
@@ -645,13 +668,16 @@ impl<F: Number> Engine for Core<'_, F> {
         }
         self.events = saved.events;
         let mut history = saved.history.iter();
-        for step in steps {
+        for step in steps.clone() {
             for population in 0..populations {
                 let list = self.history.list(step, population);
                 list.clear();
                 list.extend(history.next().into_iter().flatten());
             }
         }
+        let sent = steps.start..saved.fresh.max(steps.start);
+        let history = &self.history;
+        self.plastic(&mut |plastic| plastic.resend(sent.clone(), saved.now, history));
         for (_, input) in &mut self.inputs {
             if let Input::List { spikes, next } = input {
                 *next = spikes.partition_point(|&(step, _)| step < saved.now);

@@ -57,7 +57,7 @@ pub(super) fn prefetch<T>(values: &[T], place: usize) {
 
 /// Tables from this size on are worth large pages.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 4 << 20;
 
 /// The same values, in pages of two megabytes where the system has them: rows of a large table are read in any order,
 /// and with small pages finding them takes as long as reading them.

@@ -398,6 +398,9 @@ fn models(net: &Network) -> Result<Vec<Option<Closed<'_>>>> {
         if p.delay.is_none() && p.wiring.delays.is_none() {
             problems.push(format!("projection `{}` has no delay; a simulation needs one", p.name));
         }
+        if p.wiring.plasticity.is_some() {
+            problems.push(format!("projection `{}` is plastic and needs the grid", p.name));
+        }
         if p.bias.iter().any(|&b| b != 0.0) || matches!(p.weights, crate::snn::Weights::Conv2d { .. }) {
             problems.push(format!("projection `{}`: convolutions and biases are not simulated", p.name));
         }

@@ -80,7 +80,8 @@ impl Incidence {
         self.leaving[source as usize]..self.leaving[source as usize + 1]
     }
 
-    fn entering(&self, target: u32) -> &[u32] {
+    /// Synapses that enter a target, ascending.
+    pub fn entering(&self, target: u32) -> &[u32] {
         &self.entering[self.offsets[target as usize]..self.offsets[target as usize + 1]]
     }
 }
@@ -113,9 +114,27 @@ impl Weight for f32 {
 
 /// Two traces of one neuron or synapse, as they were at step `at`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Traces {
-    value: [f64; 2],
-    at: u64,
+pub(crate) struct Traces {
+    pub value: [f64; 2],
+    pub at: u64,
+}
+
+/// What a synapse is owed until a reward comes, as it was at step `at`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Owed {
+    pub value: f64,
+    pub at: u64,
+}
+
+/// Everything that a rule remembers, to be written down and put back.
+#[derive(Debug)]
+pub(crate) struct Memory<'a> {
+    /// By source, or by synapse.
+    pub pre: &'a mut [Traces],
+    /// By target.
+    pub post: &'a mut [Traces],
+    /// By synapse; empty for rules without reward.
+    pub owed: &'a mut [Owed],
 }
 
 /// The factors and spikes of two traces.
@@ -150,8 +169,8 @@ impl Side {
 struct Eligibility {
     decay: Decay,
     rate: f64,
-    /// Value and step, per synapse.
-    of: Vec<(f64, u64)>,
+    /// Per synapse.
+    of: Vec<Owed>,
 }
 
 /// A rule at work on the synapses of a projection. Weights are the caller's; steps must not go backwards.
@@ -210,7 +229,7 @@ impl EventDriven {
             Rule::Reward(rule) => Some(Eligibility {
                 decay: Decay::new(rule.tau, dt),
                 rate: rule.rate,
-                of: vec![(0.0, 0); synapses.synapses()],
+                of: vec![Owed::default(); synapses.synapses()],
             }),
             _ => None,
         };
@@ -246,15 +265,18 @@ impl EventDriven {
             return Err(Error::Internal("arrivals by source at synapses with own delays".into()));
         }
         self.check(step, sources, self.pre.len(), weights.len())?;
-        for &source in sources {
-            let mut traces = self.pre[source as usize];
-            for synapse in self.synapses.leaving(source) {
-                self.depress(step, synapse, traces, &mut weights[synapse]);
-            }
-            self.sides[0].spike(&mut traces, step);
-            self.pre[source as usize] = traces;
-        }
+        sources.iter().for_each(|&source| self.arrive_from(step, source, weights));
         Ok(())
+    }
+
+    /// The spike of one source of [`EventDriven::arrive`], unchecked.
+    pub(crate) fn arrive_from<W: Weight>(&mut self, step: u64, source: u32, weights: &mut [W]) {
+        let mut traces = self.pre[source as usize];
+        for synapse in self.synapses.leaving(source) {
+            self.depress(step, synapse, traces, &mut weights[synapse]);
+        }
+        self.sides[0].spike(&mut traces, step);
+        self.pre[source as usize] = traces;
     }
 
     /// Spikes arrive at these synapses in `step`, each once.
@@ -267,12 +289,17 @@ impl EventDriven {
         }
         self.check(step, synapses, self.pre.len(), weights.len())?;
         for &synapse in synapses {
-            let mut traces = self.pre[synapse as usize];
-            self.depress(step, synapse as usize, traces, &mut weights[synapse as usize]);
-            self.sides[0].spike(&mut traces, step);
-            self.pre[synapse as usize] = traces;
+            self.arrive_through(step, synapse as usize, &mut weights[synapse as usize]);
         }
         Ok(())
+    }
+
+    /// The spike at one synapse of [`EventDriven::arrive_at`], unchecked.
+    pub(crate) fn arrive_through<W: Weight>(&mut self, step: u64, synapse: usize, weight: &mut W) {
+        let mut traces = self.pre[synapse];
+        self.depress(step, synapse, traces, weight);
+        self.sides[0].spike(&mut traces, step);
+        self.pre[synapse] = traces;
     }
 
     /// These targets fire in `step`, after what arrived in it.
@@ -281,27 +308,30 @@ impl EventDriven {
     /// A target that is not there, a step before the last one, or another number of weights.
     pub fn fire<W: Weight>(&mut self, step: u64, targets: &[u32], weights: &mut [W]) -> Result<()> {
         self.check(step, targets, self.post.len(), weights.len())?;
-        for &target in targets {
-            let mut traces = self.post[target as usize];
-            let post = self.sides[1].read(traces, step);
-            for &synapse in self.synapses.entering(target) {
-                let synapse = synapse as usize;
-                let owner = if self.per_synapse { synapse } else { self.synapses.source[synapse] as usize };
-                let pre = self.sides[0].read(self.pre[owner], step);
-                let weight = &mut weights[synapse];
-                match &self.rule {
-                    Rule::Pair(rule) => *weight = W::put(rule.potentiate(weight.get(), pre, post)),
-                    Rule::Triplet(rule) => *weight = W::put(rule.potentiate(weight.get(), pre, post)),
-                    Rule::Reward(rule) => {
-                        let change = rule.pair.a_plus * pre[0];
-                        earn(&mut self.eligibility, synapse, step, change);
-                    }
+        targets.iter().for_each(|&target| self.fire_one(step, target, weights));
+        Ok(())
+    }
+
+    /// The spike of one target of [`EventDriven::fire`], unchecked.
+    pub(crate) fn fire_one<W: Weight>(&mut self, step: u64, target: u32, weights: &mut [W]) {
+        let mut traces = self.post[target as usize];
+        let post = self.sides[1].read(traces, step);
+        for &synapse in self.synapses.entering(target) {
+            let synapse = synapse as usize;
+            let owner = if self.per_synapse { synapse } else { self.synapses.source[synapse] as usize };
+            let pre = self.sides[0].read(self.pre[owner], step);
+            let weight = &mut weights[synapse];
+            match &self.rule {
+                Rule::Pair(rule) => *weight = W::put(rule.potentiate(weight.get(), pre, post)),
+                Rule::Triplet(rule) => *weight = W::put(rule.potentiate(weight.get(), pre, post)),
+                Rule::Reward(rule) => {
+                    let change = rule.pair.a_plus * pre[0];
+                    earn(&mut self.eligibility, synapse, step, change);
                 }
             }
-            self.sides[1].spike(&mut traces, step);
-            self.post[target as usize] = traces;
         }
-        Ok(())
+        self.sides[1].spike(&mut traces, step);
+        self.post[target as usize] = traces;
     }
 
     #[inline]
@@ -335,7 +365,7 @@ impl EventDriven {
                 on: format!("by the rule {}", self.rule.kind()),
             });
         };
-        for (weight, &(value, at)) in weights.iter_mut().zip(&owed.of) {
+        for (weight, &Owed { value, at }) in weights.iter_mut().zip(&owed.of) {
             let eligible = value * owed.decay.over(step - at);
             *weight = W::put((weight.get() + owed.rate * reward * eligible).max(*min).min(*max));
         }
@@ -347,9 +377,15 @@ impl EventDriven {
         self.pre.fill(Traces::default());
         self.post.fill(Traces::default());
         if let Some(owed) = &mut self.eligibility {
-            owed.of.fill((0.0, 0));
+            owed.of.fill(Owed::default());
         }
         self.now = 0;
+    }
+
+    /// What it remembers.
+    pub(crate) fn memory(&mut self) -> Memory<'_> {
+        let owed = self.eligibility.as_mut().map_or(&mut [][..], |eligibility| &mut eligibility.of);
+        Memory { pre: &mut self.pre, post: &mut self.post, owed }
     }
 
     fn check(&mut self, step: u64, of: &[u32], size: usize, weights: usize) -> Result<()> {
@@ -370,7 +406,7 @@ impl EventDriven {
 #[inline]
 fn earn(owed: &mut Option<Eligibility>, synapse: usize, step: u64, change: f64) {
     if let Some(Eligibility { decay, of, .. }) = owed {
-        let (value, at) = &mut of[synapse];
+        let Owed { value, at } = &mut of[synapse];
         *value = *value * decay.over(step - *at) + change;
         *at = step;
     }

@@ -9,6 +9,7 @@
 //! | [`reward`] | reward × eligibility trace | Florian 2007; Izhikevich 2007 |
 //! | [`homeostasis`] | a threshold that rises with every spike | Diehl & Cook 2015 |
 //! | [`normalise`] | weights of a neuron that keep their sum | Diehl & Cook 2015 |
+//! | [`wired`] | plasticity of a projection of a simulation | |
 //! | [`event_driven`] | drives pair, triplet and reward rules synapse by synapse, as Brian2 and NEST do | |
 //! | [`synchronous`] | drives `PostPre` rules step by step over a batch, as BindsNET does | |
 //!
@@ -30,6 +31,7 @@ pub mod reward;
 pub mod synchronous;
 pub mod trace;
 pub mod triplet;
+pub mod wired;
 
 pub use event_driven::{EventDriven, Incidence};
 pub use homeostasis::AdaptiveThreshold;
@@ -40,6 +42,7 @@ pub use reward::Reward;
 pub use synchronous::Synchronous;
 pub use trace::{Decay, Pairing, Trace};
 pub use triplet::Triplet;
+pub use wired::Plasticity;
 
 use super::neuron::Param;
 use crate::error::{Error, Result};

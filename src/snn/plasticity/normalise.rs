@@ -1,5 +1,6 @@
 //! Weights of a neuron that keep their sum (synaptic scaling; Diehl & Cook 2015, BindsNET `norm`).
 
+use super::event_driven::Weight;
 use serde::{Deserialize, Serialize};
 
 /// Scales the weights into each neuron so that their magnitudes add up to `total`; a neuron whose weights are all 0
@@ -30,6 +31,18 @@ impl Normalise {
         if sum > 0.0 {
             let factor = self.total / sum;
             weights[target..].iter_mut().step_by(stride).for_each(|w| *w *= factor);
+        }
+    }
+
+    /// The weights at some places, those of the synapses of one target; summed in `f64`.
+    pub fn places<W: Weight>(&self, weights: &mut [W], places: &[u32]) {
+        let sum: f64 = places.iter().map(|&place| weights[place as usize].get().abs()).sum();
+        if sum > 0.0 {
+            let factor = f64::from(self.total) / sum;
+            for &place in places {
+                let weight = &mut weights[place as usize];
+                *weight = W::put(weight.get() * factor);
+            }
         }
     }
 }
