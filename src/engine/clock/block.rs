@@ -275,8 +275,8 @@ impl<'n, F: Number> Block<'n, F> {
             (1, 0) => ([&mut other_counts[..], &mut counts[..]], [*other_weight, *weight]),
             _ => return false,
         };
-        let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
-        fast.run_counted(counts, weights, &mut state, &mut self.flags);
+        let [u, first, second, hold] = &mut self.state[..] else { return false };
+        fast.run_counted(counts, weights, [u, first, second, hold], &mut self.flags);
         true
     }
 

@@ -258,11 +258,11 @@ impl<F: Real> Factors<F> {
         &self,
         counts: [&mut [u16]; 2],
         weights: [F; 2],
-        state: &mut [&mut [F]],
+        [u, a, b, hold]: [&mut [F]; 4],
         spikes: &mut [u8],
     ) {
         let n = spikes.len();
-        let ([first, second], [u, a, b, hold, ..]) = (counts, state) else { return };
+        let [first, second] = counts;
         let (first, second) = (&mut first[..n], &mut second[..n]);
         let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
         for i in 0..n {
