@@ -113,8 +113,7 @@ impl<'n> Simulator<'n> {
     /// precision that is asked for, inputs without a source.
     pub fn new(net: &'n Network, mut options: Options) -> Result<Self> {
         if options.block == 0 {
-            // Few blocks have long rows; several threads want more blocks than there are threads.
-            options.block = if rayon::current_num_threads() == 1 { 16_384 } else { 4096 };
+            options.block = good_block(net, rayon::current_num_threads());
         }
         check(net, &options)?;
         let core: Box<dyn Engine + 'n> = match options.precision {
@@ -251,6 +250,14 @@ impl std::fmt::Debug for Simulator<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Simulator").field("options", &self.options).field("steps", &self.steps()).finish()
     }
+}
+
+/// Most neurons of a block: few blocks have long rows, several threads want more blocks than there are threads, and what
+/// a block adds up should stay in the cache.
+fn good_block(net: &Network, threads: usize) -> usize {
+    let least = if threads == 1 { 16_384 } else { 4096 };
+    let largest = net.populations.iter().filter(|p| p.model.is_some()).map(|p| p.size()).max().unwrap_or(0);
+    (largest / (2 * threads)).clamp(least, crate::snn::synapses::MOST_TARGETS)
 }
 
 /// What happened in a simulation.
