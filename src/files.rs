@@ -1,8 +1,8 @@
 //! Files that are either whole or not there.
 
 use crate::error::{Error, Result};
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// Writes through a temporary file in the same folder and a rename, so that a reader never sees half a file.
 ///
@@ -17,17 +17,75 @@ use std::path::Path;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
-    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let readable = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(readable).map_err(Error::io("write", path))?;
+    let mut file = Whole::create(path)?;
+    let written = file.write_all(content).and_then(|()| file.flush());
+    written.and_then(|()| file.file.get_ref().as_file().sync_all()).map_err(Error::io("write", path))?;
+    file.finish()
+}
+
+/// A file that is written piece by piece, beside its place, and takes its name when it is whole.
+///
+/// ```
+/// use std::io::Write;
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("a.txt");
+/// let mut file = ransnn::files::Whole::create(&path)?;
+/// file.write_all(b"piece by ")?;
+/// file.write_all(b"piece")?;
+/// assert!(!path.exists());
+/// file.finish()?;
+/// assert_eq!(std::fs::read(path)?, b"piece by piece");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Whole {
+    path: PathBuf,
+    file: BufWriter<tempfile::NamedTempFile>,
+}
+
+impl Whole {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// The folder is missing or cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
+        Ok(Self { path: path.into(), file: BufWriter::new(file) })
     }
-    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
-    Ok(())
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn finish(self) -> Result<()> {
+        let Self { path, file } = self;
+        let file = file.into_inner().map_err(|e| Error::io("write", &path)(e.into_error()))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let readable = std::fs::Permissions::from_mode(0o644);
+            file.as_file().set_permissions(readable).map_err(Error::io("write", &path))?;
+        }
+        file.persist(&path).map_err(|e| Error::io("write", &path)(e.error))?;
+        Ok(())
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Whole {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// Reads a whole text file.

@@ -1,14 +1,14 @@
 //! What the verbs do with the file of a simulation.
 
 use super::args::{self, Global};
-use super::verbs::{json, threads};
+use super::verbs::{json, settings, threads, write_json};
 use super::{print, progress, render};
 use crate::error::{Error, Result};
 use crate::experiment::diagnose::Source;
 use crate::experiment::run_dir::{RunDir, text_hash};
 use crate::experiment::simulate::{self, Config, Summary, check, plan};
 use crate::experiment::{annotate, sweep};
-use crate::files::{read_text, write_atomic};
+use crate::files::read_text;
 use std::path::Path;
 
 /// Reads a file with its overrides.
@@ -18,9 +18,7 @@ pub(super) fn load(file: &str, text: &str, set: &[String]) -> Result<Config> {
 
 pub(super) fn run(global: &Global, run: &args::Run, file: &str, text: &str) -> Result<()> {
     let mut console = progress::Console::new(global.progress, global.quiet);
-    let (mut set, swept) = sweep::split(&run.set)?;
-    set.extend(run.seed.map(|seed| format!("seed={seed}")));
-    set.extend(run.device.as_ref().map(|device| format!("run.device=\"{device}\"")));
+    let (set, swept) = settings(run)?;
     let points = sweep::grid(&swept);
     if points.len() > 1 && run.resume.is_some() {
         return Err(Error::value("--resume", "given with a sweep", "given for a single run"));
@@ -42,8 +40,7 @@ pub(super) fn run(global: &Global, run: &args::Run, file: &str, text: &str) -> R
         };
         console.log_to(&run_dir.file("log.txt"))?;
         if points.len() > 1 {
-            let values: Vec<String> = point.values.iter().map(|(k, v)| format!("{k} = {v}")).collect();
-            console.note(&values.join(", "));
+            console.note(&point.label());
         }
         let threads = threads(global, config.run.threads)?;
         let resume = run.resume.is_some();
@@ -82,17 +79,9 @@ fn resumed(path: &Path, config: &Config) -> Result<RunDir> {
 }
 
 fn sweep_result(global: &Global, folder: &Path, rows: &[(&sweep::Point, Summary)]) -> Result<()> {
-    let all: Vec<serde_json::Value> = rows
-        .iter()
-        .map(|(point, summary)| {
-            let values: serde_json::Map<_, _> =
-                point.values.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-            serde_json::json!({ "values": values, "summary": summary })
-        })
-        .collect();
-    let text = serde_json::to_vec_pretty(&all).map_err(|e| Error::Internal(e.to_string()))?;
+    let all: Vec<_> = rows.iter().map(|(point, summary)| point.row(summary)).collect();
     let path = folder.join("sweep.json");
-    write_atomic(&path, &text)?;
+    write_json(&path, &all)?;
     if global.json { json(&all) } else { print(&format!("\n{}\n", path.display())) }
 }
 

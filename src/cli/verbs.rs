@@ -86,9 +86,7 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
     if describes(&text) {
         return simulate::run(global, &run, &file, &text);
     }
-    let (mut set, swept) = sweep::split(&run.set)?;
-    set.extend(run.seed.map(|seed| format!("seed={seed}")));
-    set.extend(run.device.as_ref().map(|device| format!("run.device=\"{device}\"")));
+    let (set, swept) = settings(&run)?;
     let base = check::load(&Source::new(&file, &text, &set)?)?;
     let points = sweep::points(&base, swept);
     if points.len() > 1 && run.resume.is_some() {
@@ -111,9 +109,7 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         };
         console.log_to(&run_dir.file("log.txt"))?;
         if points.len() > 1 {
-            let values: Vec<String> =
-                point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-            console.note(&values.join(", "));
+            console.note(&point.label());
         }
         let mut context =
             execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
@@ -131,6 +127,19 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         json(summary)?;
     }
     expectation(run.check, base.eval.expect_accuracy, summary)
+}
+
+/// What the command line sets, and what it sweeps.
+pub(super) fn settings(run: &args::Run) -> Result<(Vec<String>, Vec<sweep::Axis>)> {
+    let (mut set, swept) = sweep::split(&run.set)?;
+    set.extend(run.seed.map(|seed| format!("seed={seed}")));
+    set.extend(run.device.as_ref().map(|device| format!("run.device=\"{device}\"")));
+    Ok((set, swept))
+}
+
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
+    write_atomic(path, &text)
 }
 
 fn expectation(check: bool, expected: Option<f64>, summary: &Summary) -> Result<()> {
@@ -152,18 +161,9 @@ fn sweep_result(
     points: &[sweep::Point],
     all: &[Summary],
 ) -> Result<()> {
-    let rows: Vec<serde_json::Value> = points
-        .iter()
-        .zip(all)
-        .map(|(point, summary)| {
-            let values: serde_json::Map<_, _> =
-                point.values.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
-            serde_json::json!({ "values": values, "summary": summary })
-        })
-        .collect();
+    let rows: Vec<_> = points.iter().zip(all).map(|(point, summary)| point.row(summary)).collect();
     let folder = runs.join(name);
-    let text = serde_json::to_vec_pretty(&rows).map_err(|e| Error::Internal(e.to_string()))?;
-    write_atomic(&folder.join("sweep.json"), &text)?;
+    write_json(&folder.join("sweep.json"), &rows)?;
     let plot = execute::sweep_plot(points, all)?;
     write_atomic(&folder.join("sweep.svg"), plot.as_bytes())?;
     if global.json {
@@ -171,9 +171,7 @@ fn sweep_result(
     }
     let mut table = String::from("\n");
     for (point, summary) in points.iter().zip(all) {
-        let values: Vec<String> =
-            point.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        table += &format!("  {:>6.2} %   {}\n", 100.0 * summary.test.accuracy.mean(), values.join(", "));
+        table += &format!("  {:>6.2} %   {}\n", 100.0 * summary.test.accuracy.mean(), point.label());
     }
     table += &format!("\n{}\n", folder.join("sweep.svg").display());
     print(&table)

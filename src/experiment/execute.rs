@@ -27,26 +27,36 @@ pub struct Context<'a> {
 /// # Errors
 /// Whatever goes wrong; [`Error::Interrupted`] after Ctrl-C. The run directory's `summary.json` says how it ended.
 pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(context.threads).build();
-    let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
     let started = Instant::now();
-    let env = environment(context.threads, "cpu", None);
-    context.run_dir.write_json("env.json", &env)?;
-    let result = pool.install(|| all_seeds(config, context, started));
+    let (run_dir, threads) = (context.run_dir, context.threads);
+    let head = serde_json::json!({ "schema": summary::SCHEMA, "name": config.name });
+    supervised(run_dir, threads, head, || all_seeds(config, context, started))
+}
+
+/// Does the work of a run on so many threads. Where it fails, `summary.json` says so: `head`, how it ended, and why.
+pub(super) fn supervised<T: Send>(
+    run_dir: &RunDir,
+    threads: usize,
+    mut head: serde_json::Value,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
+    run_dir.write_json("env.json", &environment(threads, "cpu", None))?;
+    let result = pool.install(work);
     if let Err(error) = &result {
-        let status =
-            if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
-        let value = serde_json::json!({
-            "schema": summary::SCHEMA, "name": config.name, "status": status, "error": with_causes(error)
-        });
+        let interrupted = matches!(error, Error::Interrupted { .. });
+        let status = if interrupted { Status::Interrupted } else { Status::Failed };
+        head["status"] = serde_json::json!(status);
+        head["error"] = with_causes(error).into();
         // The first error is the one to report.
-        let _ = context.run_dir.write_json("summary.json", &value);
+        let _ = run_dir.write_json("summary.json", &head);
     }
     result
 }
 
 /// An error and what caused it, on one line.
-pub(super) fn with_causes(error: &Error) -> String {
+fn with_causes(error: &Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -13,6 +13,21 @@ pub struct Point {
     pub values: Vec<(String, String)>,
 }
 
+impl Point {
+    /// `key = value, key = value`
+    pub fn label(&self) -> String {
+        let values: Vec<String> = self.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        values.join(", ")
+    }
+
+    /// Its values beside what came of it, as `sweep.json` has them.
+    pub fn row(&self, summary: &impl serde::Serialize) -> serde_json::Value {
+        let values: serde_json::Map<_, _> =
+            self.values.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        serde_json::json!({ "values": values, "summary": summary })
+    }
+}
+
 /// A key (or several, separated by commas) and the values that it takes.
 pub type Axis = (String, Vec<String>);
 

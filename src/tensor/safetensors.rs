@@ -22,6 +22,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use super::cpu::Buffer;
 use super::{DType, Device, Meta, Tensor, mmap};
+use crate::files::Whole;
 use crate::{Error, Result};
 
 /// A file that is open for reading. Its header was checked as a whole; values are read when asked for.
@@ -53,6 +54,15 @@ impl File {
     /// Names of the tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
+    }
+
+    /// The tensors whose names begin with `prefix`, by the rest of their names.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn group(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+        let named = self.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?)));
+        named.map(|(name, rest)| Ok((rest.to_string(), self.tensor(name)?))).collect()
     }
 
     /// Free text entries of the header, sorted by key.
@@ -143,19 +153,14 @@ pub fn write(
     // Values begin at a multiple of eight bytes.
     text.resize(text.len().next_multiple_of(8), b' ');
 
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = || Error::io("write", path);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io())?;
-    let mut out = std::io::BufWriter::new(file.as_file_mut());
+    let mut out = Whole::create(path)?;
     out.write_all(&(text.len() as u64).to_le_bytes()).map_err(io())?;
     out.write_all(&text).map_err(io())?;
     for tensor in tensors.values() {
         out.write_all(tensor.to_device(&Device::Cpu)?.buffer()?.bytes()).map_err(io())?;
     }
-    out.flush().map_err(io())?;
-    drop(out);
-    file.persist(path).map_err(|error| io()(error.error))?;
-    Ok(())
+    out.finish()
 }
 
 #[cfg(test)]

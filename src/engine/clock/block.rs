@@ -46,7 +46,7 @@ pub(super) struct Incoming {
     pub pre: usize,
     pub table: Table,
     channel: usize,
-    /// Largest number of synapses on one target.
+    /// Largest number of synapses on one target, where they are counted.
     most_per_target: u32,
     /// The targets as bits, where that is better; the table then has no lists.
     masks: Option<Masks>,
@@ -67,7 +67,8 @@ impl<F: Real> Input<F> {
         Self { values: vec![F::default(); neurons], used: false, stale: false }
     }
 
-    /// Adds one value per neuron. The first of a step overwrites what the step before left.
+    /// Adds one value per neuron. The first of a step overwrites what the step before left; added to 0, so that no −0
+    /// shows which one was the first.
     #[inline(always)]
     fn add(&mut self, values: impl Iterator<Item = F>) {
         if self.used {
@@ -141,11 +142,11 @@ impl<'n, F: Number> Block<'n, F> {
     /// Adds a projection; `longest` is the longest delay of it in steps. Gives the bytes that it takes.
     pub fn connect(&mut self, pre: usize, receptor: usize, mut table: Table, longest: u32) -> u64 {
         let same_delay = matches!(table.delays, Delays::Same(_));
-        let most_per_target = table.most_per_target();
+        // Only counts have to know it, and it is a walk over all synapses.
+        let counted = same_delay && matches!(table.weights, Strengths::Same(_));
+        let most_per_target = if counted { table.most_per_target() } else { 0 };
         let channel = match table.weights {
-            Strengths::Same(weight)
-                if same_delay && self.fits_in_counts(weight, receptor, most_per_target) =>
-            {
+            Strengths::Same(weight) if counted && self.fits_in_counts(weight, receptor, most_per_target) => {
                 let weight = F::of(weight);
                 let found = self.channels.iter().position(|c| {
                     matches!(c, Channel::Count { receptor: r, weight: w, .. } if *r == receptor && *w == weight)
@@ -169,19 +170,19 @@ impl<'n, F: Number> Block<'n, F> {
                 at
             }
         };
-        table.targets = simd::in_large_pages(table.targets);
-        table.weights = match table.weights {
-            Strengths::F32(weights) => Strengths::F32(simd::in_large_pages(weights)),
-            Strengths::F64(weights) => Strengths::F64(simd::in_large_pages(weights)),
-            same => same,
-        };
         let masks = match self.channels[channel] {
             Channel::Count { .. } => Masks::of(&table),
             _ => None,
         };
         if masks.is_some() {
-            table.targets = Vec::new();
-            table.offsets = vec![0; 1];
+            (table.targets, table.offsets) = (Vec::new(), Vec::new());
+        } else {
+            table.targets = simd::in_large_pages(table.targets);
+            table.weights = match table.weights {
+                Strengths::F32(weights) => Strengths::F32(simd::in_large_pages(weights)),
+                Strengths::F64(weights) => Strengths::F64(simd::in_large_pages(weights)),
+                same => same,
+            };
         }
         let bytes = masks.as_ref().map_or_else(|| table.bytes(), Masks::bytes);
         self.tables.push(Incoming { pre, table, channel, most_per_target, masks });

@@ -1,5 +1,5 @@
 //! Synapses of one weight and one delay as bits, one for each target: where a source reaches many of its targets,
-//! adding up whole rows of bits is several times faster than following a list of them.
+//! adding up whole rows of bits is faster than following a list of them.
 //!
 //! The rows of a step are added in counters that are cut into bits: plane `p` holds bit `p` of the counts of 512
 //! neurons, and eight rows at a time go through a tree of full adders (a Wallace tree; Warren, Hacker's Delight,

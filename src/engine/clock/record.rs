@@ -1,7 +1,7 @@
 //! What is kept of a simulation, and how it leaves: spike trains, variables, `.npz` and CSV.
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{Whole, write_atomic};
 use crate::snn::{Network, Pop};
 use crate::units::Ms;
 use std::fmt::Write as _;
@@ -159,7 +159,7 @@ pub(crate) fn npy_header(kind: &str, shape: &str) -> Vec<u8> {
 #[derive(Debug)]
 pub struct SpikeFile {
     path: PathBuf,
-    file: std::io::BufWriter<tempfile::NamedTempFile>,
+    file: Whole,
 }
 
 impl SpikeFile {
@@ -168,9 +168,7 @@ impl SpikeFile {
     /// # Errors
     /// The folder cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
-        let mut file = std::io::BufWriter::new(file);
+        let mut file = Whole::create(path)?;
         file.write_all(b"time_ms,population,neuron\n").map_err(Error::io("write", path))?;
         Ok(Self { path: path.into(), file })
     }
@@ -190,9 +188,7 @@ impl SpikeFile {
     /// # Errors
     /// The disk is full.
     pub fn finish(self) -> Result<()> {
-        let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path)(e.into_error()))?;
-        file.persist(&self.path).map_err(|e| Error::io("write", &self.path)(e.error))?;
-        Ok(())
+        self.file.finish()
     }
 }
 

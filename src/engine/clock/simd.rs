@@ -60,7 +60,7 @@ pub(super) fn prefetch<T>(values: &[T], place: usize) {
 const LARGE: usize = 4 << 20;
 
 /// The same values, in pages of two megabytes where the system has them: rows of a large table are read in any order,
-/// and with small pages finding them takes as long as reading them.
+/// and there are fewer addresses to look up.
 pub(super) fn in_large_pages<T: Copy>(values: Vec<T>) -> Vec<T> {
     #[cfg(target_os = "linux")]
     if size_of_val(&values[..]) >= LARGE {

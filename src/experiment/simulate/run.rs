@@ -9,8 +9,8 @@ use crate::engine::clock::SpikeTrain;
 use crate::engine::clock::statistics::Statistics;
 use crate::engine::{SpikeTimes, whole_steps};
 use crate::error::{Error, Result};
-use crate::experiment::execute::{device, with_causes};
-use crate::experiment::run_dir::{RunDir, environment};
+use crate::experiment::execute::{device, supervised};
+use crate::experiment::run_dir::RunDir;
 use crate::experiment::summary::{Memory, Status, peak_rss_bytes};
 use crate::files::read_text;
 use crate::progress::{Progress, Unit};
@@ -63,24 +63,12 @@ struct Position {
 /// Whatever goes wrong; [`Error::Interrupted`] after Ctrl-C, with a checkpoint written. The run directory's
 /// `summary.json` says how it ended.
 pub fn run(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(context.threads).build();
-    let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
-    context.run_dir.write_json("env.json", &environment(context.threads, "cpu", None))?;
-    if let (true, Some(done)) = (context.resume, finished(context.run_dir)?) {
+    let (run_dir, threads) = (context.run_dir, context.threads);
+    if let (true, Some(done)) = (context.resume, finished(run_dir)?) {
         return Ok(done);
     }
-    let result = pool.install(|| simulate(config, context));
-    if let Err(error) = &result {
-        let status =
-            if matches!(error, Error::Interrupted { .. }) { Status::Interrupted } else { Status::Failed };
-        let value = serde_json::json!({
-            "schema": SCHEMA, "kind": Kind::Simulation, "name": config.name, "status": status,
-            "error": with_causes(error),
-        });
-        // The first error is the one to report.
-        let _ = context.run_dir.write_json("summary.json", &value);
-    }
-    result
+    let head = serde_json::json!({ "schema": SCHEMA, "kind": Kind::Simulation, "name": config.name });
+    supervised(run_dir, threads, head, || simulate(config, context))
 }
 
 /// The result, where the run has ended well already.

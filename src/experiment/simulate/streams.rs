@@ -4,6 +4,7 @@
 use super::config::Export;
 use crate::engine::clock::record::{milliseconds, npy_header};
 use crate::error::{Error, Result};
+use crate::files::Whole;
 use crate::units::Ms;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -93,7 +94,7 @@ pub(super) struct Entry<'a> {
 pub(super) fn write_npz(path: &Path, entries: &[Entry<'_>]) -> Result<()> {
     let bad = |e: zip::result::ZipError| Error::data(path, e.to_string());
     let io = || Error::io("write", path);
-    let mut archive = zip::ZipWriter::new(Whole::create(path)?.file);
+    let mut archive = zip::ZipWriter::new(Whole::create(path)?);
     for entry in entries {
         let (mut small, mut large);
         let (length, content): (u64, &mut dyn Read) = match entry.numbers {
@@ -119,38 +120,7 @@ pub(super) fn write_npz(path: &Path, entries: &[Entry<'_>]) -> Result<()> {
         archive.write_all(&npy_header(entry.kind, &shape)).map_err(io())?;
         std::io::copy(content, &mut archive).map_err(io())?;
     }
-    Whole { path: path.into(), file: archive.finish().map_err(bad)? }.finish()
-}
-
-/// A file that takes its name when it is whole.
-struct Whole {
-    path: PathBuf,
-    file: BufWriter<tempfile::NamedTempFile>,
-}
-
-impl Whole {
-    fn create(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
-        Ok(Self { path: path.into(), file: BufWriter::new(file) })
-    }
-
-    fn line(&mut self, text: std::fmt::Arguments<'_>) -> Result<()> {
-        writeln!(self.file, "{text}").map_err(Error::io("write", &self.path))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.file.flush().map_err(Error::io("write", &self.path))?;
-        let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path)(e.into_error()))?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let readable = std::fs::Permissions::from_mode(0o644);
-            file.as_file().set_permissions(readable).map_err(Error::io("write", &self.path))?;
-        }
-        file.persist(&self.path).map_err(|e| Error::io("write", &self.path)(e.error))?;
-        Ok(())
-    }
+    archive.finish().map_err(bad)?.finish()
 }
 
 /// Spikes of a population: where they are, and what their times mean.
@@ -168,7 +138,7 @@ const PIECE: usize = 1 << 16;
 /// Writes `time_ms,population,neuron`, population after population.
 pub(super) fn write_spikes_csv(path: &Path, all: &[Spikes<'_>]) -> Result<()> {
     let mut csv = Whole::create(path)?;
-    csv.line(format_args!("time_ms,population,neuron"))?;
+    writeln!(csv, "time_ms,population,neuron").map_err(Error::io("write", path))?;
     for spikes in all {
         let open = |path: &Path| File::open(path).map_err(Error::io("read", path));
         let (mut times, mut neurons) = (open(spikes.times)?, open(spikes.neurons)?);
@@ -184,7 +154,7 @@ pub(super) fn write_spikes_csv(path: &Path, all: &[Spikes<'_>]) -> Result<()> {
                     Some(dt) => milliseconds(bits, dt),
                     None => f64::from_bits(bits),
                 };
-                csv.line(format_args!("{time},{},{neuron}", spikes.population))?;
+                writeln!(csv, "{time},{},{neuron}", spikes.population).map_err(Error::io("write", path))?;
             }
         }
     }
@@ -203,7 +173,7 @@ pub(super) struct Rows<'a> {
 /// Writes `time_ms,trace,neuron,value`, trace after trace.
 pub(super) fn write_traces_csv(path: &Path, all: &[Rows<'_>], dt: Ms) -> Result<()> {
     let mut csv = Whole::create(path)?;
-    csv.line(format_args!("time_ms,trace,neuron,value"))?;
+    writeln!(csv, "time_ms,trace,neuron,value").map_err(Error::io("write", path))?;
     for rows in all {
         let mut file = BufReader::new(File::open(rows.values).map_err(Error::io("read", rows.values))?);
         let length = file.get_ref().metadata().map_err(Error::io("read", rows.values))?.len();
@@ -213,7 +183,7 @@ pub(super) fn write_traces_csv(path: &Path, all: &[Rows<'_>], dt: Ms) -> Result<
             file.read_exact(bytes).map_err(Error::io("read", rows.values))?;
             let time = milliseconds(row * rows.every, dt);
             for (neuron, value) in rows.neurons.iter().zip(&values) {
-                csv.line(format_args!("{time},{},{neuron},{value}", rows.name))?;
+                writeln!(csv, "{time},{},{neuron},{value}", rows.name).map_err(Error::io("write", path))?;
             }
         }
     }
@@ -224,10 +194,11 @@ pub(super) fn write_traces_csv(path: &Path, all: &[Rows<'_>], dt: Ms) -> Result<
 pub(super) fn write_rates_csv(path: &Path, all: &[(&str, &[f64])], bin_ms: f64) -> Result<()> {
     let mut csv = Whole::create(path)?;
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-    csv.line(format_args!("time_ms,{}", names.join(",")))?;
+    writeln!(csv, "time_ms,{}", names.join(",")).map_err(Error::io("write", path))?;
     for bin in 0..all.first().map_or(0, |(_, rates)| rates.len()) {
         let rates: Vec<String> = all.iter().map(|(_, rates)| rates[bin].to_string()).collect();
-        csv.line(format_args!("{},{}", milliseconds(bin as u64, Ms(bin_ms)), rates.join(",")))?;
+        writeln!(csv, "{},{}", milliseconds(bin as u64, Ms(bin_ms)), rates.join(","))
+            .map_err(Error::io("write", path))?;
     }
     csv.finish()
 }

@@ -46,10 +46,12 @@ impl Job<'_> {
         self.progress.start("test", None, Unit::Samples);
         let judged = data.train.len().min(JUDGED);
         let (guesses, _) = snn.classify(self.samples(&data.train, judged), judged, steps)?;
-        let (predicted, activity) = snn.classify(test, data.test.len(), steps)?;
-        let found = report(&ann, &snn, test, &data.test.labels, &numbers)?;
+        let mut found = report(&ann, &snn, test, &data.test.labels, &numbers)?;
         self.progress.finish();
         self.write_findings(&found)?;
+        let at = found.at.iter_mut().find(|at| at.steps == steps);
+        let at = at.ok_or_else(|| Error::Internal(format!("no report on {steps} steps")))?;
+        let (predicted, activity) = (std::mem::take(&mut at.guesses), std::mem::take(&mut at.activity));
         self.write_model(&snn.net)?;
         let kind = BTreeMap::from([("kind".to_string(), "ann".to_string())]);
         safetensors::write(

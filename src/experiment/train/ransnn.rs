@@ -1,6 +1,6 @@
 //! `[train.ransnn]`: random frozen layers turn samples into features once; a readout is fitted to the features.
 
-use super::{BATCH, CALIBRATION, Ending, Job, Outcome, Shown, curve_plots, input, share, show};
+use super::{BATCH, CALIBRATION, Ending, JUDGED, Job, Outcome, Shown, curve_plots, input, share, show};
 use crate::data::{Dataset, Split};
 use crate::engine::{Activity, Recording};
 use crate::error::{Error, Result};
@@ -213,7 +213,7 @@ impl Job<'_> {
         let train_accuracy = if keep {
             share(&readout.classify(&kept)?, &data.train.labels[..samples])
         } else {
-            let some = samples.min(10_000);
+            let some = samples.min(JUDGED);
             self.progress.start("training accuracy", Some(some as u64), Unit::Samples);
             let (predicted, _) = self.predict(reservoir, &readout, &data.train, "train", some)?;
             self.progress.finish();
@@ -266,7 +266,7 @@ impl Job<'_> {
                 trainer.save(&checkpoint)?;
             }
             if interrupted {
-                return Err(Error::Interrupted { checkpoint: Some(self.run_dir.path().to_path_buf()) });
+                return Err(self.interrupted());
             }
         }
         self.progress.finish();

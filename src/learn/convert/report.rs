@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::ann::Ann;
 use super::spiking::{Converted, activations};
-use crate::engine::Input;
+use crate::engine::{Activity, Input};
 use crate::error::Result;
 
 /// What a converted network does beside the one it stands for.
@@ -19,7 +19,7 @@ pub struct Report {
 }
 
 /// After some steps.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct At {
     /// T.
     pub steps: usize,
@@ -29,6 +29,10 @@ pub struct At {
     pub spikes: f64,
     /// Synaptic operations of one sample.
     pub synaptic_operations: f64,
+    /// The class of each sample.
+    pub guesses: Vec<u16>,
+    /// What happened in all of them.
+    pub activity: Activity,
 }
 
 /// Errors of one layer: mean absolute differences, as shares of the mean activation.
@@ -62,7 +66,8 @@ pub fn report(
         let right = guesses.iter().zip(labels).filter(|(a, b)| a == b).count();
         let spikes = activity.spikes.iter().sum::<u64>() as f64 / n;
         let synaptic_operations = activity.synaptic_operations as f64 / n;
-        at.push(At { steps, accuracy: right as f64 / n, spikes, synaptic_operations });
+        let accuracy = right as f64 / n;
+        at.push(At { steps, accuracy, spikes, synaptic_operations, guesses, activity });
     }
     let (most, few) = (steps.iter().copied().max().unwrap_or(1), labels.len().min(super::BATCH));
     let wanted = activations(&ann.fold()?, few_of(input, few, ann), few)?;

@@ -169,16 +169,12 @@ impl<'a> Trainer<'a> {
         if file.metadata().get("kind").is_none_or(|kind| kind != "ransnn-ann") {
             return Err(damaged("its header"));
         }
-        let group = |prefix: &str| -> Result<BTreeMap<String, Tensor>> {
-            let names = file.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?.to_string())));
-            names.map(|(name, short)| Ok((short, file.tensor(name)?))).collect()
-        };
         let curve = file.tensor("curve")?.to_f64()?;
         if curve.len() > self.training.epochs {
             return Err(damaged("more passes than there are"));
         }
-        self.ann.set_tensors(&group("ann/")?).map_err(|_| damaged("other parameters"))?;
-        self.adam.load_state(&group("optimizer/")?)?;
+        self.ann.set_tensors(&file.group("ann/")?).map_err(|_| damaged("other parameters"))?;
+        self.adam.load_state(&file.group("optimizer/")?)?;
         self.curve = curve;
         Ok(())
     }

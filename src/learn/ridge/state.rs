@@ -11,6 +11,7 @@ use super::sums::{Kept, Sums};
 use super::tiles::{TILE, Tiles};
 use super::{AnySums, Feature, Form, NormalEquations, check_sizes};
 use crate::error::{Error, Result};
+use crate::files::Whole;
 
 /// What the file's header says besides shapes.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -84,7 +85,7 @@ impl NormalEquations {
             tolerance: self.form.tolerance,
         };
         let header = serde_json::to_string(&header).map_err(|e| Error::Internal(e.to_string()))?;
-        write(path, &arrays, header).map_err(Error::io("write", path))
+        write(path, &arrays, header)
     }
 
     /// Reads a state written by [`NormalEquations::save`]; continuing from it equals never having stopped.
@@ -118,7 +119,7 @@ fn common<T: Feature>(sums: &Sums<T>, dtype: Dtype) -> Arrays<'_> {
 }
 
 /// Writes tile by tile: the whole state a second time in memory would double the peak.
-fn write(path: &Path, arrays: &Arrays<'_>, header: String) -> std::io::Result<()> {
+fn write(path: &Path, arrays: &Arrays<'_>, header: String) -> Result<()> {
     // Eight-byte numbers first, so that all of them are aligned in the file.
     let mut arrays: Vec<_> = arrays.iter().collect();
     arrays.sort_by_key(|(name, dtype, _)| (std::cmp::Reverse(dtype.bitsize()), *name));
@@ -135,18 +136,16 @@ fn write(path: &Path, arrays: &Arrays<'_>, header: String) -> std::io::Result<()
         );
         offset += bytes;
     }
-    let mut head = serde_json::to_vec(&fields)?;
+    let mut head = serde_json::Value::Object(fields).to_string().into_bytes();
     head.resize(head.len().next_multiple_of(8), b' ');
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = std::io::BufWriter::new(tempfile::NamedTempFile::new_in(folder)?);
-    file.write_all(&(head.len() as u64).to_le_bytes())?;
-    file.write_all(&head)?;
+    let mut file = Whole::create(path)?;
+    let io = || Error::io("write", path);
+    file.write_all(&(head.len() as u64).to_le_bytes()).map_err(io())?;
+    file.write_all(&head).map_err(io())?;
     for part in arrays.iter().flat_map(|(_, _, parts)| parts) {
-        file.write_all(part)?;
+        file.write_all(part).map_err(io())?;
     }
-    let file = file.into_inner().map_err(|e| e.into_error())?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    file.finish()
 }
 
 fn bad(what: impl std::fmt::Display) -> Error {

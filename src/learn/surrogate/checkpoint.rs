@@ -53,10 +53,6 @@ impl Trainer<'_> {
         let iteration = about.get("iteration").and_then(|i| i.parse::<usize>().ok());
         let iteration = iteration.filter(|_| about.get("kind").is_some_and(|k| k == "ransnn-surrogate"));
         let iteration = iteration.filter(|&i| i <= self.total()).ok_or_else(|| damaged("its header"))?;
-        let group = |prefix: &str| -> Result<BTreeMap<String, Tensor>> {
-            let names = file.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?.to_string())));
-            names.map(|(name, short)| Ok((short, file.tensor(name)?))).collect()
-        };
         let fits = |found: &BTreeMap<String, Tensor>| {
             found.len() == self.model.parameters.len()
                 && self
@@ -65,11 +61,11 @@ impl Trainer<'_> {
                     .iter()
                     .all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
         };
-        let parameters = group("parameter/")?;
+        let parameters = file.group("parameter/")?;
         if !fits(&parameters) {
             return Err(damaged("other parameters"));
         }
-        let best = group("best/")?;
+        let best = file.group("best/")?;
         let best = match best.is_empty() {
             true => None,
             false if fits(&best) => Some((file.tensor("best_accuracy")?.to_scalar()?, best)),
@@ -77,7 +73,7 @@ impl Trainer<'_> {
         };
         let (curve, judged) = (file.tensor("curve")?.to_f64()?, file.tensor("judged")?.to_f64()?);
         let mut optimizer = self.options.optimizer();
-        optimizer.as_dyn().load_state(&group("optimizer/")?)?;
+        optimizer.as_dyn().load_state(&file.group("optimizer/")?)?;
         self.optimizer = optimizer;
         self.model.parameters = parameters;
         self.best = best;

@@ -252,7 +252,7 @@ impl<F: Real> Factors<F> {
     }
 
     /// As [`Factors::run`], where each of two receptors gets nothing but spikes of one weight: takes their counts, and
-    /// leaves them 0. Saves writing the inputs to memory, which takes a third of the time of a step.
+    /// leaves them 0. The inputs are not written to memory and read again.
     #[inline(always)]
     pub(crate) fn run_counted(
         &self,
