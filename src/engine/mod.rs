@@ -18,6 +18,8 @@
 //! | `cuda` | the reservoir pass on a GPU |
 //! | `clock` | any network with delays, on a grid of time |
 //! | `lazy` | the same without a grid: exact spike times |
+//! | `plastic` | projections whose weights change, on either clock |
+//! | `weights` | their weights now and over time, rewards |
 //! | `simd` | the inner loops, once per instruction set |
 
 pub mod clock;
@@ -29,9 +31,11 @@ pub mod feedforward;
 mod layer;
 pub mod lazy;
 pub mod plan;
+mod plastic;
 pub mod record;
 pub mod simd;
 mod synapses;
+mod weights;
 
 pub use clock::{Options, Precision, Simulator};
 pub use encoder::encode;
@@ -41,6 +45,7 @@ pub use lazy::{Lazy, SpikeTimes};
 pub use plan::Plan;
 pub use record::{Activity, Pool, Probe, Recording, Table, What};
 pub use simd::Simd;
+pub use weights::{Connections, WeightTrace};
 
 /// A time to run as a number of steps.
 pub(crate) fn whole_steps(time: crate::units::Ms, dt: crate::units::Ms) -> crate::Result<u64> {

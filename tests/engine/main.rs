@@ -3,6 +3,7 @@
 mod brian;
 mod clock;
 mod naive;
+mod lazy_plastic;
 mod plastic;
 mod regimes;
 

@@ -3,8 +3,7 @@
 #![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
 
 use ransnn::Error;
-use ransnn::engine::clock::Connections;
-use ransnn::engine::{Lazy, Options, Precision, Simulator};
+use ransnn::engine::{Connections, Lazy, Options, Precision, Simulator};
 use ransnn::rng::Stream;
 use ransnn::snn::neurons::Iaf;
 use ransnn::snn::plasticity::{self, EventDriven, Incidence, Normalise, Pair, Pairing, Reward, Triplet};
@@ -12,10 +11,10 @@ use ransnn::snn::{Drive, Init, Network, Pop, Rule, Source, Synapses};
 use ransnn::units::{Hz, Ms};
 
 const DT: Ms = Ms(0.1);
-const BOUNDS: [f64; 2] = [0.0, 2.0];
+pub(crate) const BOUNDS: [f64; 2] = [0.0, 2.0];
 
 /// Rules of every kind, with changes large enough to matter for the spikes of a short run.
-fn rules() -> Vec<plasticity::Rule> {
+pub(crate) fn rules() -> Vec<plasticity::Rule> {
     let pair = Pair { a_plus: 0.05, a_minus: 0.04, bounds: BOUNDS, ..Pair::default() };
     let nearest = Pairing::Nearest;
     let triplet =
@@ -73,7 +72,7 @@ fn simulator(net: &Network, block: usize) -> Simulator<'_> {
     simulator
 }
 
-fn bits(connections: &Connections) -> Vec<u64> {
+pub(crate) fn bits(connections: &Connections) -> Vec<u64> {
     connections.weights.iter().map(|w| w.to_bits()).collect()
 }
 
@@ -325,8 +324,10 @@ fn mistakes_are_named() {
     assert!(trained.build(1).unwrap_err().to_string().contains("plasticity are of simulations"));
 
     let net = network(rules()[0], false, false);
-    let lazy = Lazy::new(&net).unwrap_err().to_string();
-    assert!(lazy.contains("projection `in` is plastic and needs the grid"), "{lazy}");
+    let mut lazy = Lazy::new(&net).unwrap();
+    assert!(lazy.weights("out").unwrap_err().to_string().contains("a plastic one of the network"));
+    assert!(lazy.record_weights("in", &[4000], 1).unwrap_err().to_string().contains("below 4000"));
+    assert!(lazy.reward(1.0).unwrap_err().to_string().contains("waits for it"));
     let mut simulator = simulator(&net, 0);
     assert!(simulator.weights("out").unwrap_err().to_string().contains("a plastic one of the network"));
     let error = simulator.record_weights("in", &[3999, 4000], 1).unwrap_err().to_string();

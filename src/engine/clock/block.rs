@@ -2,7 +2,7 @@
 
 use super::history::History;
 use super::masks::Masks;
-use super::plastic::Plastic;
+use super::plastic::Learning;
 use super::poisson::Poisson;
 use super::simd;
 use crate::snn::neurons::Iaf;
@@ -26,7 +26,7 @@ pub(super) struct Block<'n, F> {
     /// Projections onto the block: source population and synapses.
     pub tables: Vec<Incoming>,
     /// Those whose weights change, each with the channel of its sums.
-    pub plastic: Vec<(usize, Plastic)>,
+    pub plastic: Vec<(usize, Learning)>,
     channels: Vec<Channel<F>>,
     drives: Vec<Drive<F>>,
     /// Of each receptor.
@@ -190,10 +190,10 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// Adds a plastic projection. Gives the bytes that it takes.
-    pub fn connect_plastic(&mut self, receptor: usize, mut plastic: Plastic) -> u64 {
-        let bytes = plastic.bytes();
+    pub fn connect_plastic(&mut self, receptor: usize, mut learning: Learning) -> u64 {
+        let bytes = learning.plastic.bytes();
         let channel = self.sum(receptor);
-        self.plastic.push((channel, plastic));
+        self.plastic.push((channel, learning));
         bytes
     }
 

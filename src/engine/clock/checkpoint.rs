@@ -40,11 +40,7 @@ impl Simulator<'_> {
         for (i, numbers) in saved.populations.into_iter().enumerate() {
             put(format!("population.{i:08}"), numbers)?;
         }
-        for (i, mut state) in self.plastic_states().into_iter().enumerate() {
-            for (name, values) in state.arrays() {
-                put(format!("plastic.{i:08}.{name}"), std::mem::take(values))?;
-            }
-        }
+        self.plastics(|all| all.save(&mut put))?;
         // Neuron numbers and counts below 2^53 are exact in f64.
         let numbers = |values: &[u64]| values.iter().map(|&n| n as f64).collect();
         put("spikes".into(), numbers(&saved.spikes))?;
@@ -127,24 +123,9 @@ impl Simulator<'_> {
         if saved.fresh > saved.now {
             return Err(bad("its steps are not in order".into()));
         }
-        let mut plastic = Vec::new();
-        for (i, (_, mut state)) in self.empty_states().into_iter().enumerate() {
-            for (name, numbers) in state.arrays() {
-                let name = format!("plastic.{i:08}.{name}");
-                let read = values(&name)?;
-                if read.len() != numbers.len() {
-                    let (got, held) = (read.len(), numbers.len());
-                    return Err(bad(format!("`{name}` has {got} numbers, where this network has {held}")));
-                }
-                *numbers = read;
-            }
-            if !state.is_of(saved.now) {
-                return Err(bad("it has traces of spikes that are still to come".into()));
-            }
-            plastic.push(state);
-        }
+        let plastic = self.plastics(|all| all.load(saved.now, values, bad))?;
         self.core.restore(&saved).map_err(bad)?;
-        self.set_plastic_states(plastic);
+        self.plastics(|all| all.set(plastic));
         for train in self.trains.iter_mut().flatten() {
             *train = super::SpikeTrain::default();
         }
@@ -152,10 +133,7 @@ impl Simulator<'_> {
             trace.values.clear();
             trace.first = saved.now.next_multiple_of(trace.every);
         }
-        for trace in &mut self.weight_traces {
-            trace.values.clear();
-            trace.first = saved.now.next_multiple_of(trace.every);
-        }
+        self.weight_traces.iter_mut().for_each(|trace| trace.restart(saved.now));
         Ok(())
     }
 }

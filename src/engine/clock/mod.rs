@@ -35,7 +35,6 @@
 //! | `block` | some neurons of a population and what they receive |
 //! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `plastic` | projections whose weights change with the spikes |
-//! | `weights` | weights now and over time, rewards |
 //! | `history` | spikes of the last steps |
 //! | `poisson` | spikes from outside |
 //! | `simd` | the same code for each instruction set |
@@ -52,8 +51,9 @@ mod poisson;
 pub mod record;
 mod simd;
 pub mod statistics;
-mod weights;
 
+use crate::engine::plastic::Plastic;
+use crate::engine::weights::{Plastics, WeightTrace};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
@@ -63,12 +63,11 @@ use crate::units::Ms;
 use block::{Block, Number, Probe};
 use checkpoint::Saved;
 use history::History;
-use plastic::Plastic;
+use plastic::Learning;
 use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-pub use weights::{Connections, WeightTrace};
 
 /// In which numbers state and input are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +101,7 @@ pub struct Simulator<'n> {
     core: Box<dyn Engine + 'n>,
     trains: Vec<Option<SpikeTrain>>,
     traces: Vec<Trace>,
-    weight_traces: Vec<WeightTrace>,
+    pub(super) weight_traces: Vec<WeightTrace>,
 }
 
 impl<'n> Simulator<'n> {
@@ -187,7 +186,9 @@ impl<'n> Simulator<'n> {
     /// Runs so many steps.
     pub fn run_steps(&mut self, steps: u64) {
         self.core.run(steps, &mut self.trains, &mut self.traces);
-        self.collect_weights();
+        let mut traces = std::mem::take(&mut self.weight_traces);
+        self.plastics(|all| all.collect(&mut traces));
+        self.weight_traces = traces;
     }
 
     /// Steps done so far.
@@ -218,6 +219,11 @@ impl<'n> Simulator<'n> {
     /// The rows of a trace so far, taken out, so that a long run does not keep them in memory.
     pub fn take_trace(&mut self, number: usize) -> Option<Trace> {
         self.traces.get_mut(number).map(Trace::take)
+    }
+
+    /// What `f` makes of the plastic projections.
+    pub(super) fn plastics<R>(&self, f: impl FnOnce(Plastics<'_, u64>) -> R) -> R {
+        f(Plastics { net: self.net, visit: &|each| self.core.plastic(each) })
     }
 
     /// What [`Simulator::new`] checks, without drawing anything.
@@ -312,7 +318,7 @@ trait Engine: Send {
     fn activity(&self) -> Activity;
     fn synapses(&self) -> &[(u64, u64)];
     /// Calls `each` with all plastic projections of all blocks, by ascending targets.
-    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic));
+    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic<u64>));
     fn save(&self) -> Saved;
     fn restore(&mut self, saved: &Saved) -> Result<(), String>;
 }
@@ -383,8 +389,8 @@ impl<'n, F: Number> Core<'n, F> {
                     bytes += match &p.wiring.plasticity {
                         None => block.connect(p.pre.0, receptor, table, most),
                         Some(rule) => {
-                            let plastic = Plastic::new(index, p.pre.0, table, rule, most, net.dt)?;
-                            block.connect_plastic(receptor, plastic)
+                            let learning = Learning::new(index, p.pre.0, table, rule, most, net.dt)?;
+                            block.connect_plastic(receptor, learning)
                         }
                     };
                 }
@@ -621,9 +627,9 @@ impl<F: Number> Engine for Core<'_, F> {
         &self.synapses
     }
 
-    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic)) {
+    fn plastic(&self, each: &mut dyn FnMut(&mut Plastic<u64>)) {
         for block in &self.blocks {
-            locked(block).plastic.iter_mut().for_each(|(_, plastic)| each(plastic));
+            locked(block).plastic.iter_mut().for_each(|(_, learning)| each(&mut learning.plastic));
         }
     }
 
@@ -684,7 +690,10 @@ impl<F: Number> Engine for Core<'_, F> {
         }
         let sent = steps.start..saved.fresh.max(steps.start);
         let history = &self.history;
-        self.plastic(&mut |plastic| plastic.resend(sent.clone(), saved.now, history));
+        for block in &self.blocks {
+            let mut block = locked(block);
+            block.plastic.iter_mut().for_each(|(_, to)| to.resend(sent.clone(), saved.now, history));
+        }
         for (_, input) in &mut self.inputs {
             if let Input::List { spikes, next } = input {
                 *next = spikes.partition_point(|&(step, _)| step < saved.now);

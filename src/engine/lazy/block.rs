@@ -1,6 +1,7 @@
 //! A block of neurons: their state, the events on their way to them, and how they go through an epoch alone.
 
-use super::dynamics::{Dynamics, State};
+use super::dynamics::{Arrival, Dynamics, Nobody, State};
+use super::plastic::{Learning, Listener};
 use super::poisson::Trains;
 use crate::snn::synapses::Block as Table;
 
@@ -15,6 +16,8 @@ pub(super) struct Event {
     /// Counted from the first of the block.
     pub target: u16,
     pub receptor: u8,
+    /// As in [`Arrival`].
+    pub through: u16,
 }
 
 /// Neurons of one population with consecutive numbers.
@@ -27,6 +30,8 @@ pub(super) struct Block {
     pub state: State,
     /// Projections onto the block: source population, receptor, synapses.
     pub tables: Vec<(usize, u8, Table)>,
+    /// Those whose weights change.
+    pub plastic: Vec<Learning>,
     /// Events on their way, `[step of arrival mod steps]`, in the order in which they were sent. A step does not
     /// include its beginning, but its end.
     pub calendar: Vec<Vec<Event>>,
@@ -60,7 +65,7 @@ pub(super) struct Probe {
 struct Lane {
     arrived: Vec<Event>,
     ends: Vec<u32>,
-    sorted: Vec<(f64, u32, f64)>,
+    sorted: Vec<Arrival>,
 }
 
 impl Lane {
@@ -75,17 +80,17 @@ impl Lane {
             (*end, sum) = (sum, sum + *end);
         }
         self.sorted.clear();
-        self.sorted.resize(self.arrived.len(), (0.0, 0, 0.0));
-        for event in &self.arrived {
-            let end = &mut self.ends[usize::from(event.target)];
-            self.sorted[*end as usize] = (event.time, event.receptor.into(), event.weight);
+        self.sorted.resize(self.arrived.len(), Arrival::default());
+        for &Event { time, weight, target, receptor, through } in &self.arrived {
+            let end = &mut self.ends[usize::from(target)];
+            self.sorted[*end as usize] = Arrival { time, weight, receptor: receptor.into(), through };
             *end += 1;
         }
         let mut start = 0;
         for &end in &self.ends {
             let events = &mut self.sorted[start..end as usize];
-            if events.windows(2).any(|pair| pair[0].0 > pair[1].0) {
-                events.sort_by(|a, b| a.0.total_cmp(&b.0)); // stable
+            if events.windows(2).any(|pair| pair[0].time > pair[1].time) {
+                events.sort_by(|a, b| a.time.total_cmp(&b.time)); // stable
             }
             start = end as usize;
         }
@@ -100,6 +105,7 @@ impl Block {
             dynamics,
             state,
             tables: Vec::new(),
+            plastic: Vec::new(),
             calendar: Vec::new(),
             drives: Vec::new(),
             switches: Vec::new(),
@@ -129,44 +135,53 @@ impl Block {
         for (receptor, weight, trains) in &mut self.drives {
             let (receptor, weight) = (*receptor, *weight);
             let arrived = &mut self.lane.arrived;
-            trains.draw(beyond, |n, time| arrived.push(Event { time, weight, target: n as u16, receptor }));
+            trains.draw(beyond, |n, time| arrived.push(Event { time, weight, target: n as u16, receptor, through: 0 }));
         }
         let switches = self.switches[self.switched..].iter().take_while(|event| event.time < beyond);
         let before = self.lane.arrived.len();
         self.lane.arrived.extend(switches);
         self.switched += self.lane.arrived.len() - before;
         self.lane.sort(neurons);
-        self.sample(start, end);
+        self.plastic.iter_mut().for_each(Learning::begin);
+        let (dynamics, state) = (&self.dynamics, &self.state);
+        let copies = |probe: &Probe| probe.neurons.iter().map(|&n| dynamics.only(state, n.into())).collect();
+        let before: Vec<Vec<State>> = self.probes.iter().map(copies).collect();
         let mut from = 0;
         for n in 0..neurons {
             let to = self.lane.ends[n] as usize;
             if from == to && self.state.due[n] > until {
                 continue;
             }
-            let events = &self.lane.sorted[from..to];
-            let number = self.first + n as u32;
-            let spikes = &mut self.spikes;
-            self.dynamics.run(&mut self.state, n, events, until, &mut |t| spikes.push((t, number)));
+            let events = &mut self.lane.sorted[from..to];
+            let mut listener = Listener {
+                learning: &mut self.plastic,
+                spikes: &mut self.spikes,
+                number: self.first + n as u32,
+                target: n as u32,
+            };
+            self.dynamics.run(&mut self.state, n, events, until, &mut listener);
             from = to;
         }
+        self.plastic.iter_mut().for_each(|learning| learning.end(start, end));
+        self.sample(start, end, before);
     }
 
-    /// Samples the potentials of the probes, each on a copy of its neuron that goes through the epoch in pieces.
-    fn sample(&mut self, start: u64, end: u64) {
-        for probe in &mut self.probes {
+    /// Samples the potentials of the probes, each on a copy of its neuron from before the epoch, that goes through it
+    /// once more in pieces; the weights of what arrived are known by now.
+    fn sample(&mut self, start: u64, end: u64, before: Vec<Vec<State>>) {
+        for (probe, copies) in self.probes.iter_mut().zip(before) {
             let times = (start.next_multiple_of(probe.every)..end).step_by(probe.every as usize);
             let width = probe.neurons.len();
             probe.values.clear();
             probe.values.resize(width * times.clone().count(), 0.0);
-            for (column, &neuron) in probe.neurons.iter().enumerate() {
+            for ((column, &neuron), mut state) in probe.neurons.iter().enumerate().zip(copies) {
                 let n = usize::from(neuron);
-                let mut state = self.dynamics.only(&self.state, n);
                 let to = self.lane.ends[n] as usize;
                 let mut from = if n == 0 { 0 } else { self.lane.ends[n - 1] as usize };
                 for (row, time) in times.clone().enumerate() {
                     let time = time as f64;
-                    let next = from + self.lane.sorted[from..to].partition_point(|event| event.0 <= time);
-                    self.dynamics.run(&mut state, 0, &self.lane.sorted[from..next], time, &mut |_| {});
+                    let next = from + self.lane.sorted[from..to].partition_point(|event| event.time <= time);
+                    self.dynamics.run(&mut state, 0, &mut self.lane.sorted[from..next], time, &mut Nobody);
                     from = next;
                     probe.values[row * width + column] =
                         self.dynamics.rest + self.dynamics.membrane(&state, 0, time);
@@ -179,21 +194,32 @@ impl Block {
     /// time.
     pub fn receive(&mut self, spikes: &[Vec<Spike>], end: u64) {
         let steps = self.calendar.len() as u64;
-        for (pre, receptor, table) in &self.tables {
+        let Self { tables, plastic, calendar, events, .. } = self;
+        // A neuron that starts above its threshold fires at 0, which is in no step.
+        let slot = |arrival: f64| ((arrival.ceil() as u64 - 1).max(end) % steps) as usize;
+        for (pre, receptor, table) in tables {
             for &(time, source) in &spikes[*pre] {
                 let row = table.row(source);
-                self.events += row.len() as u64;
+                *events += row.len() as u64;
                 for place in row {
-                    let arrival = time + f64::from(table.delays.get(place));
-                    let event = Event {
-                        time: arrival,
-                        weight: table.weights.get(place),
-                        target: table.targets[place],
-                        receptor: *receptor,
-                    };
-                    // A neuron that starts above its threshold fires at 0, which is in no step.
-                    let step = (arrival.ceil() as u64 - 1).max(end);
-                    self.calendar[(step % steps) as usize].push(event);
+                    let time = time + f64::from(table.delays.get(place));
+                    let (weight, target) = (table.weights.get(place), table.targets[place]);
+                    let event = Event { time, weight, target, receptor: *receptor, through: 0 };
+                    calendar[slot(time)].push(event);
+                }
+            }
+        }
+        for (i, learning) in plastic.iter_mut().enumerate() {
+            let (pre, receptor) = (learning.pre, learning.receptor);
+            let table = &learning.plastic().table;
+            for &(time, source) in &spikes[pre] {
+                let row = table.row(source);
+                *events += row.len() as u64;
+                for place in row {
+                    let time = time + f64::from(table.delays.get(place));
+                    let target = table.targets[place];
+                    let event = Event::through(time, target, receptor, i as u16, place as u32);
+                    calendar[slot(time)].push(event);
                 }
             }
         }

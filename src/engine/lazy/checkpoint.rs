@@ -44,6 +44,7 @@ impl Lazy<'_> {
             };
             put(format!("input.{i:08}"), values)?;
         }
+        self.plastics(|all| all.save(&mut put))?;
         // Counts below 2^53 are exact in f64.
         put("spikes".into(), self.counts.iter().map(|&n| n as f64).collect())?;
         let metadata = self.identity().into_iter().chain([("now", self.now.to_string())]);
@@ -54,7 +55,7 @@ impl Lazy<'_> {
     fn identity(&self) -> [(&'static str, String); 5] {
         [
             ("kind", "lazy simulation".into()),
-            ("version", "1".into()),
+            ("version", "2".into()),
             ("seed", self.net.seed.to_string()),
             ("dt_ms", self.net.dt.0.to_string()),
             ("network", self.net.describe()),
@@ -105,6 +106,7 @@ impl Lazy<'_> {
             }
             inputs.push(values);
         }
+        let plastic = self.plastics(|all| all.load(now, values, bad))?;
         for (block, changes) in self.blocks.iter_mut().zip(blocks) {
             (block.state, block.calendar) = (changes.state, changes.calendar);
             (block.switched, block.events) = (changes.switched, changes.events);
@@ -118,11 +120,13 @@ impl Lazy<'_> {
         }
         self.counts = counts.into_iter().map(|n| n as u64).collect();
         self.now = now;
+        self.plastics(|all| all.set(plastic));
         self.trains.iter_mut().flatten().for_each(|train| *train = SpikeTimes::default());
         for trace in &mut self.traces {
             trace.values.clear();
             trace.first = now.next_multiple_of(trace.every);
         }
+        self.weight_traces.iter_mut().for_each(|trace| trace.restart(now));
         Ok(())
     }
 }
@@ -147,7 +151,8 @@ fn save(block: &Block) -> Vec<f64> {
     for events in &block.calendar {
         values.push(events.len() as f64);
         let each = events.iter();
-        values.extend(each.flat_map(|e| [e.time, e.weight, e.target.into(), e.receptor.into()]));
+        let numbers = |e: &Event| [e.time, e.weight, e.target.into(), e.receptor.into(), e.through.into()];
+        values.extend(each.flat_map(numbers));
     }
     values
 }
@@ -172,16 +177,24 @@ fn parse(block: &Block, values: &[f64]) -> Option<Changes> {
     let mut calendar = Vec::new();
     for _ in &block.calendar {
         let len = take(1)?[0] as usize;
-        let events = take(len.checked_mul(4)?)?.chunks_exact(4).map(|e| Event {
+        let events = take(len.checked_mul(5)?)?.chunks_exact(5).map(|e| Event {
             time: e[0],
             weight: e[1],
             target: e[2] as u16,
             receptor: e[3] as u8,
+            through: e[4] as u16,
         });
         calendar.push(events.collect::<Vec<_>>());
     }
     let receptors = block.dynamics.receptors();
-    let known = |e: &Event| usize::from(e.target) < neurons && usize::from(e.receptor) < receptors;
+    let places: Vec<usize> = block.plastic.iter().map(|l| l.shared().table.targets.len()).collect();
+    let known = |e: &Event| {
+        let there = match usize::from(e.through).checked_sub(1) {
+            None => true,
+            Some(i) => places.get(i).is_some_and(|&places| (0.0..places as f64).contains(&e.weight)),
+        };
+        there && usize::from(e.target) < neurons && usize::from(e.receptor) < receptors
+    };
     let fits = rest.is_empty() && switched <= block.switches.len() && calendar.iter().flatten().all(known);
     fits.then_some(Changes { state, calendar, next, switched, events })
 }

@@ -68,6 +68,35 @@ pub struct State {
     pub currents: Vec<[f64; 2]>,
 }
 
+/// Something that arrives at a neuron.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Arrival {
+    pub time: f64,
+    /// Of a plastic synapse, its place until it arrives.
+    pub weight: f64,
+    pub receptor: u16,
+    /// Plastic projection through which it comes, counted from 1; 0 for others.
+    pub through: u16,
+}
+
+/// Who is told what happens to a neuron, in order of time.
+pub trait Listener {
+    /// An event acts now: its weight.
+    fn weight(&mut self, event: &mut Arrival) -> f64;
+    /// The neuron fires.
+    fn spike(&mut self, time: f64);
+}
+
+/// Listens to nothing.
+pub struct Nobody;
+
+impl Listener for Nobody {
+    fn weight(&mut self, event: &mut Arrival) -> f64 {
+        event.weight
+    }
+    fn spike(&mut self, _: f64) {}
+}
+
 impl Dynamics {
     /// The model at a step of `dt` ms, with the receptors that are used.
     pub fn new(linear: &Linear, dt: f64, used: &[bool]) -> Self {
@@ -227,8 +256,7 @@ impl Dynamics {
         gap / slope * stretch(share)
     }
 
-    /// Brings neuron `n` to `end`, which is included, through `events` (time, receptor, weight) in order of time. Tells
-    /// `spike` the times at which it fires.
+    /// Brings neuron `n` to `end`, which is included, through `events` in order of time.
     ///
     /// Events of the same time act together: their effects are added in the order given, then the potential is
     /// compared with the threshold once. A jump of the membrane in the refractory period is lost, its end included.
@@ -236,21 +264,22 @@ impl Dynamics {
         &self,
         state: &mut State,
         n: usize,
-        events: &[(f64, u32, f64)],
+        events: &mut [Arrival],
         end: f64,
-        spike: &mut impl FnMut(f64),
+        listener: &mut impl Listener,
     ) {
         let mut next = 0;
         while next < events.len() {
-            let t = events[next].0;
-            self.cross(state, n, t, spike);
+            let t = events[next].time;
+            self.cross(state, n, t, listener);
             self.advance(state, n, t);
             let held = t <= state.until[n];
             let each = self.currents.len();
             // In the refractory period the state lies ahead of the event.
             let ahead = (state.at[n] - t).max(0.0);
-            while let Some(&(_, receptor, weight)) = events.get(next).filter(|event| event.0 == t) {
-                match self.receptors[receptor as usize] {
+            while let Some(event) = events.get_mut(next).filter(|event| event.time == t) {
+                let weight = listener.weight(event);
+                match self.receptors[usize::from(event.receptor)] {
                     Effect::Membrane(gain) if !held => state.membrane[n] += gain * weight,
                     Effect::Membrane(_) => {}
                     Effect::Jump(index, gain) => {
@@ -267,20 +296,20 @@ impl Dynamics {
                 next += 1;
             }
             if !held && state.membrane[n] >= self.threshold {
-                spike(t);
+                listener.spike(t);
                 self.fire(state, n, t);
             }
             self.foresee(state, n);
         }
-        self.cross(state, n, end.next_up(), spike);
+        self.cross(state, n, end.next_up(), listener);
     }
 
     /// Fires at the crossings before `end`.
-    fn cross(&self, state: &mut State, n: usize, end: f64, spike: &mut impl FnMut(f64)) {
+    fn cross(&self, state: &mut State, n: usize, end: f64, listener: &mut impl Listener) {
         while state.due[n] < end {
             let Some(t) = self.crossing(state, n, end) else { return };
             self.advance(state, n, t);
-            spike(t);
+            listener.spike(t);
             self.fire(state, n, t);
             self.foresee(state, n);
         }

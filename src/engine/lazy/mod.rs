@@ -31,8 +31,8 @@
 //! above fires at time 0.
 //!
 //! **What acts together.** Events that arrive at a neuron at exactly the same time are added in the order in which
-//! they were sent (by epoch, then by projection as declared, by time and number of the source, and by place in its
-//! row; drives from outside come last), and compared with the threshold once. A crossing between events comes first if
+//! they were sent (by epoch, then by projection as declared, plastic ones after the others, by time and number of the
+//! source, and by place in its row; drives from outside come last), and compared with the threshold once. A crossing between events comes first if
 //! it is earlier, and the event if they coincide. In the refractory period, its last moment included, jumps of the
 //! membrane are lost, currents are not: as in NEST.
 //!
@@ -51,17 +51,20 @@
 //! | `mod` | the simulator: from the network to blocks, epochs |
 //! | `block` | some neurons, the events on their way to them, an epoch |
 //! | `dynamics` | closed forms, the first crossing |
+//! | `plastic` | projections whose weights change |
 //! | `poisson` | trains from outside |
 //! | `checkpoint` | state to a file and back |
 
 mod block;
 mod checkpoint;
 mod dynamics;
+mod plastic;
 mod poisson;
 #[cfg(test)]
 mod tests;
 
 use super::clock::{Activity, SpikeTrain, Trace};
+use super::weights::{Plastics, WeightTrace};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
@@ -70,6 +73,7 @@ use crate::units::Ms;
 use block::{Block, Event, Probe, Spike};
 use dynamics::Dynamics;
 pub use dynamics::TOLERANCE;
+use plastic::Learning;
 use poisson::Trains;
 use std::ops::Range;
 
@@ -89,12 +93,15 @@ pub struct Lazy<'n> {
     inputs: Vec<(usize, Input)>,
     now: u64,
     epoch: u64,
+    /// Numbers of steps at whose multiples an epoch ends: weights are scaled then.
+    ends: Vec<u64>,
     /// Spikes of the last epoch of each population, by time, then neuron.
     spikes: Vec<Vec<Spike>>,
     counts: Vec<u64>,
     synapses: Vec<(u64, u64)>,
     trains: Vec<Option<SpikeTimes>>,
     traces: Vec<Trace>,
+    pub(super) weight_traces: Vec<WeightTrace>,
 }
 
 /// Spikes of an input population.
@@ -162,13 +169,31 @@ impl<'n> Lazy<'n> {
             let ranges: Vec<_> =
                 blocks[of[p.post.0].clone()].iter().map(|b| b.first..b.first + b.neurons() as u32).collect();
             let synapses = Synapses::draw(net, index, &ranges, true)?;
-            sizes.push((synapses.len(), synapses.bytes()));
-            let Some((least, most)) = synapses.delay_range() else { continue };
-            (shortest, longest) = (shortest.min(least), longest.max(most));
-            for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
-                block.tables.push((p.pre.0, p.wiring.receptor as u8, table));
+            let (count, mut bytes) = (synapses.len(), synapses.bytes());
+            if let Some((least, most)) = synapses.delay_range() {
+                (shortest, longest) = (shortest.min(least), longest.max(most));
+                let (pre, receptor) = (p.pre.0, p.wiring.receptor as u8);
+                if p.wiring.plasticity.is_some() {
+                    bytes = 0;
+                }
+                for (table, block) in synapses.blocks.into_iter().zip(&mut blocks[of[p.post.0].clone()]) {
+                    let Some(rule) = &p.wiring.plasticity else {
+                        block.tables.push((pre, receptor, table));
+                        continue;
+                    };
+                    let mut learning = Learning::new(index, pre, receptor, table, rule, net.dt)?;
+                    bytes += learning.plastic().bytes();
+                    block.plastic.push(learning);
+                    if block.plastic.len() > usize::from(u16::MAX) {
+                        let expected = format!("at most {}", u16::MAX);
+                        return Err(Error::value("plastic projections onto a population", "more", expected));
+                    }
+                }
             }
+            sizes.push((count, bytes));
         }
+        let plasticity = net.projections.iter().filter_map(|p| p.wiring.plasticity);
+        let ends = plasticity.filter_map(|p| Some(p.normalise_steps(net.dt)?.1)).collect();
         // What is sent at the end of an epoch arrives at most so many steps after it.
         blocks.iter_mut().for_each(|block| block.calendar = vec![Vec::new(); longest as usize + 2]);
         Ok(Self {
@@ -178,11 +203,13 @@ impl<'n> Lazy<'n> {
             inputs: inputs(net),
             now: 0,
             epoch: shortest.into(),
+            ends,
             spikes: vec![Vec::new(); net.populations.len()],
             counts: vec![0; net.populations.len()],
             synapses: sizes,
             trains: vec![None; net.populations.len()],
             traces: Vec::new(),
+            weight_traces: Vec::new(),
         })
     }
 
@@ -239,9 +266,20 @@ impl<'n> Lazy<'n> {
         let steps = super::whole_steps(time, self.net.dt)?;
         let end = self.now + steps;
         while self.now < end {
-            self.epoch(end.min(self.now + self.epoch));
+            let next = |every: &u64| (self.now / every + 1) * every;
+            let scaled = self.ends.iter().map(next).min().unwrap_or(end);
+            self.epoch(end.min(self.now + self.epoch).min(scaled));
         }
+        let mut traces = std::mem::take(&mut self.weight_traces);
+        self.plastics(|all| all.collect(&mut traces));
+        self.weight_traces = traces;
         Ok(())
+    }
+
+    /// What `f` makes of the plastic projections.
+    pub(super) fn plastics<R>(&self, f: impl FnOnce(Plastics<'_, f64>) -> R) -> R {
+        let all = || self.blocks.iter().flat_map(|block| &block.plastic);
+        f(Plastics { net: self.net, visit: &|each| all().for_each(|learning| each(&mut learning.shared())) })
     }
 
     fn epoch(&mut self, end: u64) {
@@ -398,9 +436,6 @@ fn models(net: &Network) -> Result<Vec<Option<Closed<'_>>>> {
         if p.delay.is_none() && p.wiring.delays.is_none() {
             problems.push(format!("projection `{}` has no delay; a simulation needs one", p.name));
         }
-        if p.wiring.plasticity.is_some() {
-            problems.push(format!("projection `{}` is plastic and needs the grid", p.name));
-        }
         if p.bias.iter().any(|&b| b != 0.0) || matches!(p.weights, crate::snn::Weights::Conv2d { .. }) {
             problems.push(format!("projection `{}`: convolutions and biases are not simulated", p.name));
         }
@@ -460,6 +495,7 @@ fn populate(
                             weight: sign * amplitude,
                             target: n as u16,
                             receptor,
+                            through: 0,
                         }));
                     }
                 }

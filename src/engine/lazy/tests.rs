@@ -1,6 +1,6 @@
 //! Crossings against closed forms and against a search on a fine grid.
 
-use super::dynamics::{Dynamics, State};
+use super::dynamics::{Arrival, Dynamics, Listener, Nobody, State};
 use crate::snn::{Kernel, Linear};
 use proptest::prelude::*;
 
@@ -10,24 +10,41 @@ fn linear(receptors: Vec<Kernel>) -> Linear {
 
 const DT: f64 = 0.5;
 
+/// Writes down when a neuron fires.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Listener for Times {
+    fn weight(&mut self, event: &mut Arrival) -> f64 {
+        event.weight
+    }
+    fn spike(&mut self, time: f64) {
+        self.0.push(time);
+    }
+}
+
+fn arrival(time: f64, receptor: u16, weight: f64) -> Arrival {
+    Arrival { time: time / DT, weight, receptor, through: 0 }
+}
+
 /// Spike times in ms of one neuron; events are (ms, receptor, weight).
-fn spikes(linear: &Linear, events: &[(f64, u32, f64)], end: f64) -> Vec<f64> {
+fn spikes(linear: &Linear, events: &[(f64, u16, f64)], end: f64) -> Vec<f64> {
     let dynamics = Dynamics::new(linear, DT, &vec![true; linear.receptors.len()]);
     let mut state = dynamics.initial(1);
-    let events: Vec<_> = events.iter().map(|&(t, receptor, weight)| (t / DT, receptor, weight)).collect();
-    let mut times = Vec::new();
-    dynamics.run(&mut state, 0, &events, end / DT, &mut |t| times.push(t * DT));
-    times
+    let mut events: Vec<_> = events.iter().map(|&(t, receptor, weight)| arrival(t, receptor, weight)).collect();
+    let mut times = Times::default();
+    dynamics.run(&mut state, 0, &mut events, end / DT, &mut times);
+    times.0.iter().map(|t| t * DT).collect()
 }
 
 /// Potential at `t` ms, without a threshold.
-fn potential(linear: &Linear, events: &[(f64, u32, f64)], t: f64) -> f64 {
+fn potential(linear: &Linear, events: &[(f64, u16, f64)], t: f64) -> f64 {
     let free = Linear { threshold: f64::INFINITY, ..linear.clone() };
     let dynamics = Dynamics::new(&free, DT, &vec![true; linear.receptors.len()]);
     let mut state = dynamics.initial(1);
-    let events: Vec<_> =
-        events.iter().filter(|e| e.0 <= t).map(|&(t, receptor, weight)| (t / DT, receptor, weight)).collect();
-    dynamics.run(&mut state, 0, &events, t / DT, &mut |_| {});
+    let past = events.iter().filter(|e| e.0 <= t);
+    let mut events: Vec<_> = past.map(|&(t, receptor, weight)| arrival(t, receptor, weight)).collect();
+    dynamics.run(&mut state, 0, &mut events, t / DT, &mut Nobody);
     dynamics.rest + dynamics.membrane(&state, 0, t / DT)
 }
 
@@ -116,16 +133,16 @@ fn simultaneous_events_act_together() {
 fn what_an_epoch_is_cut_into_changes_nothing() {
     let exponential = Linear { drive: 0.3, ..linear(vec![Kernel::Exponential { tau: 5.0, gain: 1.0 }]) };
     let dynamics = Dynamics::new(&exponential, DT, &[true]);
-    let events: Vec<_> = (0..200).map(|k| (f64::from(k) * 1.7 + 0.3, 0, 1.5)).collect();
+    let events: Vec<_> = (0..200).map(|k| arrival((f64::from(k) * 1.7 + 0.3) * DT, 0, 1.5)).collect();
     let run = |ends: &[f64]| -> (Vec<f64>, State) {
         let mut state = dynamics.initial(1);
-        let (mut times, mut from) = (Vec::new(), 0);
+        let (mut events, mut times, mut from) = (events.clone(), Times::default(), 0);
         for &end in ends {
-            let to = events.partition_point(|event| event.0 < end);
-            dynamics.run(&mut state, 0, &events[from..to], end, &mut |t| times.push(t));
+            let to = events.partition_point(|event| event.time < end);
+            dynamics.run(&mut state, 0, &mut events[from..to], end, &mut times);
             from = to;
         }
-        (times, state)
+        (times.0, state)
     };
     let (whole, _) = run(&[400.0]);
     let pieces: Vec<f64> = (1..=400).map(f64::from).collect();
@@ -144,7 +161,7 @@ proptest! {
         taus in (0.5..60.0f64, 0.5..60.0f64, 2.0..40.0f64),
         kind in 0..4usize,
         drive in -0.2..0.7f64,
-        events in prop::collection::vec((0.0..60.0f64, 0..2u32, 0.1..3.0f64), 1..25),
+        events in prop::collection::vec((0.0..60.0f64, 0..2u16, 0.1..3.0f64), 1..25),
     ) {
         let (tau_e, tau_i, tau) = taus;
         let kernels = [Kernel::Exponential { tau: tau_e, gain: 1.0 }, Kernel::Alpha { tau: tau_e, gain: 1.0 }];

@@ -4,11 +4,12 @@
 //! fires. Traces are brought up to date when they are read.
 //!
 //! Where all synapses of a source have the same delay its trace belongs to the source. With a delay for each synapse
-//! it belongs to the synapse ([`EventDriven::per_synapse`]): a spike acts on weight and trace when it arrives.
+//! it belongs to the synapse ([`EventDriven::per_synapse`]): a spike acts on weight and trace when it arrives. Without a
+//! grid of time ([`EventDriven::continuous`]) steps may be fractions.
 
 use super::{
     Pair, Reward, Rule, Stdp,
-    trace::{Decay, Trace},
+    trace::{Decay, Moment, Trace},
 };
 use crate::error::{Error, Result};
 use crate::units::Ms;
@@ -114,27 +115,27 @@ impl Weight for f32 {
 
 /// Two traces of one neuron or synapse, as they were at step `at`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Traces {
+pub(crate) struct Traces<T> {
     pub value: [f64; 2],
-    pub at: u64,
+    pub at: T,
 }
 
 /// What a synapse is owed until a reward comes, as it was at step `at`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Owed {
+pub(crate) struct Owed<T> {
     pub value: f64,
-    pub at: u64,
+    pub at: T,
 }
 
 /// Everything that a rule remembers, to be written down and put back.
 #[derive(Debug)]
-pub(crate) struct Memory<'a> {
+pub(crate) struct Memory<'a, T> {
     /// By source, or by synapse.
-    pub pre: &'a mut [Traces],
+    pub pre: &'a mut [Traces<T>],
     /// By target.
-    pub post: &'a mut [Traces],
+    pub post: &'a mut [Traces<T>],
     /// By synapse; empty for rules without reward.
-    pub owed: &'a mut [Owed],
+    pub owed: &'a mut [Owed<T>],
 }
 
 /// The factors and spikes of two traces.
@@ -150,14 +151,13 @@ impl Side {
     }
 
     #[inline]
-    fn read(&self, traces: Traces, step: u64) -> [f64; 2] {
+    fn read<T: Moment>(&self, traces: Traces<T>, step: T) -> [f64; 2] {
         let [a, b] = traces.value;
-        let steps = step - traces.at;
-        [a * self.decay[0].over(steps), b * self.decay[1].over(steps)]
+        [a * T::decay(&self.decay[0], traces.at, step), b * T::decay(&self.decay[1], traces.at, step)]
     }
 
     #[inline]
-    fn spike(&self, traces: &mut Traces, step: u64) {
+    fn spike<T: Moment>(&self, traces: &mut Traces<T>, step: T) {
         let [a, b] = self.read(*traces, step);
         traces.value = [self.trace[0].pairing.spike(a), self.trace[1].pairing.spike(b)];
         traces.at = step;
@@ -166,11 +166,11 @@ impl Side {
 
 /// What synapses are owed until a reward comes.
 #[derive(Clone, Debug, PartialEq)]
-struct Eligibility {
+struct Eligibility<T> {
     decay: Decay,
     rate: f64,
     /// Per synapse.
-    of: Vec<Owed>,
+    of: Vec<Owed<T>>,
 }
 
 /// A rule at work on the synapses of a projection. Weights are the caller's; steps must not go backwards.
@@ -185,16 +185,16 @@ struct Eligibility {
 /// # Ok::<(), ransnn::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventDriven {
+pub struct EventDriven<T = u64> {
     rule: Rule,
     synapses: Incidence,
     sides: [Side; 2],
     /// By source, or by synapse.
-    pre: Vec<Traces>,
+    pre: Vec<Traces<T>>,
     per_synapse: bool,
-    post: Vec<Traces>,
-    eligibility: Option<Eligibility>,
-    now: u64,
+    post: Vec<Traces<T>>,
+    eligibility: Option<Eligibility<T>>,
+    now: T,
 }
 
 impl EventDriven {
@@ -214,7 +214,30 @@ impl EventDriven {
     pub fn per_synapse(rule: impl Into<Rule>, dt: Ms, synapses: Incidence) -> Result<Self> {
         Self::build(rule.into(), dt, synapses, true)
     }
+}
 
+impl EventDriven<f64> {
+    /// A rule without a grid of time: steps may be fractions. Presynaptic traces are kept for each synapse, as by
+    /// [`EventDriven::per_synapse`].
+    ///
+    /// ```
+    /// use ransnn::{snn::plasticity::{EventDriven, Incidence, Pair}, units::Ms};
+    /// let mut weights = [0.5];
+    /// let mut stdp = EventDriven::continuous(Pair::default(), Ms(1.0), Incidence::dense(1, 1)?)?;
+    /// stdp.arrive_at(3.25, &[0], &mut weights)?;
+    /// stdp.fire(3.75, &[0], &mut weights)?; // + 0.01 · exp(−0.5 / 20)
+    /// assert!((weights[0] - 0.509_753).abs() < 1e-6);
+    /// # Ok::<(), ransnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Parameters outside their range.
+    pub fn continuous(rule: impl Into<Rule>, dt: Ms, synapses: Incidence) -> Result<Self> {
+        Self::build(rule.into(), dt, synapses, true)
+    }
+}
+
+impl<T: Moment> EventDriven<T> {
     fn build(rule: Rule, dt: Ms, synapses: Incidence, per_synapse: bool) -> Result<Self> {
         rule.validate()?;
         if !(dt.0.is_finite() && dt.0 > 0.0) {
@@ -242,7 +265,7 @@ impl EventDriven {
             post: vec![Traces::default(); synapses.offsets.len() - 1],
             synapses,
             eligibility,
-            now: 0,
+            now: T::default(),
         })
     }
 
@@ -260,7 +283,7 @@ impl EventDriven {
     ///
     /// # Errors
     /// A source that is not there, a step before the last one, another number of weights, or traces per synapse.
-    pub fn arrive<W: Weight>(&mut self, step: u64, sources: &[u32], weights: &mut [W]) -> Result<()> {
+    pub fn arrive<W: Weight>(&mut self, step: T, sources: &[u32], weights: &mut [W]) -> Result<()> {
         if self.per_synapse {
             return Err(Error::Internal("arrivals by source at synapses with own delays".into()));
         }
@@ -270,7 +293,7 @@ impl EventDriven {
     }
 
     /// The spike of one source of [`EventDriven::arrive`], unchecked.
-    pub(crate) fn arrive_from<W: Weight>(&mut self, step: u64, source: u32, weights: &mut [W]) {
+    pub(crate) fn arrive_from<W: Weight>(&mut self, step: T, source: u32, weights: &mut [W]) {
         let mut traces = self.pre[source as usize];
         for synapse in self.synapses.leaving(source) {
             self.depress(step, synapse, traces, &mut weights[synapse]);
@@ -283,7 +306,7 @@ impl EventDriven {
     ///
     /// # Errors
     /// A synapse that is not there, a step before the last one, another number of weights, or traces per source.
-    pub fn arrive_at<W: Weight>(&mut self, step: u64, synapses: &[u32], weights: &mut [W]) -> Result<()> {
+    pub fn arrive_at<W: Weight>(&mut self, step: T, synapses: &[u32], weights: &mut [W]) -> Result<()> {
         if !self.per_synapse {
             return Err(Error::Internal("arrivals by synapse where traces are kept by source".into()));
         }
@@ -295,7 +318,7 @@ impl EventDriven {
     }
 
     /// The spike at one synapse of [`EventDriven::arrive_at`], unchecked.
-    pub(crate) fn arrive_through<W: Weight>(&mut self, step: u64, synapse: usize, weight: &mut W) {
+    pub(crate) fn arrive_through<W: Weight>(&mut self, step: T, synapse: usize, weight: &mut W) {
         let mut traces = self.pre[synapse];
         self.depress(step, synapse, traces, weight);
         self.sides[0].spike(&mut traces, step);
@@ -306,14 +329,14 @@ impl EventDriven {
     ///
     /// # Errors
     /// A target that is not there, a step before the last one, or another number of weights.
-    pub fn fire<W: Weight>(&mut self, step: u64, targets: &[u32], weights: &mut [W]) -> Result<()> {
+    pub fn fire<W: Weight>(&mut self, step: T, targets: &[u32], weights: &mut [W]) -> Result<()> {
         self.check(step, targets, self.post.len(), weights.len())?;
         targets.iter().for_each(|&target| self.fire_one(step, target, weights));
         Ok(())
     }
 
     /// The spike of one target of [`EventDriven::fire`], unchecked.
-    pub(crate) fn fire_one<W: Weight>(&mut self, step: u64, target: u32, weights: &mut [W]) {
+    pub(crate) fn fire_one<W: Weight>(&mut self, step: T, target: u32, weights: &mut [W]) {
         let mut traces = self.post[target as usize];
         let post = self.sides[1].read(traces, step);
         for &synapse in self.synapses.entering(target) {
@@ -335,7 +358,7 @@ impl EventDriven {
     }
 
     #[inline]
-    fn depress<W: Weight>(&mut self, step: u64, synapse: usize, traces: Traces, weight: &mut W) {
+    fn depress<W: Weight>(&mut self, step: T, synapse: usize, traces: Traces<T>, weight: &mut W) {
         let pre = self.sides[0].read(traces, step);
         let post = self.sides[1].read(self.post[self.synapses.target[synapse] as usize], step);
         match &self.rule {
@@ -352,7 +375,7 @@ impl EventDriven {
     ///
     /// # Errors
     /// A rule without eligibility, a reward that is not a number, or another number of weights.
-    pub fn reward<W: Weight>(&mut self, step: u64, reward: f64, weights: &mut [W]) -> Result<()> {
+    pub fn reward<W: Weight>(&mut self, step: T, reward: f64, weights: &mut [W]) -> Result<()> {
         self.check(step, &[], 0, weights.len())?;
         if !reward.is_finite() {
             return Err(Error::value("reward", reward, "a finite number"));
@@ -366,7 +389,7 @@ impl EventDriven {
             });
         };
         for (weight, &Owed { value, at }) in weights.iter_mut().zip(&owed.of) {
-            let eligible = value * owed.decay.over(step - at);
+            let eligible = value * T::decay(&owed.decay, at, step);
             *weight = W::put((weight.get() + owed.rate * reward * eligible).max(*min).min(*max));
         }
         Ok(())
@@ -379,16 +402,21 @@ impl EventDriven {
         if let Some(owed) = &mut self.eligibility {
             owed.of.fill(Owed::default());
         }
-        self.now = 0;
+        self.now = T::default();
+    }
+
+    /// Whether presynaptic traces are kept for each synapse.
+    pub(crate) fn by_synapse(&self) -> bool {
+        self.per_synapse
     }
 
     /// What it remembers.
-    pub(crate) fn memory(&mut self) -> Memory<'_> {
+    pub(crate) fn memory(&mut self) -> Memory<'_, T> {
         let owed = self.eligibility.as_mut().map_or(&mut [][..], |eligibility| &mut eligibility.of);
         Memory { pre: &mut self.pre, post: &mut self.post, owed }
     }
 
-    fn check(&mut self, step: u64, of: &[u32], size: usize, weights: usize) -> Result<()> {
+    fn check(&mut self, step: T, of: &[u32], size: usize, weights: usize) -> Result<()> {
         if step < self.now {
             return Err(Error::value("step", step, format!("at least {}, where the rule is", self.now)));
         }
@@ -404,10 +432,10 @@ impl EventDriven {
 }
 
 #[inline]
-fn earn(owed: &mut Option<Eligibility>, synapse: usize, step: u64, change: f64) {
+fn earn<T: Moment>(owed: &mut Option<Eligibility<T>>, synapse: usize, step: T, change: f64) {
     if let Some(Eligibility { decay, of, .. }) = owed {
         let Owed { value, at } = &mut of[synapse];
-        *value = *value * decay.over(step - *at) + change;
+        *value = *value * T::decay(decay, *at, step) + change;
         *at = step;
     }
 }

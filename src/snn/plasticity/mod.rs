@@ -40,7 +40,7 @@ pub use pair::Pair;
 pub use post_pre::PostPre;
 pub use reward::Reward;
 pub use synchronous::Synchronous;
-pub use trace::{Decay, Pairing, Trace};
+pub use trace::{Decay, Moment, Pairing, Trace};
 pub use triplet::Triplet;
 pub use wired::Plasticity;
 

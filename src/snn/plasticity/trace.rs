@@ -76,3 +76,39 @@ impl Decay {
         }
     }
 }
+
+/// When something happens, counted in time steps: whole ones on a grid (`u64`), any number without one (`f64`).
+pub trait Moment: Copy + Default + PartialOrd + std::fmt::Debug + std::fmt::Display {
+    /// The factor of a trace from `since` to `now`.
+    fn decay(decay: &Decay, since: Self, now: Self) -> f64;
+    /// As a number; steps below 2^53 are exact.
+    fn steps(self) -> f64;
+    /// From a number of steps.
+    fn at(steps: f64) -> Self;
+}
+
+impl Moment for u64 {
+    #[inline]
+    fn decay(decay: &Decay, since: Self, now: Self) -> f64 {
+        decay.over(now - since)
+    }
+    fn steps(self) -> f64 {
+        self as f64
+    }
+    fn at(steps: f64) -> Self {
+        steps as u64
+    }
+}
+
+impl Moment for f64 {
+    #[inline]
+    fn decay(decay: &Decay, since: Self, now: Self) -> f64 {
+        (-(now - since) * decay.rate).exp()
+    }
+    fn steps(self) -> f64 {
+        self
+    }
+    fn at(steps: f64) -> Self {
+        steps
+    }
+}

@@ -50,6 +50,11 @@ impl Plasticity {
         problems
     }
 
+    /// How weights are scaled, and after how many steps again.
+    pub(crate) fn normalise_steps(&self, dt: Ms) -> Option<(Normalise, u64)> {
+        self.normalise.map(|(normalise, every)| (normalise, (every.0 / dt.0).round() as u64))
+    }
+
     /// Bytes of a synapse beside its target, weight and delay.
     pub(in crate::snn) fn bytes_per_synapse(&self, own_delays: bool) -> f64 {
         let traces = if own_delays { 24.0 } else { 0.0 };
