@@ -129,6 +129,7 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         "experiments/sim/feedforward.toml",
         include_str!("../../experiments/sim/feedforward.toml"),
     ),
+    ("sim/stdp", "experiments/sim/stdp.toml", include_str!("../../experiments/sim/stdp.toml")),
     (
         "sim/two-populations",
         "experiments/sim/two-populations.toml",

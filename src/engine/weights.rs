@@ -214,7 +214,13 @@ impl<T: Moment> Plastics<'_, T> {
             }
         });
         let (projection, synapses) = (projection.into(), synapses.to_vec());
-        Ok(WeightTrace { projection, synapses, every, first: now.next_multiple_of(every), values: Vec::new() })
+        Ok(WeightTrace {
+            projection,
+            synapses,
+            every,
+            first: now.next_multiple_of(every),
+            values: Vec::new(),
+        })
     }
 
     fn reward(&self, step: T, reward: f64) -> Result<()> {

@@ -2,10 +2,11 @@
 
 mod brian;
 mod clock;
-mod naive;
 mod lazy_plastic;
+mod naive;
 mod plastic;
 mod regimes;
+mod two_sample;
 
 use rand::RngExt;
 use ransnn::{

@@ -135,7 +135,9 @@ impl Block {
         for (receptor, weight, trains) in &mut self.drives {
             let (receptor, weight) = (*receptor, *weight);
             let arrived = &mut self.lane.arrived;
-            trains.draw(beyond, |n, time| arrived.push(Event { time, weight, target: n as u16, receptor, through: 0 }));
+            trains.draw(beyond, |n, time| {
+                arrived.push(Event { time, weight, target: n as u16, receptor, through: 0 })
+            });
         }
         let switches = self.switches[self.switched..].iter().take_while(|event| event.time < beyond);
         let before = self.lane.arrived.len();

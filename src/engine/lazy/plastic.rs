@@ -141,7 +141,8 @@ pub(super) struct Listener<'a> {
 impl super::dynamics::Listener for Listener<'_> {
     #[inline]
     fn weight(&mut self, event: &mut super::dynamics::Arrival) -> f64 {
-        if let Some(learning) = event.through.checked_sub(1).and_then(|i| self.learning.get_mut(usize::from(i)))
+        if let Some(learning) =
+            event.through.checked_sub(1).and_then(|i| self.learning.get_mut(usize::from(i)))
         {
             // From here on it is an event like others.
             event.weight = learning.arrive(event.time, event.weight as u32);

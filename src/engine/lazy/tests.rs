@@ -31,7 +31,8 @@ fn arrival(time: f64, receptor: u16, weight: f64) -> Arrival {
 fn spikes(linear: &Linear, events: &[(f64, u16, f64)], end: f64) -> Vec<f64> {
     let dynamics = Dynamics::new(linear, DT, &vec![true; linear.receptors.len()]);
     let mut state = dynamics.initial(1);
-    let mut events: Vec<_> = events.iter().map(|&(t, receptor, weight)| arrival(t, receptor, weight)).collect();
+    let mut events: Vec<_> =
+        events.iter().map(|&(t, receptor, weight)| arrival(t, receptor, weight)).collect();
     let mut times = Times::default();
     dynamics.run(&mut state, 0, &mut events, end / DT, &mut times);
     times.0.iter().map(|t| t * DT).collect()

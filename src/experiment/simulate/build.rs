@@ -105,6 +105,12 @@ fn connect(net: &mut NetworkBuilder, name: &str, projection: &Projection, from: 
     if let Some(receptor) = &projection.receptor {
         edge = edge.receptor(receptor);
     }
+    if let Some(plasticity) = &projection.plasticity {
+        edge = edge.plasticity(plasticity.rule());
+    }
+    if let Some(normalise) = &projection.normalise {
+        edge = edge.normalise(normalise.total, Ms(normalise.every_ms));
+    }
     if !projection.self_connections {
         edge.no_autapses();
     }

@@ -57,6 +57,10 @@ const PLACES: &[(&str, &[(&str, &str)])] = &[
             ("delay", "delay_ms"),
             ("a delay", "delay_ms"),
             ("it has no delay", "delay_ms"),
+            ("its rule", "plasticity"),
+            ("weights are normalised", "normalise"),
+            ("weights that no rule", "normalise"),
+            ("a weight is", "weights"),
             ("weight", "weights"),
             ("uniform", "weights"),
             ("normal", "weights"),
@@ -300,9 +304,29 @@ impl Check<'_> {
             if let Some(known) = known.iter().find(|k| k.name == trace.population) {
                 self.trace(&path, trace, known, config);
             }
-            if name.contains(['/', '\\', '.']) || name.chars().any(char::is_whitespace) {
-                self.wrong(&path, format!("`{name}` is no name for a trace"), None);
+            self.name_of_record(&path, name);
+        }
+        let plastic: Vec<&str> = config
+            .projection
+            .iter()
+            .filter(|(_, projection)| projection.plasticity.is_some())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        for (name, weights) in &config.record.weights {
+            let path = format!("record.weights.{name}");
+            if !plastic.contains(&weights.projection.as_str()) {
+                let what = format!("`{}` is no plastic projection", weights.projection);
+                let help = suggestion(&weights.projection, &plastic)
+                    .or_else(|| Some("weights of others do not change".into()));
+                self.wrong(&format!("{path}.projection"), what, help);
             }
+            if weights.synapses.is_empty() {
+                self.wrong(&format!("{path}.synapses"), "no synapse is recorded".into(), None);
+            }
+            let every = weights.every_ms;
+            self.range(&format!("{path}.every_ms"), every, every > 0.0, "a time above 0");
+            self.on_grid(&format!("{path}.every_ms"), every, config.simulate.step_ms);
+            self.name_of_record(&path, name);
         }
         for (name, expected) in &config.expect {
             self.known(&format!("expect.{name}"), name, &names);
@@ -320,6 +344,13 @@ impl Check<'_> {
                     self.wrong(&path, format!("spikes of `{name}` are not recorded"), Some(help));
                 }
             }
+        }
+    }
+
+    /// It becomes a part of names of files.
+    fn name_of_record(&mut self, path: &str, name: &str) {
+        if name.contains(['/', '\\', '.']) || name.chars().any(char::is_whitespace) {
+            self.wrong(path, format!("`{name}` is no name for a trace"), None);
         }
     }
 
@@ -410,6 +441,14 @@ mod tests {
             ("record.trace.membrane.every_ms=0.15", "0.15", "every_ms` is 0.15"),
             ("record.trace.current.variable=inhibitory", "\"inhibitory\"", "no state variable"),
             ("expect.exc.cv=[2.0, 1.0]", "[2.0, 1.0]", "no range"),
+            ("projection.exc-inh.plasticity.pair.tau_plus_ms=0.0", "plasticity", "tau_plus is 0 ms"),
+            ("projection.exc-inh.plasticity.pair.bounds=[0.0, 1.0]", "weights", "a weight is 20"),
+            ("projection.exc-inh.normalise={total=1.0, every_ms=10.0}", "normalise", "no rule of plasticity"),
+            (
+                "record.weights.w={projection=\"exc-inh\", synapses=[0], every_ms=1.0}",
+                "\"exc-inh\"",
+                "no plastic projection",
+            ),
             ("expect.excc.cv=[0.0, 1.0]", "excc", "there is no population `excc`"),
             ("population.exc.size=4000000000", "connect", "bytes, but `run.memory_gib` allows 4294967296"),
             ("run.device=gpu", "\"gpu\"", "unknown device"),

@@ -3,7 +3,7 @@
 use super::build;
 use super::config::{self, Config};
 use crate::engine::clock::{Activity, Trace};
-use crate::engine::{Lazy, Simulator};
+use crate::engine::{Connections, Lazy, Simulator, WeightTrace};
 use crate::error::Result;
 use crate::snn::{Network, Pop};
 use crate::units::Ms;
@@ -70,6 +70,30 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.take_trace(number),
             Self::Lazy(clock) => clock.take_trace(number),
+        }
+    }
+
+    pub fn record_weights(&mut self, projection: &str, synapses: &[u32], every: u64) -> Result<usize> {
+        let synapses: Vec<usize> = synapses.iter().map(|&synapse| synapse as usize).collect();
+        match self {
+            Self::Grid(clock) => clock.record_weights(projection, &synapses, every),
+            Self::Lazy(clock) => clock.record_weights(projection, &synapses, every),
+        }
+    }
+
+    /// Weights since the last call.
+    pub fn take_weights(&mut self, number: usize) -> Option<WeightTrace> {
+        match self {
+            Self::Grid(clock) => clock.take_weight_trace(number),
+            Self::Lazy(clock) => clock.take_weight_trace(number),
+        }
+    }
+
+    /// The synapses of a plastic projection.
+    pub fn weights(&self, projection: &str) -> Result<Connections> {
+        match self {
+            Self::Grid(clock) => clock.weights(projection),
+            Self::Lazy(clock) => clock.weights(projection),
         }
     }
 

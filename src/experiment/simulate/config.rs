@@ -2,6 +2,7 @@
 //! choices are tagged from outside, and tables are named.
 
 use super::drawn::Drawn;
+use super::plastic::{Normalise, Plasticity};
 use crate::experiment::config::{Neuron, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -245,6 +246,12 @@ pub struct Projection {
     /// Whether a neuron may be connected to itself.
     #[serde(default = "yes")]
     pub self_connections: bool,
+    /// How spikes change the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plasticity: Option<Plasticity>,
+    /// Scales plastic weights so that those into a neuron keep their sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<Normalise>,
 }
 
 fn yes() -> bool {
@@ -311,6 +318,9 @@ pub struct Record {
     /// State variables, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trace: BTreeMap<String, Trace>,
+    /// Weights of plastic projections over time, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, Weights>,
 }
 
 impl Default for Record {
@@ -320,6 +330,7 @@ impl Default for Record {
             rate_bin_ms: 5.0,
             export: vec![Export::Npz, Export::Csv],
             trace: BTreeMap::new(),
+            weights: BTreeMap::new(),
         }
     }
 }
@@ -348,6 +359,18 @@ pub struct Trace {
     /// Time between two values; each step if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every_ms: Option<f64>,
+}
+
+/// `record.weights.NAME`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// The projection.
+    pub projection: String,
+    /// Numbers of its synapses, which are counted by source, then by target.
+    pub synapses: Vec<u32>,
+    /// Time between two values.
+    pub every_ms: f64,
 }
 
 /// Name of the first variable of every model.

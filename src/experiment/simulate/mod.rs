@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config` | the schema of the file |
 //! | `drawn` | a number, or what it is drawn from |
+//! | `plastic` | how weights change |
 //! | `keys` | a line of documentation for each key |
 //! | `check` | every mistake, each with its place |
 //! | `build` | from the file to the library's network |
@@ -22,6 +23,7 @@ mod drawn;
 mod keys;
 mod page;
 pub mod plan;
+mod plastic;
 mod run;
 mod streams;
 pub mod summary;
@@ -29,6 +31,7 @@ pub mod summary;
 pub use config::Config;
 pub use drawn::Drawn;
 pub use keys::KEYS;
+pub use plastic::{Normalise, Plasticity};
 pub use run::{Context, run};
 pub use summary::Summary;
 

@@ -1,6 +1,6 @@
 //! The report of a simulation: raster, statistics, intervals, rates, variables.
 
-use super::config::{Config, Trace};
+use super::config::Config;
 use super::summary::Summary;
 use crate::engine::clock::SpikeTrain;
 use crate::experiment::annotate;
@@ -82,14 +82,35 @@ fn intervals(train: &SpikeTrain, size: usize, dt: Ms, steps: &Range<u64>) -> His
 
 /// The end of a recorded variable.
 pub(super) struct Drawn<'a> {
-    pub name: &'a str,
-    pub trace: &'a Trace,
+    pub title: String,
+    pub what: &'a str,
+    /// Numbers of the neurons or synapses.
+    pub columns: &'a [u32],
     /// Milliseconds between two rows.
     pub every_ms: f64,
     /// Number of the first row.
     pub first: usize,
-    /// `[rows, neurons]`
+    /// `[rows, columns]`
     pub values: Vec<f64>,
+}
+
+/// Weights of a plastic projection at the end.
+pub(super) fn weights_plot(name: &str, weights: &[f64]) -> Plot {
+    let (low, high) =
+        weights.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &w| (low.min(w), high.max(w)));
+    let width = ((high - low) / BARS as f64).max(f64::MIN_POSITIVE);
+    let mut counts = [0u32; BARS];
+    for weight in weights {
+        counts[(((weight - low) / width) as usize).min(BARS - 1)] += 1;
+    }
+    let points = counts.iter().enumerate().map(|(i, &n)| (low + (i as f64 + 0.5) * width, n.into()));
+    Plot {
+        title: format!("Weights of {name} at the end"),
+        x_label: "weight".into(),
+        y_label: "synapses".into(),
+        log_x: false,
+        series: vec![Series::new(name, points)],
+    }
 }
 
 /// Rows of a variable that a page shows.
@@ -105,6 +126,7 @@ pub(super) fn page(
     shown: Vec<Shown>,
     rates: &[(&str, Vec<f64>)],
     traces: &[Drawn<'_>],
+    weights: Vec<Plot>,
 ) -> Page {
     let tile =
         |label: &str, value: String, note: &str| Tile { label: label.into(), value, note: note.into() };
@@ -143,6 +165,7 @@ pub(super) fn page(
         curves.push(rate_plot(rates, config.record.rate_bin_ms));
     }
     curves.extend(traces.iter().map(trace_plot));
+    curves.extend(weights);
     let time = [("build", summary.seconds.build), ("simulate", summary.seconds.simulate)];
     Page {
         title: config.name.clone(),
@@ -230,23 +253,23 @@ fn rate_plot(rates: &[(&str, Vec<f64>)], bin_ms: f64) -> Plot {
     }
 }
 
-/// A variable of at most six neurons: more have no colours of their own.
+/// At most six columns: more have no colours of their own.
 fn trace_plot(drawn: &Drawn<'_>) -> Plot {
-    let Drawn { name, trace, every_ms, first, values } = drawn;
-    let width = trace.neurons.len().max(1);
+    let Drawn { title, what, columns, every_ms, first, values } = drawn;
+    let width = columns.len().max(1);
     let rows = values.len() / width;
     let stride = rows.div_ceil(4 * POINTS).max(1);
-    let series = trace.neurons.iter().enumerate().take(6).map(|(column, neuron)| {
+    let series = columns.iter().enumerate().take(6).map(|(column, number)| {
         let points = (0..rows).step_by(stride);
         Series::new(
-            format!("{neuron}"),
+            format!("{number}"),
             points.map(|row| ((first + row) as f64 * every_ms, values[row * width + column])),
         )
     });
     Plot {
-        title: format!("{name}: {} of {}", trace.variable, trace.population),
+        title: title.clone(),
         x_label: "time / ms".into(),
-        y_label: trace.variable.clone(),
+        y_label: (*what).into(),
         log_x: false,
         series: series.collect(),
     }

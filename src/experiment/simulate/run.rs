@@ -7,7 +7,7 @@ use super::summary::{Kind, Population, SCHEMA, Seconds, Summary};
 use super::{build, config, page};
 use crate::engine::clock::SpikeTrain;
 use crate::engine::clock::statistics::Statistics;
-use crate::engine::{SpikeTimes, whole_steps};
+use crate::engine::{Connections, SpikeTimes, whole_steps};
 use crate::error::{Error, Result};
 use crate::experiment::execute::{device, supervised};
 use crate::experiment::run_dir::RunDir;
@@ -101,6 +101,15 @@ struct Variable<'c> {
     values: Stream,
 }
 
+/// Weights that are kept, and where.
+struct Kinetics<'c> {
+    name: &'c str,
+    number: usize,
+    of: &'c config::Weights,
+    every: u64,
+    values: Stream,
+}
+
 struct Run<'c, 'n> {
     config: &'c Config,
     run_dir: &'c RunDir,
@@ -108,8 +117,12 @@ struct Run<'c, 'n> {
     clock: Clock<'n>,
     kept: Vec<Kept>,
     variables: Vec<Variable<'c>>,
+    weights: Vec<Kinetics<'c>>,
     position: Position,
 }
+
+/// Most numbers of a plot of weights.
+const PLOTTED: usize = 1 << 20;
 
 fn simulate(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
     device(&config.run.device)?;
@@ -170,6 +183,12 @@ impl<'c, 'n> Run<'c, 'n> {
             let number = clock.record(pop(&trace.population)?, &trace.variable, &trace.neurons, every)?;
             variables.push(Variable { name, number, trace, every, values: stream(format!("trace.{name}"))? });
         }
+        let mut weights = vec![];
+        for (name, of) in &config.record.weights {
+            let every = whole_steps(Ms(of.every_ms), net.dt)?;
+            let number = clock.record_weights(&of.projection, &of.synapses, every)?;
+            weights.push(Kinetics { name, number, of, every, values: stream(format!("weights.{name}"))? });
+        }
         if !position.state.is_empty() {
             clock.restore(&run_dir.file(&position.state))?;
             if clock.steps() != position.steps {
@@ -177,7 +196,7 @@ impl<'c, 'n> Run<'c, 'n> {
                 return Err(Error::data(run_dir.file(&position.state), what));
             }
         }
-        Ok(Self { config, run_dir, net, clock, kept, variables, position })
+        Ok(Self { config, run_dir, net, clock, kept, variables, weights, position })
     }
 
     fn in_steps(&self, ms: f64) -> Result<u64> {
@@ -239,12 +258,18 @@ impl<'c, 'n> Run<'c, 'n> {
                 variable.values.append(&trace.values)?;
             }
         }
+        for weights in &mut self.weights {
+            if let Some(trace) = self.clock.take_weights(weights.number) {
+                weights.values.append(&trace.values)?;
+            }
+        }
         Ok(())
     }
 
     fn streams(&mut self) -> impl Iterator<Item = &mut Stream> {
         let spikes = self.kept.iter_mut().flat_map(|kept| [&mut kept.times, &mut kept.neurons]);
-        spikes.chain(self.variables.iter_mut().map(|variable| &mut variable.values))
+        let variables = self.variables.iter_mut().map(|variable| &mut variable.values);
+        spikes.chain(variables).chain(self.weights.iter_mut().map(|weights| &mut weights.values))
     }
 
     fn checkpoint(&mut self) -> Result<()> {
@@ -275,6 +300,12 @@ impl<'c, 'n> Run<'c, 'n> {
                 SpikeTimes { times: streams::read(kept.times.path())?, neurons }.on_grid(self.net.dt)
             }
         })
+    }
+
+    /// The synapses of all plastic projections, as they are now.
+    fn plastic(&self) -> Result<Vec<(&'n str, Connections)>> {
+        let plastic = self.net.projections.iter().filter(|p| p.wiring.plasticity.is_some());
+        plastic.map(|p| Ok((p.name.as_str(), self.clock.weights(&p.name)?))).collect()
     }
 
     fn finish(mut self, threads: usize) -> Result<Summary> {
@@ -318,7 +349,8 @@ impl<'c, 'n> Run<'c, 'n> {
                 population.oscillation_hz = statistics.oscillation.map(|frequency| frequency.0);
             }
         }
-        self.export(&rates)?;
+        let plastic = self.plastic()?;
+        self.export(&rates, &plastic)?;
         let (synapses, bytes) = self.clock.synapses();
         let spent = self.position.seconds;
         let per_second = |amount: f64| if spent.simulate > 0.0 { amount / spent.simulate } else { 0.0 };
@@ -355,9 +387,19 @@ impl<'c, 'n> Run<'c, 'n> {
             let every_ms = variable.every as f64 * net.dt.0;
             let (trace, rows) = (variable.trace, page::trace_rows(every_ms));
             let (values, first) = streams::read_last(variable.values.path(), trace.neurons.len(), rows)?;
-            traces.push(page::Drawn { name: variable.name, trace, every_ms, first, values });
+            let title = format!("{}: {} of {}", variable.name, trace.variable, trace.population);
+            let (what, columns) = (trace.variable.as_str(), trace.neurons.as_slice());
+            traces.push(page::Drawn { title, what, columns, every_ms, first, values });
         }
-        let page = page::page(config, self.run_dir, &summary, shown, &rates, &traces);
+        for weights in &self.weights {
+            let (every_ms, columns) = (weights.of.every_ms, weights.of.synapses.as_slice());
+            let rows = PLOTTED / columns.len();
+            let (values, first) = streams::read_last(weights.values.path(), columns.len(), rows)?;
+            let title = format!("{}: weights of {}", weights.name, weights.of.projection);
+            traces.push(page::Drawn { title, what: "weight", columns, every_ms, first, values });
+        }
+        let histograms = plastic.iter().map(|(name, all)| page::weights_plot(name, &all.weights)).collect();
+        let page = page::page(config, self.run_dir, &summary, shown, &rates, &traces, histograms);
         page.write_json(&self.run_dir.file("report.json"))?;
         page.write_html(&self.run_dir.file("report.html"))?;
         summary.seconds.write += begun.elapsed().as_secs_f64();
@@ -369,7 +411,7 @@ impl<'c, 'n> Run<'c, 'n> {
     }
 
     /// Everything that was recorded, as files that others read.
-    fn export(&self, rates: &[(&str, Vec<f64>)]) -> Result<()> {
+    fn export(&self, rates: &[(&str, Vec<f64>)], plastic: &[(&str, Connections)]) -> Result<()> {
         let steps_of = match self.clock {
             Clock::Grid(_) => Some(self.net.dt),
             Clock::Lazy(_) => None,
@@ -398,11 +440,27 @@ impl<'c, 'n> Run<'c, 'n> {
                     .map(|variable| Rows {
                         name: variable.name,
                         values: variable.values.path(),
-                        neurons: &variable.trace.neurons,
+                        columns: &variable.trace.neurons,
                         every: variable.every,
                     })
                     .collect();
-                streams::write_traces_csv(&self.run_dir.file("traces.csv"), &all, self.net.dt)?;
+                streams::write_traces_csv(&self.run_dir.file("traces.csv"), "neuron", &all, self.net.dt)?;
+            }
+            if !self.weights.is_empty() {
+                let all: Vec<Rows<'_>> = self
+                    .weights
+                    .iter()
+                    .map(|weights| Rows {
+                        name: weights.name,
+                        values: weights.values.path(),
+                        columns: &weights.of.synapses,
+                        every: weights.every,
+                    })
+                    .collect();
+                streams::write_traces_csv(&self.run_dir.file("weights.csv"), "synapse", &all, self.net.dt)?;
+            }
+            if !plastic.is_empty() {
+                streams::write_synapses_csv(&self.run_dir.file("synapses.csv"), plastic)?;
             }
         }
         if Export::Npz.among(&self.config.record.export) {
@@ -434,6 +492,22 @@ impl<'c, 'n> Run<'c, 'n> {
                 all.push(Entry { name: format!("{name}.neurons"), kind: "<u4", width: 0, numbers });
                 let numbers = Numbers::File(variable.values.path());
                 all.push(Entry { name, kind: "<f8", width: neurons.len(), numbers });
+            }
+            for weights in &self.weights {
+                let (name, synapses) = (format!("weights.{}", weights.name), &weights.of.synapses);
+                let numbers = Numbers::Here(bytemuck::cast_slice(synapses));
+                all.push(Entry { name: format!("{name}.synapses"), kind: "<u4", width: 0, numbers });
+                let numbers = Numbers::File(weights.values.path());
+                all.push(Entry { name, kind: "<f8", width: synapses.len(), numbers });
+            }
+            for (name, Connections { sources, targets, weights }) in plastic {
+                let mut entry = |what: &str, kind, bytes| {
+                    let (name, numbers) = (format!("{name}.{what}"), Numbers::Here(bytes));
+                    all.push(Entry { name, kind, width: 0, numbers });
+                };
+                entry("sources", "<u4", bytemuck::cast_slice(sources));
+                entry("targets", "<u4", bytemuck::cast_slice(targets));
+                entry("weights", "<f8", bytemuck::cast_slice(weights));
             }
             streams::write_npz(&self.run_dir.file("recordings.npz"), &all)?;
         }

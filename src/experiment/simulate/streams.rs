@@ -2,6 +2,7 @@
 //! no matter of memory, and the `.npz` and CSV that they become at its end.
 
 use super::config::Export;
+use crate::engine::Connections;
 use crate::engine::clock::record::{milliseconds, npy_header};
 use crate::error::{Error, Result};
 use crate::files::Whole;
@@ -165,26 +166,39 @@ pub(super) fn write_spikes_csv(path: &Path, all: &[Spikes<'_>]) -> Result<()> {
 pub(super) struct Rows<'a> {
     pub name: &'a str,
     pub values: &'a Path,
-    pub neurons: &'a [u32],
+    /// Neurons or synapses.
+    pub columns: &'a [u32],
     /// Steps between two rows.
     pub every: u64,
 }
 
-/// Writes `time_ms,trace,neuron,value`, trace after trace.
-pub(super) fn write_traces_csv(path: &Path, all: &[Rows<'_>], dt: Ms) -> Result<()> {
+/// Writes `time_ms,trace,neuron,value`, or `synapse` for `neuron`, trace after trace.
+pub(super) fn write_traces_csv(path: &Path, column: &str, all: &[Rows<'_>], dt: Ms) -> Result<()> {
     let mut csv = Whole::create(path)?;
-    writeln!(csv, "time_ms,trace,neuron,value").map_err(Error::io("write", path))?;
+    writeln!(csv, "time_ms,trace,{column},value").map_err(Error::io("write", path))?;
     for rows in all {
         let mut file = BufReader::new(File::open(rows.values).map_err(Error::io("read", rows.values))?);
         let length = file.get_ref().metadata().map_err(Error::io("read", rows.values))?.len();
-        let mut values = vec![0.0f64; rows.neurons.len()];
+        let mut values = vec![0.0f64; rows.columns.len()];
         for row in 0..length / size_of_val(&values[..]).max(1) as u64 {
             let bytes = bytemuck::cast_slice_mut(&mut values);
             file.read_exact(bytes).map_err(Error::io("read", rows.values))?;
             let time = milliseconds(row * rows.every, dt);
-            for (neuron, value) in rows.neurons.iter().zip(&values) {
-                writeln!(csv, "{time},{},{neuron},{value}", rows.name).map_err(Error::io("write", path))?;
+            for (column, value) in rows.columns.iter().zip(&values) {
+                writeln!(csv, "{time},{},{column},{value}", rows.name).map_err(Error::io("write", path))?;
             }
+        }
+    }
+    csv.finish()
+}
+
+/// Writes `projection,source,target,weight`, projection after projection.
+pub(super) fn write_synapses_csv(path: &Path, all: &[(&str, Connections)]) -> Result<()> {
+    let mut csv = Whole::create(path)?;
+    writeln!(csv, "projection,source,target,weight").map_err(Error::io("write", path))?;
+    for (name, Connections { sources, targets, weights }) in all {
+        for ((source, target), weight) in sources.iter().zip(targets).zip(weights) {
+            writeln!(csv, "{name},{source},{target},{weight}").map_err(Error::io("write", path))?;
         }
     }
     csv.finish()
