@@ -132,7 +132,7 @@ impl Edge<'_> {
 
     /// Lets spikes change the weights by this rule, a [`Pair`](plasticity::Pair), [`Triplet`](plasticity::Triplet) or
     /// [`Reward`](plasticity::Reward). Weights are in units of the target's model, with their sign, as are the bounds
-    /// of the rule; what a normal distribution draws outside of them is cut to them. Of simulations on the grid.
+    /// of the rule; what a normal distribution draws outside of them is cut to them. Of simulations.
     pub fn plasticity(self, rule: impl Into<plasticity::Rule>) -> Self {
         self.0.plasticity = Some(rule.into());
         self

@@ -34,10 +34,12 @@ fn read(path: PathBuf) -> String {
 
 /// What must not differ between equal runs.
 fn result(run: &Path) -> (Vec<String>, Vec<Value>) {
-    let files = ["spikes.csv", "traces.csv", "rates.csv"].map(|name| read(run.join(name)));
+    let mut files = ["spikes.csv", "traces.csv", "rates.csv"].map(|name| read(run.join(name))).to_vec();
+    let plastic = ["weights.csv", "synapses.csv"].map(|name| run.join(name));
+    files.extend(plastic.into_iter().filter(|path| path.is_file()).map(read));
     let summary = read_json(&run.join("summary.json"));
     let keys = ["spikes", "synaptic_events", "synapses", "populations"].map(|key| summary[key].clone());
-    (files.to_vec(), keys.to_vec())
+    (files, keys.to_vec())
 }
 
 #[test]
@@ -207,6 +209,10 @@ fn the_other_verbs_know_simulations() {
 /// A run that takes seconds, on the clock; and its overrides.
 fn long(clock: &str) -> Vec<String> {
     let mut set = vec!["simulate.checkpoint_every_ms=20".to_string(), format!("simulate.clock={clock}")];
+    // Some weights learn.
+    set.push("projection.exc-inh.plasticity.pair={a_plus=2.0, a_minus=2.1, bounds=[0.0, 40.0]}".into());
+    set.push("projection.exc-inh.normalise={total=1600.0, every_ms=50.0}".into());
+    set.push("record.weights.some={projection=\"exc-inh\", synapses=[0, 9999], every_ms=1.0}".into());
     if clock == "lazy" {
         // Its models are linear, and of their variables it records one.
         set.push("population.inh.neuron={exp-lif={}}".into());
@@ -247,6 +253,10 @@ fn an_interrupted_and_a_killed_run_end_as_if_they_had_not_been_stopped() {
         texts(&run(whole.path(), &[]), 0);
         let expected = result(&home(whole.path()));
         assert!(expected.0[0].lines().count() > 1000);
+        assert_eq!(
+            (expected.0.len(), expected.0[3].lines().count(), expected.0[4].lines().count()),
+            (5, 2001, 16_001)
+        );
         for (name, code) in [("-INT", Some(130)), ("-KILL", None)] {
             let folder = tempfile::tempdir().unwrap();
             let (mut child, directory) = start(folder.path(), &set);

@@ -442,7 +442,7 @@ mod tests {
             ("record.trace.current.variable=inhibitory", "\"inhibitory\"", "no state variable"),
             ("expect.exc.cv=[2.0, 1.0]", "[2.0, 1.0]", "no range"),
             ("projection.exc-inh.plasticity.pair.tau_plus_ms=0.0", "plasticity", "tau_plus is 0 ms"),
-            ("projection.exc-inh.plasticity.pair.bounds=[0.0, 1.0]", "weights", "a weight is 20"),
+            ("projection.exc-inh.plasticity.pair.bounds=[0.0, 1.0]", "20.0", "a weight is 20"),
             ("projection.exc-inh.normalise={total=1.0, every_ms=10.0}", "normalise", "no rule of plasticity"),
             (
                 "record.weights.w={projection=\"exc-inh\", synapses=[0], every_ms=1.0}",
