@@ -351,7 +351,9 @@ fn lora_ga_steps_nearer_to_the_gradient_than_lora() {
     assert!(along > plain + 0.1 && along > 0.7, "{along} against {plain}");
 }
 
-/// At λ = 1 the hybrid is LoRA-GA at twice the rate, at λ = 0 BOFT at twice the rate: steps are weighed by 2 λ.
+/// At λ = 1 the hybrid is LoRA-GA and at λ = 0 BOFT, in each mode that has such an end. `StepScale` weighs steps by 2 λ and
+/// 2 (1 − λ), so that the branch has twice its rate; `Accumulate` at λ = 0 turns a weight anew after each step, which is
+/// another path than that of BOFT.
 #[test]
 fn hybrids_at_the_ends_are_their_branches() {
     let lora_ga = LoraGa { lora: Lora { rank: 3, alpha: 5.0, ..Lora::default() }, ..LoraGa::default() };
@@ -363,13 +365,21 @@ fn hybrids_at_the_ends_are_their_branches() {
         losses.push(model.loss(0).unwrap().to_scalar().unwrap());
         losses
     };
-    for (lambda, branch) in [(1.0, Method::from(lora_ga.clone())), (0.0, Method::from(boft))] {
-        let hybrid =
-            Hybrid { lora_ga: lora_ga.clone(), boft, rule: Rule::Constant(lambda), ..Hybrid::default() };
-        let (got, want) = (follow(hybrid.into(), 0.004), follow(branch, 0.008));
+    let ends = [
+        (Mode::StepScale, 0.004, 1.0),
+        (Mode::StepScale, 0.004, 0.0),
+        (Mode::Blend, 0.008, 1.0),
+        (Mode::Blend, 0.008, 0.0),
+        (Mode::Accumulate, 0.008, 1.0),
+    ];
+    for (mode, rate, lambda) in ends {
+        let rule = Rule::Constant(lambda);
+        let hybrid = Hybrid { lora_ga: lora_ga.clone(), boft, mode, rule, ..Hybrid::default() };
+        let branch = if lambda == 1.0 { Method::from(lora_ga.clone()) } else { Method::from(boft) };
+        let (got, want) = (follow(hybrid.into(), rate), follow(branch, 0.008));
         assert!(want[25] < want[0]);
         for (step, (got, want)) in got.iter().zip(&want).enumerate() {
-            assert!((got - want).abs() < 1e-10, "λ = {lambda}, step {step}: {got} and {want}");
+            assert!((got - want).abs() < 1e-10, "{mode:?}, λ = {lambda}, step {step}: {got} and {want}");
         }
     }
 }

@@ -235,6 +235,8 @@ pub enum Data {
 pub enum Peft {
     /// Fine-tune a model, or train one from nothing, as a file says
     Train(PeftTrain),
+    /// Train by several files, each with several learning rates and seeds, and say which method does best
+    Compare(PeftCompare),
     /// Judge the model of a run on what it held out, or a model on a task
     Eval(PeftEval),
     /// Compute an adapter into the weights of its model: an ordinary Hugging Face folder
@@ -264,6 +266,35 @@ pub struct PeftTrain {
     /// Continue an interrupted run
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+}
+
+/// `ransnn peft compare`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Runs that are finished are kept: the same command again goes on where it was stopped."
+)]
+pub struct PeftCompare {
+    /// Files that differ in name and method only
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Learning rates that every method is given; the validation loss chooses
+    #[arg(long, value_name = "X,…", value_delimiter = ',', default_value = "3e-4,1e-3,3e-3")]
+    pub learning_rates: Vec<f64>,
+    /// Seeds
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0,1,2")]
+    pub seeds: Vec<u64>,
+    /// Validation loss that times are taken to; without it the worst final one of the methods
+    #[arg(long, value_name = "LOSS")]
+    pub target: Option<f64>,
+    /// Change a value in every file: `--set train.steps=10`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder for run directories
+    #[arg(long, env = "RANSNN_RUNS", value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Folder for the table, the plots and the report
+    #[arg(long, value_name = "DIR", default_value = "comparison")]
+    pub to: PathBuf,
 }
 
 /// `ransnn peft eval`

@@ -1,13 +1,17 @@
 //! What each verb of `ransnn peft` does.
 
 use super::args::{self, Global, Peft};
-use super::verbs::{json, store, threads};
+use super::verbs::{json, store, threads, write_json};
 use super::{print, progress};
 use crate::data::Store;
 use crate::experiment::diagnose::{Source, suggestion};
-use crate::experiment::peft::{self, code, config::Config};
+use crate::experiment::peft::{
+    self, code,
+    compare::{self, Kept},
+    config::Config,
+};
 use crate::experiment::run_dir::RunDir;
-use crate::files::read_text;
+use crate::files::{read_text, write_atomic};
 use crate::models::finetune::{Evaluation, data, evaluate};
 use crate::models::plan::{self, Method, Precision, Request, Targets};
 use crate::models::tasks::{ModelWriter, Writer, glue, gsm8k, humaneval, mt_bench};
@@ -15,12 +19,14 @@ use crate::models::{self, Generation, Model, Tokenizer, Weights};
 use crate::progress::{Progress, Unit};
 use crate::tensor::DType;
 use crate::{Error, Result};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 pub fn dispatch(global: &Global, verb: Peft) -> Result<()> {
     progress::handle_interrupt();
     match verb {
         Peft::Train(train) => self::train(global, &train),
+        Peft::Compare(compare) => self::compare(global, &compare),
         Peft::Eval(eval) => with_threads(global, 0, || self::eval(global, &eval)),
         Peft::Merge(merge) => with_threads(global, 0, || self::merge(global, &merge)),
         Peft::Show { path } => show(global, &path),
@@ -66,15 +72,94 @@ fn train(global: &Global, train: &args::PeftTrain) -> Result<()> {
         return json(&summary);
     }
     let mut text = format!(
-        "{}  {} of {} trained, {} steps in {:.1} s\n\n  training loss    {:.4}\n",
-        summary.name, summary.trained, summary.parameters, summary.steps, summary.seconds, summary.loss
+        "{}  {} of {} trained, {} steps in {:.1} s\n\n",
+        summary.name, summary.trained, summary.parameters, summary.steps, summary.seconds
     );
-    for (when, evaluation) in [("before", &summary.before), ("after", &summary.after)] {
+    text += &summary.loss.map_or(String::new(), |loss| format!("  training loss    {loss:.4}\n"));
+    let judged = [("before", &summary.before), ("after", &summary.after), ("test", &summary.test)];
+    for (when, evaluation) in judged {
         if let Some(evaluation) = evaluation {
             text += &format!("  {when:<8} {}\n", in_words(evaluation));
         }
     }
     print(&format!("{text}\n{}\n", summary.result.display()))
+}
+
+fn compare(global: &Global, args: &args::PeftCompare) -> Result<()> {
+    for &rate in &args.learning_rates {
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(Error::value("a learning rate", rate, "above 0"));
+        }
+    }
+    let runs = compare::runs(&args.files, &args.set, &args.learning_rates, &args.seeds)?;
+    let Store { dir, .. } = store(global)?;
+    let mut console = progress::Console::new(global.progress, global.quiet);
+    // Files differ in their method alone: a seed has one base.
+    let mut bases: BTreeMap<u64, String> = BTreeMap::new();
+    let mut outcomes = vec![];
+    console.start("compare", Some(runs.len() as u64), Unit::Steps);
+    for run in &runs {
+        let seed = run.config.seed;
+        if let Entry::Vacant(base) = bases.entry(seed) {
+            base.insert(peft::fingerprint(&run.config, &dir)?);
+        }
+        if console.interrupted() {
+            return Err(Error::Interrupted { checkpoint: None });
+        }
+        let outcome = match run.kept(&args.out, &bases[&seed])? {
+            Kept::Whole(outcome) => outcome,
+            part => {
+                let said = launch(global, run, &args.out, &dir, part)?;
+                match run.kept(&args.out, &bases[&seed])? {
+                    Kept::Whole(outcome) => outcome,
+                    _ => return Err(Error::data(&run.file, format!("a run failed: {}", said.trim()))),
+                }
+            }
+        };
+        console.note(&outcome.to_string());
+        console.advance(1);
+        outcomes.push(*outcome);
+    }
+    console.finish();
+    let comparison = compare::compare(&runs, outcomes, args.target)?;
+    std::fs::create_dir_all(&args.to).map_err(Error::io("create", &args.to))?;
+    let write = |name: &str, text: &str| write_atomic(&args.to.join(name), text.as_bytes());
+    write_json(&args.to.join("comparison.json"), &comparison)?;
+    write("comparison.csv", &comparison.csv()?)?;
+    for (name, plot) in comparison.plots() {
+        write(&name, &plot.svg()?)?;
+    }
+    let report = args.to.join("comparison.html");
+    comparison.page().write_html(&report)?;
+    match global.json {
+        true => json(&comparison),
+        false => print(&format!("{}\n{}\n", comparison.markdown(), report.display())),
+    }
+}
+
+/// Trains in a process of its own, so that its largest memory is that of this run alone. What it said on stderr.
+fn launch(global: &Global, run: &compare::Run, out: &Path, data: &Path, part: Kept) -> Result<String> {
+    let program = std::env::current_exe().map_err(Error::io("find", "the program itself"))?;
+    let mut command = std::process::Command::new(&program);
+    command
+        .args(["peft", "train"])
+        .arg(&run.file)
+        .arg("--out")
+        .arg(out)
+        .arg("--data")
+        .arg(data)
+        .arg("--quiet");
+    run.set.iter().for_each(|set| _ = command.arg("--set").arg(set));
+    global.threads.iter().for_each(|threads| _ = command.arg("--threads").arg(threads.to_string()));
+    if let Kept::Part(run_dir) = part {
+        command.arg("--resume").arg(run_dir);
+    }
+    let output = command.stdin(std::process::Stdio::null()).output().map_err(Error::io("run", &program))?;
+    // It had the same Ctrl-C and has written a checkpoint.
+    match output.status.code() {
+        Some(130) => Err(Error::Interrupted { checkpoint: None }),
+        _ => Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 fn in_words(evaluation: &Evaluation) -> String {

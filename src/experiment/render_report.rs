@@ -46,6 +46,7 @@ pub(super) fn page(
         });
     Ok(Page {
         activity: None,
+        tables: vec![],
         title: config.name.clone(),
         subtitle: shown.subtitle.clone(),
         status: "done".into(),

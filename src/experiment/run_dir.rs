@@ -120,15 +120,7 @@ impl RunDir {
         if ours == config {
             return Ok(());
         }
-        let lines = |config: &C| -> Vec<String> {
-            let table = toml::Table::try_from(config).unwrap_or_default();
-            let mut lines = vec![];
-            flatten("", &toml::Value::Table(table), &mut lines);
-            lines
-        };
-        let (old, new) = (lines(ours), lines(config));
-        let differ: Vec<&String> = new.iter().filter(|line| !old.contains(line)).collect();
-        let differ = differ.iter().map(|line| line.as_str()).collect::<Vec<_>>().join(", ");
+        let differ = difference(ours, config);
         Err(Error::data(&self.path, format!("the run was started with another configuration; now {differ}")))
     }
 
@@ -195,6 +187,19 @@ impl RunDir {
         let kept = bytes.split_inclusive(|&byte| byte == b'\n').filter(stays).collect::<Vec<_>>().concat();
         if kept.len() == bytes.len() { Ok(()) } else { write_atomic(&path, &kept) }
     }
+}
+
+/// The keys of a configuration that are not as in another, with their values.
+pub fn difference<C: Serialize>(old: &C, new: &C) -> String {
+    let lines = |config: &C| -> Vec<String> {
+        let table = toml::Table::try_from(config).unwrap_or_default();
+        let mut lines = vec![];
+        flatten("", &toml::Value::Table(table), &mut lines);
+        lines
+    };
+    let (old, mut new) = (lines(old), lines(new));
+    new.retain(|line| !old.contains(line));
+    new.join(", ")
 }
 
 fn flatten(prefix: &str, value: &toml::Value, lines: &mut Vec<String>) {

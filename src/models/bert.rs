@@ -74,7 +74,8 @@ impl Bert {
     pub fn new(config: &Config, maker: &Maker<'_>, [pooler, classifier]: [&Maker<'_>; 2]) -> Result<Self> {
         let Config { hidden: h, intermediate: f, epsilon, .. } = *config;
         let at = |name: &str| format!("bert.embeddings.{name}");
-        let tokens = maker.embedding(&at("word_embeddings"), [config.vocab, h])?;
+        let tokens =
+            Embedding { padding: config.pad, ..maker.embedding(&at("word_embeddings"), [config.vocab, h])? };
         let positions = maker.embedding(&at("position_embeddings"), [config.positions, h])?;
         let types = maker.embedding(&at("token_type_embeddings"), [config.types, h])?;
         let norm = maker.norm(&at("LayerNorm"), h, true, epsilon)?;

@@ -232,7 +232,11 @@ impl Config {
             }
         };
         config.end = fields.tokens("eos_token_id")?;
-        config.pad = fields.tokens("pad_token_id")?.first().copied();
+        config.pad = match config.family {
+            // What transformers takes where the file says nothing.
+            Family::Bert if !raw.contains_key("pad_token_id") => Some(0),
+            _ => fields.tokens("pad_token_id")?.first().copied(),
+        };
         config.initializer_range = fields.number("initializer_range", 0.02)?;
         if config.heads % config.kv_heads != 0 {
             let what = format!("{} heads cannot share {} heads of keys", config.heads, config.kv_heads);

@@ -62,7 +62,8 @@ impl Llama {
     pub fn new(config: &Config, maker: &Maker<'_>) -> Result<Self> {
         let Config { hidden: h, intermediate: f, epsilon, qkv_bias, mlp_bias, .. } = *config;
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let embed = maker.embedding("model.embed_tokens", [config.vocab, h])?;
+        let embed =
+            Embedding { padding: config.pad, ..maker.embedding("model.embed_tokens", [config.vocab, h])? };
         // Layer by layer, so that a number of layers that the file does not have ends at the first that is missing.
         let mut layers = vec![];
         for i in 0..config.layers {

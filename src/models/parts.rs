@@ -78,7 +78,7 @@ impl<'a> PartMut<'a> {
         let (part, kind) = match self {
             Self::Linear(part) => (part, Kind::Linear),
             Self::Conv1D(part) => (part, Kind::Conv1D),
-            Self::Embedding(Embedding { weight, slot }) => {
+            Self::Embedding(Embedding { weight, slot, .. }) => {
                 return Some(Site { path, weight, bias: None, slot, kind: Kind::Embedding });
             }
             Self::Norm(_) => return None,
@@ -139,7 +139,7 @@ impl Maker<'_> {
 
     pub fn embedding(&self, path: &str, shape: [usize; 2]) -> Result<Embedding> {
         let weight = self.tensor(&format!("{path}.weight"), &shape, None)?.to_dtype(self.dtype)?;
-        Ok(Embedding { weight, slot: Slot::default() })
+        Ok(Embedding { weight, slot: Slot::default(), padding: None })
     }
 
     pub fn norm(&self, path: &str, width: usize, bias: bool, epsilon: f64) -> Result<Norm> {

@@ -8,7 +8,8 @@
 //!   gradients in w, two states in w (pure bf16) or, with a master copy, 16 bytes in all;
 //! - activations of a block and token, in numbers: 2h + 2ad + 2kd + 3f, and h where q, k, v are trained, h where gate and
 //!   up, f where down is, times w, and 8h bytes for norms in f32. Recomputing keeps h w of each block and one block;
-//! - logits: T V (w + 12) bytes, or 0.15 of it with a loss in pieces;
+//! - logits: T V (w + 12) bytes, or 0.15 of it with a loss in pieces. They are gone when the first block is computed a
+//!   second time: of the two only the larger counts then;
 //! - shared by G GPUs: weights, gradients and states are divided, two blocks are gathered; 0.6 GB of CUDA itself.
 //!
 //! Compared with published peaks in the tests: within 15 % where batch and length were stated, with the exceptions named
@@ -125,7 +126,7 @@ pub struct Plan {
     pub optimiser: f64,
     /// Bytes kept for the way back.
     pub activations: f64,
-    /// Bytes of logits and their gradient.
+    /// Bytes of logits and their gradient; what they need beyond the block that is computed again after them.
     pub logits: f64,
     /// Bytes of gathered blocks and of CUDA itself.
     pub other: f64,
@@ -272,8 +273,15 @@ impl Request {
             _ => 0.0,
         };
         let of_block = (2.0 * h + 2.0 * q + 2.0 * kv + feed + inputs + rotated) * w + 8.0 * h;
-        let activations = tokens * if self.recompute { l * h * w + of_block } else { l * of_block };
-        let logits = tokens * v * (w + 12.0) * if self.chunked_loss { 0.15 } else { 1.0 };
+        let mut logits = tokens * v * (w + 12.0) * if self.chunked_loss { 0.15 } else { 1.0 };
+        let activations = match self.recompute {
+            true => {
+                let again = tokens * of_block;
+                logits = (logits - again).max(0.0);
+                tokens * l * h * w + again
+            }
+            false => tokens * l * of_block,
+        };
         let gathered = if self.gpus > 1 { 2.0 * stored(block as f64, block as f64) } else { 0.0 };
 
         let products = 2.0 * (blocks + v * h);
@@ -387,7 +395,7 @@ mod tests {
             (19.0, step(request("llama2-7b", LORA8, all, Nf4), 1, 16_384), 0.15),
             (32.0, step(request("llama2-7b", LORA8, all, Nf4), 1, 32_768), 0.15),
             (29.6, eight(request("llama3.1-70b", lora(16), all, Bf16)), 0.15),
-            // Not here: llama3.1-405b with QLoRA, 44.8 GB published, which comes out at least 15.2 % larger.
+            (44.8, eight(request("llama3.1-405b", lora(16), qv, Nf4)), 0.15),
         ];
         for (published, request, allowed) in cases {
             let got = request.plan().expect("good").total() / 1e9;

@@ -65,6 +65,35 @@ impl Adapter {
         }
     }
 
+    /// Shows what has to be kept beside what is trained, so that training goes on as if it had not stopped, or a file gives
+    /// the same map: where LoRA-GA began, λ of hybrids and the weight that [`Mode::Accumulate`](super::hybrid::Mode)
+    /// changes.
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn memory(&self, f: &mut dyn FnMut(&str, &Tensor)) -> Result<()> {
+        match self {
+            Self::Lora(adapter) => {
+                adapter.memory(f);
+                Ok(())
+            }
+            Self::Hybrid(adapter) => adapter.memory(f),
+            Self::Boft(_) | Self::Urnn(_) | Self::Full(_) => Ok(()),
+        }
+    }
+
+    /// Takes up what [`memory`](Self::memory) showed.
+    ///
+    /// # Errors
+    /// Those of `find`; another shape or kind.
+    pub fn remember(&mut self, find: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<()> {
+        match self {
+            Self::Lora(adapter) => adapter.remember(find),
+            Self::Hybrid(adapter) => adapter.remember(find),
+            Self::Boft(_) | Self::Urnn(_) | Self::Full(_) => Ok(()),
+        }
+    }
+
     fn part(&self) -> &dyn Trainable {
         match self {
             Self::Lora(adapter) => adapter,

@@ -307,14 +307,7 @@ pub fn save(host: &mut dyn Host, folder: &Path, name: &str, config: &Config) -> 
         }
         match &entry.adapter {
             Adapter::Urnn(urnn) => urnn.constants(&mut put),
-            Adapter::Hybrid(hybrid) => {
-                if let Some((a, b)) = &hybrid.lora.begun {
-                    put("lora_A_start.weight", a);
-                    put("lora_B_start.weight", b);
-                }
-                put("hybrid_lambda", &Tensor::from_f64(vec![hybrid.lambda], &[1])?);
-                hybrid.own.iter().for_each(|own| put("hybrid_weight", own));
-            }
+            Adapter::Hybrid(hybrid) => hybrid.memory(&mut put)?,
             _ => {}
         }
         entry.bias.iter().for_each(|bias| put(entry.adapter.bias_key(), bias));

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::boft::BoftAdapter;
-use super::lora::LoraAdapter;
+use super::lora::{LoraAdapter, like};
 use super::manage::{self, each};
 use super::{Adapter, Below, Boft, Host, Kind, LoraGa};
 use crate::tensor::{Grads, Tensor, Trainable};
@@ -157,6 +157,28 @@ impl HybridAdapter {
             (_, Some(own)) => self.boft.merged(&self.lora.merged(own)?),
             (_, None) => self.boft.merged(&self.lora.merged(weight)?),
         }
+    }
+
+    /// Where LoRA-GA began, λ and the weight of its own; see [`Adapter::memory`].
+    pub(super) fn memory(&self, f: &mut dyn FnMut(&str, &Tensor)) -> Result<()> {
+        self.lora.memory(f);
+        f("hybrid_lambda", &self.lambda()?);
+        self.own.iter().for_each(|own| f("hybrid_weight", own));
+        Ok(())
+    }
+
+    pub(super) fn remember(&mut self, find: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<()> {
+        self.lora.remember(find)?;
+        self.lambda = like("hybrid_lambda", &self.lambda()?, find)?.to_scalar()?;
+        if let Some(own) = &mut self.own {
+            *own = like("hybrid_weight", own, find)?;
+        }
+        Ok(())
+    }
+
+    /// λ as files hold it.
+    fn lambda(&self) -> Result<Tensor> {
+        Tensor::from_f64(vec![self.lambda], &[1])
     }
 
     /// λ after the gradients of a step.

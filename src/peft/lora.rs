@@ -139,6 +139,26 @@ pub(super) fn ends(weight: &Tensor, kind: Kind) -> Result<(usize, usize)> {
     }
 }
 
+/// Names of A₀ and B₀ in files.
+pub(super) const BEGUN: [&str; 2] = ["lora_A_start.weight", "lora_B_start.weight"];
+
+/// A tensor that is found under a name, refused where it is not like the one that is there.
+pub(super) fn like(
+    name: &str,
+    there: &Tensor,
+    find: &mut dyn FnMut(&str) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let found = find(name)?;
+    match found.meta() == there.meta() {
+        true => Ok(found),
+        false => Err(Error::value(
+            format!("the shape of `{name}`"),
+            format!("{:?}", found.shape()),
+            format!("{:?}", there.shape()),
+        )),
+    }
+}
+
 /// LoRA on one map.
 #[derive(Clone, Debug)]
 pub struct LoraAdapter {
@@ -240,6 +260,22 @@ impl LoraAdapter {
             None => sum,
         };
         sum.to_dtype(weight.dtype())
+    }
+
+    /// Where the adapter began; see [`Adapter::memory`](super::Adapter::memory).
+    pub(super) fn memory(&self, f: &mut dyn FnMut(&str, &Tensor)) {
+        if let Some((a, b)) = &self.begun {
+            f(BEGUN[0], a);
+            f(BEGUN[1], b);
+        }
+    }
+
+    pub(super) fn remember(&mut self, find: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<()> {
+        if let Some((a, b)) = &mut self.begun {
+            *a = like(BEGUN[0], a, find)?;
+            *b = like(BEGUN[1], b, find)?;
+        }
+        Ok(())
     }
 
     /// Names of A and B in Hugging Face's files.

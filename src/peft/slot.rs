@@ -76,6 +76,11 @@ impl Slot {
         &self.stack
     }
 
+    /// The same, to be changed.
+    pub fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.stack
+    }
+
     /// The adapter of a name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.stack.iter().find(|entry| entry.name == name)

@@ -3,7 +3,7 @@
 use super::cost;
 use super::image;
 use super::number::{THIN, bytes, fixed, grouped, mean_std, percent, plus_minus, prefixed, seconds};
-use super::page::{Example, Layer, Page, Picture, Tile};
+use super::page::{Example, Layer, Page, Picture, Table, Tile};
 use super::plot;
 use crate::error::{Error, Result};
 
@@ -17,7 +17,7 @@ impl Page {
         self.check()?;
         let energy = self.energy.as_ref().map(cost::energy).unwrap_or_default();
         let sections = [
-            ("results", "Results", self.results()),
+            ("results", "Results", self.results() + &self.tables()),
             (
                 "activity",
                 "Activity",
@@ -166,6 +166,14 @@ impl Page {
             "".into()
         };
         table("results", "Result of each seed", &head, &rows, &foot) + &note
+    }
+
+    fn tables(&self) -> String {
+        let one = |of: &Table| {
+            let head: Vec<&str> = of.head.iter().map(String::as_str).collect();
+            table("results", &of.caption, &head, &of.rows, &[])
+        };
+        self.tables.iter().map(one).collect()
     }
 
     fn plots(&self) -> Result<String> {

@@ -31,6 +31,6 @@ pub use activity::{Activity, Band, PopulationActivity};
 pub use cost::{ADDITION_PICOJOULES, MULTIPLY_ADD_PICOJOULES};
 pub use page::{
     Confusion, Energy, Example, FileRecord, Histogram, Image, Layer, Measured, Page, Parameters, Part,
-    Picture, Raster, Run, Tile,
+    Picture, Raster, Run, Table, Tile,
 };
 pub use plot::{Plot, Point, Series, line_plot};

@@ -29,6 +29,8 @@ pub struct Page {
     pub parameters: Option<Parameters>,
     /// What a simulated network did.
     pub activity: Option<Activity>,
+    /// Tables of results.
+    pub tables: Vec<Table>,
     /// Learning curves, or accuracy against the regularisation of a closed-form readout.
     pub curves: Vec<Plot>,
     /// Pictures, for example of learnt weights.
@@ -67,6 +69,18 @@ pub struct Tile {
     pub value: String,
     /// A few words below it.
     pub note: String,
+}
+
+/// A table whose first column names the row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Table {
+    /// What it shows.
+    pub caption: String,
+    /// A name for each column.
+    pub head: Vec<String>,
+    /// Formatted cells, one for each column.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// The result of one seed. Not-a-number is allowed and shown as such.
@@ -275,6 +289,12 @@ pub struct FileRecord {
 impl Page {
     /// Checks that sizes agree with contents, so that drawing cannot go wrong.
     pub(super) fn check(&self) -> Result<()> {
+        for Table { caption, head, rows } in &self.tables {
+            if let Some(row) = rows.iter().find(|row| row.len() != head.len()) {
+                let what = format!("the number of cells in a row of `{caption}`");
+                return Err(Error::value(what, row.len(), head.len().to_string()));
+            }
+        }
         if let Some(confusion) = &self.confusion {
             let k = confusion.classes.len();
             if Some(confusion.counts.len()) != k.checked_mul(k) {

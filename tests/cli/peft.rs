@@ -1,4 +1,4 @@
-//! `ransnn peft`: train, resume, judge, merge, show, plan.
+//! `ransnn peft`: train, compare, resume, judge, merge, show, plan.
 
 use super::{outcome, ransnn, repository};
 
@@ -65,4 +65,82 @@ fn plans_and_refusals() {
     assert!(at(&["generate", &model, "x"], 1).1.contains("not the name of a file in the folder"));
     let any = repository("tests/fixtures/models/llama3").display().to_string();
     assert!(at(&["eval", &any, "--task", "humaneval"], 1).1.contains("--allow-code-execution"));
+}
+
+#[test]
+fn methods_side_by_side() {
+    let folder = folder();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    let file = FILE.replace("validation_share = 0.2", "validation_share = 0.1\ntest_share = 0.1");
+    let other = file.replace("\"tiny\"", "\"turned\"").replace("lora = { rank = 2 }", "boft = {}");
+    let hybrid = "hybrid = { lora = { rank = 2 }, boft = { block = 4 } }";
+    let both = file.replace("\"tiny\"", "\"both\"").replace("lora = { rank = 2 }", hybrid);
+    for (name, text) in [("a.toml", &file), ("b.toml", &other), ("c.toml", &both)] {
+        write(name, &text.replace("steps = 6", "steps = 4\nevaluate_every = 2"));
+    }
+    let at = |args: &[&str], code| {
+        let mut command = ransnn(folder.path());
+        command.args(["peft", "compare"]).args(args);
+        outcome(command, code)
+    };
+    let usual = ["a.toml", "b.toml", "c.toml", "--learning-rates", "0.01,0.03", "--seeds", "0,1", "--json"];
+    let compare = || -> serde_json::Value { serde_json::from_str(&at(&usual, 0).0).expect("JSON") };
+    let runs = |name: &str| {
+        let entries = std::fs::read_dir(folder.path().join("runs").join(name)).expect("there");
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut paths: Vec<_> = folders.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let first = compare();
+    assert_eq!(first["judged_on"], "test");
+    let methods = first["methods"].as_array().expect("a list");
+    let names: Vec<_> = methods.iter().map(|method| method["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["tiny", "turned", "both"]);
+    for method in methods {
+        // Both seeds of every method reach what the worst of them ends with.
+        assert_eq!(
+            (method["reached"].as_u64(), method["at_edge"].as_bool()),
+            (Some(2), Some(true)),
+            "{method}"
+        );
+        let runs = method["runs"].as_array().expect("a list");
+        let mean = |rate: f64| {
+            let of_rate = runs.iter().filter(|run| run["learning_rate"].as_f64() == Some(rate));
+            of_rate.map(|run| run["summary"]["after"]["loss"].as_f64().expect("a number")).sum::<f64>() / 2.0
+        };
+        let best = if mean(0.01) < mean(0.03) { 0.01 } else { 0.03 };
+        assert_eq!(method["learning_rate"].as_f64(), Some(best), "{method}");
+        assert!((method["validation_loss"]["mean"].as_f64().expect("a number") - mean(best)).abs() < 1e-12);
+        assert!(method["quality"]["loss"]["mean"].as_f64().expect("a number") > 0.0);
+        assert!(method["peak_rss_bytes"].as_u64() > Some(1_000_000));
+    }
+    let files =
+        ["comparison.json", "comparison.csv", "comparison.html", "loss-steps.svg", "loss-seconds.svg"];
+    for name in files.iter().chain(&["loss-rates.svg", "lambda-both.svg"]) {
+        assert!(folder.path().join("comparison").join(name).is_file(), "{name}");
+    }
+    // What is finished is kept; what was stopped goes on where it was.
+    let before = runs("turned");
+    assert_eq!(before.len(), 4);
+    let summary = before[1].join("summary.json");
+    let text = std::fs::read_to_string(&summary).expect("there");
+    std::fs::write(&summary, text.replace("\"done\"", "\"interrupted\"")).expect("written");
+    assert_eq!(compare()["methods"][1]["validation_loss"], first["methods"][1]["validation_loss"]);
+    assert_eq!(runs("turned"), before);
+    assert!(std::fs::read_to_string(&summary).expect("there").contains("\"done\""));
+    // On another base nothing is kept.
+    let config = std::fs::read_to_string(folder.path().join("config.json")).expect("there");
+    write("config.json", &config.replacen('{', "{\"initializer_range\": 0.05, ", 1));
+    compare();
+    assert_eq!(runs("turned").len(), 8);
+    // A rate that diverges is a result; files that differ in more than their method are a mistake.
+    let diverging = ["a.toml", "--learning-rates", "1e30", "--seeds", "0", "--set", "train.clip_norm=0"];
+    assert!(at(&diverging, 0).0.contains("all diverged"));
+    write("d.toml", &file.replace("\"tiny\"", "\"long\""));
+    assert!(at(&["a.toml", "d.toml"], 1).1.contains("here train.steps = 6"));
+    assert!(at(&["a.toml", "a.toml"], 1).1.contains("`tiny` is the name of another file"));
+    assert!(at(&["a.toml", "--learning-rates", "0"], 1).1.contains("above 0"));
+    let alone = ["a.toml", "--set", "data.validation_share=0.0", "--seeds", "0"];
+    assert!(at(&alone, 1).1.contains("nothing is held out"));
 }

@@ -1,16 +1,15 @@
-//! Fine-tuning: five steps of PyTorch, gradients block by block, resuming, learning.
-
-use std::collections::BTreeMap;
+//! Fine-tuning: gradients block by block, resuming, learning.
 
 use ransnn::models::finetune::{
     Decay, Event, Example, FineTune, Part, State, Target, Trained, data, evaluate,
 };
 use ransnn::models::{Generation, Model, Tokenizer};
-use ransnn::peft::{self, Lora, Method, Targets};
-use ransnn::tensor::{DType, Tensor, grad};
+use ransnn::peft::hybrid::Mode;
+use ransnn::peft::{self, Calibration, Hybrid, Lora, LoraGa, Method, Targets};
+use ransnn::tensor::{DType, grad};
 use ransnn::{Error, Result};
 
-use super::support::{batch, distance, labels, large, read, rows, small};
+use super::support::{batch, distance, labels, read, small};
 
 const DECODERS: [&str; 5] = ["llama3", "llama_bias", "mistral_window", "qwen2_window", "gpt2"];
 
@@ -52,57 +51,6 @@ fn gradients_block_by_block_are_the_gradients() {
     }
 }
 
-/// The batches of a fixture as examples, in the order in which they are used.
-fn fixture_examples(file: &BTreeMap<String, Tensor>) -> Vec<Example> {
-    let flat = |name: &str| {
-        let t = &file[name];
-        let width = *t.shape().last().expect("three axes");
-        rows(&t.reshape(&[t.len() / width, width]).expect("runs"))
-    };
-    let (ids, labels) = (flat("input_ids"), flat("labels"));
-    ids.into_iter()
-        .zip(labels)
-        .map(|(ids, labels)| Example { types: vec![0; ids.len()], ids, target: Target::Tokens(labels) })
-        .collect()
-}
-
-#[test]
-fn five_steps_of_pytorch() {
-    let Some(folder) = large("llama") else { return };
-    let file = read(&folder.join("training/full.safetensors"));
-    let examples = fixture_examples(&file);
-    let want = file["losses"].to_f64().expect("f64");
-    let mut model = Model::open(&folder.join("model"), DType::F32).expect("opens");
-    let mut trained = Trained { model: &mut model, part: Part::All };
-    let how = FineTune {
-        steps: 1,
-        batch: 2,
-        learning_rate: 1e-3,
-        decay: Decay::Constant,
-        clip: None,
-        ..FineTune::default()
-    };
-    // One step at a time, so that the batches come in the order of the file and not shuffled.
-    let mut state = how.start();
-    for (step, (pair, want)) in examples.chunks(2).zip(&want).enumerate() {
-        let mut loss = f64::NAN;
-        let how = FineTune { steps: step as u64 + 1, ..how.clone() };
-        how.run(&mut trained, [pair, &[]], &mut state, &mut (), &mut |event, _, _| {
-            if let Event::Step { loss: this, .. } = event {
-                loss = *this;
-            }
-            Ok(())
-        })
-        .expect("runs");
-        assert!((loss - want).abs() < 1e-4 * want, "step {step}: {loss}, not {want}");
-    }
-    let tensors = trained.tensors();
-    for (name, want) in file.iter().filter_map(|(name, t)| Some((name.strip_prefix("step5.")?, t))) {
-        let d = distance(&tensors[name], want);
-        assert!(d < 1e-4, "{name} is off by {d}");
-    }
-}
-
 fn run(model: &mut Model, how: &FineTune, examples: &[Example], state: &mut State) -> Result<Vec<f64>> {
     let mut losses = vec![];
     let mut trained = Trained { model, part: Part::Adapters };
@@ -124,8 +72,30 @@ fn sentences() -> Vec<Example> {
         .collect()
 }
 
+/// A model with an adapter whose method may begin by the gradient.
+fn with(method: &Method) -> Model {
+    let mut model = Model::open(&small().join("llama3"), DType::F32).expect("opens");
+    let all = sentences();
+    let loss = &mut |model: &Model, i: usize| {
+        let (batch, labels) = data::batch(&[&all[i % all.len()]], 0)?;
+        model.loss(&batch, &labels)
+    };
+    let (targets, calibration) = (Targets::names(["q_proj"]), Calibration::default());
+    peft::attach_calibrated(&mut model, method, &targets, "default", 3, calibration, loss).expect("attaches");
+    model
+}
+
 #[test]
 fn what_goes_on_is_as_if_it_had_not_stopped() {
+    let lora = || Lora { rank: 2, ..Lora::default() };
+    let ga = || LoraGa { lora: lora(), ..LoraGa::default() };
+    let hybrid = |mode| Method::from(Hybrid { lora_ga: ga(), mode, ..Hybrid::default() });
+    for method in [lora().into(), ga().into(), hybrid(Mode::StepScale), hybrid(Mode::Accumulate)] {
+        goes_on(&method);
+    }
+}
+
+fn goes_on(method: &Method) {
     let how = FineTune {
         steps: 9,
         batch: 2,
@@ -135,13 +105,13 @@ fn what_goes_on_is_as_if_it_had_not_stopped() {
         seed: 5,
         ..FineTune::default()
     };
-    let mut whole = with_lora("llama3");
+    let mut whole = with(method);
     let losses = run(&mut whole, &how, &sentences(), &mut how.start()).expect("runs");
-    assert!(losses[8] < losses[0] - 0.1, "{losses:?}");
+    assert!(losses[8] < losses[0] - 0.1, "{method:?} {losses:?}");
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("step-4.safetensors");
-    let mut first = with_lora("llama3");
+    let mut first = with(method);
     let mut trained = Trained { model: &mut first, part: Part::Adapters };
     let mut state = how.start();
     let stopped =
@@ -153,10 +123,19 @@ fn what_goes_on_is_as_if_it_had_not_stopped() {
             Err(Error::Interrupted { checkpoint: None })
         });
     assert!(matches!(stopped, Err(Error::Interrupted { .. })));
-    let mut second = with_lora("llama3");
+    let mut second = with(method);
     let mut state = how.start();
     state.load(&path, &mut Trained { model: &mut second, part: Part::Adapters }).expect("loads");
-    assert_eq!(run(&mut second, &how, &sentences(), &mut state).expect("runs"), losses[4..]);
+    assert_eq!(run(&mut second, &how, &sentences(), &mut state).expect("runs"), losses[4..], "{method:?}");
+    // Adapters are worth nothing on another model, even if all names and sizes are the same.
+    let mut other = with(method);
+    other.visit_weights_mut(&mut |name, weight| {
+        if name == "model.layers.1.mlp.up_proj.weight" {
+            *weight = weight.mul_scalar(1.01).expect("runs");
+        }
+    });
+    let refused = how.start().load(&path, &mut Trained { model: &mut other, part: Part::Adapters });
+    assert!(refused.expect_err("refused").to_string().contains("another base model"));
     // A file that is no checkpoint is refused.
     let mut other = with_lora("qwen2_window");
     assert!(

@@ -70,6 +70,13 @@ pub struct Data {
     /// Share of `train` that is held out.
     #[serde(default = "validation_share")]
     pub validation_share: f64,
+    /// File of examples that only the trained model is judged by; empty takes `test_share` of `train`, before those for
+    /// validation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub test: String,
+    /// Share of `train` that is held out as well, for the last judgement; 0 for none.
+    #[serde(default)]
+    pub test_share: f64,
     /// `bytes`, a folder or a file; empty takes the model's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer: String,
@@ -337,13 +344,18 @@ impl Config {
             let bad = !(value.is_finite() && value >= 0.0);
             wrong(path, bad, format!("`{path}` is {value}"), "it must be 0 or more");
         }
-        let share = data.validation_share;
-        let bad = !(0.0..1.0).contains(&share);
+        for (path, share) in
+            [("data.validation_share", data.validation_share), ("data.test_share", data.test_share)]
+        {
+            let bad = !(0.0..1.0).contains(&share);
+            wrong(path, bad, format!("`{path}` is {share}"), "it must be at least 0 and below 1");
+        }
+        let held = data.validation_share + data.test_share;
         wrong(
-            "data.validation_share",
-            bad,
-            format!("`data.validation_share` is {share}"),
-            "it must be at least 0 and below 1",
+            "data.test_share",
+            (1.0..2.0).contains(&held),
+            format!("`validation_share` and `test_share` are {held} together"),
+            "they must be below 1, or nothing is left to learn from",
         );
         wrong(
             "data.length",

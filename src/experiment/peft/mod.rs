@@ -4,10 +4,15 @@
 //! |---|---|
 //! | `config` | the schema of the file |
 //! | `run` | what happens, in order |
+//! | `curves` | the course of a run, read from its metrics |
+//! | `compare` | files with several learning rates and seeds, side by side |
 //! | `code` | generated programs, in a process with limits, only where it was allowed |
 
 pub mod code;
+pub mod compare;
 pub mod config;
+mod curves;
 mod run;
 
-pub use run::{Context, Summary, evaluate, merge, prepare, train};
+pub use curves::{Curves, Moment};
+pub use run::{Context, Summary, evaluate, fingerprint, merge, prepare, train};

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Dtype};
+use super::curves::{Curves, Moment};
 use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::peak_rss_bytes;
 use crate::models::finetune::{Evaluation, Event, Example, Part, Trained, data, evaluate as judge};
@@ -35,30 +36,35 @@ impl std::fmt::Debug for Context<'_> {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Version of the layout.
     pub schema: u32,
     /// Of the file.
     pub name: String,
-    /// `done` or `interrupted`.
+    /// `done`, `interrupted`, `diverged` or `failed`.
     pub status: String,
     /// Weights of the model.
     pub parameters: u64,
     /// Numbers that were trained.
     pub trained: u64,
-    /// Examples to learn from and to judge by.
-    pub examples: [usize; 2],
+    /// Examples to learn from, to judge by on the way, and to judge by at the end.
+    pub examples: [usize; 3],
     /// Updates.
     pub steps: u64,
     /// Loss of the last update.
-    pub loss: f64,
+    pub loss: Option<f64>,
     /// Before training, on what is held out.
     pub before: Option<Evaluation>,
     /// After it.
     pub after: Option<Evaluation>,
-    /// Wall-clock seconds of training.
+    /// The trained model on what it was never judged by before.
+    pub test: Option<Evaluation>,
+    /// Wall-clock seconds of training: attaching adapters, with the gradients that LoRA-GA begins by, and updates. Reading
+    /// and judging are left out.
     pub seconds: f64,
+    /// Median over updates.
+    pub step_seconds: Option<f64>,
     /// Largest resident memory.
     pub peak_rss_bytes: Option<u64>,
     /// Folder with the model or the adapter.
@@ -72,12 +78,16 @@ pub struct Prepared {
     pub model: Model,
     /// What of it is trained.
     pub part: Part,
-    /// Examples to learn from, and held out.
-    pub examples: [Vec<Example>; 2],
+    /// Examples to learn from, held out to be judged by on the way, and at the end.
+    pub examples: [Vec<Example>; 3],
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Ends of paths that are trained as a whole.
     pub saved: Vec<String>,
+    /// [`Model::fingerprint`] before training.
+    pub base: String,
+    /// Seconds of attaching adapters, with the gradients that some begin by.
+    pub seconds: f64,
 }
 
 /// A file as it stands, or below the data folder.
@@ -90,20 +100,35 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_string())
 }
 
+/// The model before training, and whether its head is new.
+fn base(config: &Config, path: &Path) -> Result<(Model, bool)> {
+    let dtype = if config.model.dtype == Dtype::Bf16 { DType::Bf16 } else { DType::F32 };
+    let head =
+        (config.model.labels > 0).then_some(NewHead { labels: config.model.labels, seed: config.seed });
+    let model = match config.model.random {
+        true => Model::random(models::Config::open(path)?, config.seed)?,
+        false => Model::open_with(path, dtype, head)?,
+    };
+    Ok((model, head.is_some()))
+}
+
+/// [`Model::fingerprint`] of the model that a file begins with.
+///
+/// # Errors
+/// Files of the model that are missing or wrong.
+pub fn fingerprint(config: &Config, data: &Path) -> Result<String> {
+    Ok(base(config, &find(&config.model.path, data))?.0.fingerprint())
+}
+
 /// Opens the model, reads the examples, attaches adapters. LoRA-GA and hybrids begin by gradients of the first batches.
 ///
 /// # Errors
 /// Files that are missing or wrong; targets that the model does not have.
 pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
     let path = find(&config.model.path, data);
-    let dtype = if config.model.dtype == Dtype::Bf16 { DType::Bf16 } else { DType::F32 };
-    let head =
-        (config.model.labels > 0).then_some(NewHead { labels: config.model.labels, seed: config.seed });
-    let mut model = match config.model.random {
-        true => Model::random(models::Config::open(&path)?, config.seed)?,
-        false => Model::open_with(&path, dtype, head)?,
-    };
+    let (mut model, new_head) = base(config, &path)?;
     model.must_be_finite()?;
+    let base = model.fingerprint();
     let tokenizer = match config.data.tokenizer.as_str() {
         "bytes" => Tokenizer::bytes(),
         "" => Tokenizer::open(&path)?,
@@ -114,6 +139,7 @@ pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
         return Err(Error::value("the vocabulary of the tokenizer", tokenizer.vocab(), expected));
     }
     let examples = examples(config, data, &model, &tokenizer)?;
+    let begun = Instant::now();
     let mut saved = vec![];
     let part = match config.adapt.method() {
         None => Part::All,
@@ -139,12 +165,13 @@ pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
                 &mut loss,
             )?;
             if model.config().labels > 0 {
-                saved = model.train_head(NAME, head.is_some())?;
+                saved = model.train_head(NAME, new_head)?;
             }
             Part::Adapters
         }
     };
-    Ok(Prepared { model, part, examples, tokenizer, saved })
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Prepared { model, part, examples, tokenizer, saved, base, seconds })
 }
 
 /// The name of the adapter.
@@ -159,7 +186,7 @@ fn examples(
     folder: &Path,
     model: &Model,
     tokenizer: &Tokenizer,
-) -> Result<[Vec<Example>; 2]> {
+) -> Result<[Vec<Example>; 3]> {
     let keys = &config.data;
     let fields = data::Fields {
         text: some(&keys.text),
@@ -188,14 +215,17 @@ fn examples(
         }
     };
     let mut train = read(&keys.train)?;
-    let validation = match some(&keys.validation) {
-        Some(file) => read(&file)?,
+    let all = train.len() as f64;
+    let mut held = |file: &str, share: f64| match some(file) {
+        Some(file) => read(&file),
         None => {
-            let held = (train.len() as f64 * keys.validation_share).round() as usize;
-            train.split_off(train.len() - held.min(train.len().saturating_sub(1)))
+            let held = (all * share).round() as usize;
+            Ok(train.split_off(train.len() - held.min(train.len().saturating_sub(1))))
         }
     };
-    Ok([train, validation])
+    let validation = held(&keys.validation, keys.validation_share)?;
+    let test = held(&keys.test, keys.test_share)?;
+    Ok([train, validation, test])
 }
 
 /// Trains, writes metrics, checkpoints, the result, a summary and a report.
@@ -203,81 +233,105 @@ fn examples(
 /// # Errors
 /// As [`prepare`]; divergence; an interrupt, after a checkpoint; a folder that cannot be written.
 pub fn train(config: &Config, cx: &mut Context<'_>) -> Result<Summary> {
-    let Prepared { mut model, part, examples, saved, .. } = prepare(config, cx.data)?;
+    let Prepared { mut model, part, examples, saved, base, seconds, .. } = prepare(config, cx.data)?;
     let how = config.loop_of(pad(&model));
     let run_dir = cx.run_dir;
-    run_dir.write_json("env.json", &environment(rayon::current_num_threads(), "cpu", None))?;
+    let mut facts = environment(rayon::current_num_threads(), "cpu", None);
+    facts["base"] = base.into();
+    run_dir.write_json("env.json", &facts)?;
     let checkpoint = run_dir.file("checkpoints").join("latest.safetensors");
-    let held = !examples[1].is_empty();
-    let before = held.then(|| judge(&model, &examples[1], how.batch, how.pad)).transpose()?;
+    let judged = |model: &Model, examples: &[Example]| match examples.is_empty() {
+        true => Ok(None),
+        false => judge(model, examples, how.batch, how.pad).map(Some),
+    };
+    let before = judged(&model, &examples[1])?;
     let mut trained = Trained { model: &mut model, part };
     let count = trained.count();
     let mut state = how.start();
     if cx.resume && checkpoint.is_file() {
         state.load(&checkpoint, &mut trained)?;
-        run_dir.forget_metrics(config.seed, state.step as usize)?;
     }
-    let begun = Instant::now();
-    let (mut losses, mut held_losses, mut after, mut last) = (vec![], vec![], before.clone(), f64::NAN);
-    let mut shares: std::collections::BTreeMap<String, Vec<(f64, f64)>> = Default::default();
+    run_dir.forget_metrics(config.seed, state.step as usize)?;
+    let so_far = Curves::read(run_dir)?;
+    let mut spent = so_far.seconds().unwrap_or(seconds);
+    let evaluated = |step: u64, seconds: f64, evaluation: &Evaluation| {
+        run_dir.metric(serde_json::json!({
+            "seed": config.seed, "step": step, "split": "validation", "seconds": seconds,
+            "loss": evaluation.loss, "accuracy": evaluation.accuracy, "f1": evaluation.f1,
+            "matthews": evaluation.matthews,
+        }))
+    };
+    let mut after = match state.step {
+        0 => before.clone(),
+        _ => judged(trained.model, &examples[1])?,
+    };
+    // A run that was killed may have a checkpoint of a step and not its judgement.
+    let due = state.step == 0 || how.judges_after(state.step);
+    let there = so_far.validation.last().is_some_and(|moment| moment.step == state.step);
+    if let Some(after) = after.as_ref().filter(|_| due && !there) {
+        evaluated(state.step, spent, after)?;
+    }
+    // The clock stands still while the model is judged and files are written.
+    let mut clock = Instant::now();
     let result = how.run(
         &mut trained,
         [&examples[0], &examples[1]],
         &mut state,
         cx.progress,
-        &mut |event, trained, state| match event {
-            Event::Step { step, loss, learning_rate, grad_norm, lambdas } => {
-                last = *loss;
-                losses.push((*step as f64, *loss));
-                for (path, &lambda) in lambdas {
-                    shares.entry(path.clone()).or_default().push((*step as f64, lambda));
+        &mut |event, trained, state| {
+            match event {
+                Event::Step { step, loss, learning_rate, grad_norm, lambdas } => {
+                    spent += clock.elapsed().as_secs_f64();
+                    run_dir.metric(serde_json::json!({
+                        "seed": config.seed, "step": step, "split": "train", "seconds": spent, "loss": loss,
+                        "learning_rate": learning_rate, "grad_norm": grad_norm, "lambda": lambdas,
+                    }))?;
+                    if step.is_multiple_of(config.train.checkpoint_every) {
+                        state.save(&checkpoint, trained)?;
+                    }
                 }
-                run_dir.metric(serde_json::json!({
-                    "seed": config.seed, "step": step, "split": "train", "loss": loss,
-                    "learning_rate": learning_rate, "grad_norm": grad_norm, "lambda": lambdas,
-                }))?;
-                match step.is_multiple_of(config.train.checkpoint_every) {
-                    true => state.save(&checkpoint, trained),
-                    false => Ok(()),
+                Event::Evaluation { step, evaluation } => {
+                    after = Some(evaluation.clone());
+                    evaluated(*step, spent, evaluation)?;
                 }
             }
-            Event::Evaluation { step, evaluation } => {
-                held_losses.push((*step as f64, evaluation.loss));
-                after = Some(evaluation.clone());
-                run_dir.metric(serde_json::json!({
-                    "seed": config.seed, "step": step, "split": "validation", "loss": evaluation.loss,
-                    "accuracy": evaluation.accuracy, "f1": evaluation.f1, "matthews": evaluation.matthews,
-                }))
-            }
+            clock = Instant::now();
+            Ok(())
         },
     );
     state.save(&checkpoint, &trained)?;
     let status = match &result {
         Ok(()) => "done",
         Err(Error::Interrupted { .. }) => "interrupted",
+        Err(Error::Diverged(_)) => "diverged",
         Err(_) => "failed",
     };
     let folder = run_dir.file(if part == Part::All { "model" } else { "adapter" });
+    let mut test = None;
     if result.is_ok() {
+        test = judged(&model, &examples[2])?;
         write_result(config, &mut model, part, saved, &folder)?;
     }
+    let curves = Curves::read(run_dir)?;
     let summary = Summary {
         schema: 1,
         name: config.name.clone(),
         status: status.into(),
         parameters: model.config().parameters().1,
         trained: count as u64,
-        examples: [examples[0].len(), examples[1].len()],
+        examples: examples.map(|examples| examples.len()),
         steps: state.step,
-        loss: last,
+        loss: curves.training.last().map(|moment| moment.loss),
         before,
         after,
-        seconds: begun.elapsed().as_secs_f64(),
+        test,
+        seconds: spent,
+        step_seconds: curves.step_seconds(),
         peak_rss_bytes: Some(peak_rss_bytes()),
         result: folder,
     };
     run_dir.write_json("summary.json", &summary)?;
-    page(config, &summary, losses, held_losses, shares).write_json(&run_dir.file("report.json"))?;
+    page(config, &summary, curves).write_json(&run_dir.file("report.json"))?;
     crate::experiment::execute::write_report(run_dir)?;
     match result {
         Ok(()) => Ok(summary),
@@ -305,13 +359,7 @@ fn write_result(
     peft::save(model, folder, NAME, &settings)
 }
 
-fn page(
-    config: &Config,
-    summary: &Summary,
-    losses: Vec<(f64, f64)>,
-    held: Vec<(f64, f64)>,
-    shares: std::collections::BTreeMap<String, Vec<(f64, f64)>>,
-) -> Page {
+fn page(config: &Config, summary: &Summary, curves: Curves) -> Page {
     let plot = |title: &str, y: &str, series| Plot {
         title: title.into(),
         x_label: "step".into(),
@@ -319,24 +367,29 @@ fn page(
         log_x: false,
         series,
     };
-    let mut series = vec![Series::new("training", losses)];
-    if held.len() > 1 {
-        series.push(Series::new("validation", held));
+    let losses = |name: &str, moments: &[Moment]| {
+        Series::new(name, moments.iter().map(|moment| (moment.step as f64, moment.loss)))
+    };
+    let mut series = vec![losses("training", &curves.training)];
+    if curves.validation.len() > 1 {
+        series.push(losses("validation", &curves.validation));
     }
-    let mut curves = vec![plot("Loss", "loss", series)];
-    if !shares.is_empty() {
-        let series = shares.into_iter().map(|(path, points)| Series::new(path, points)).collect();
-        curves.push(plot("Share of LoRA in each map", "λ", series));
+    let mut plots = vec![plot("Loss", "loss", series)];
+    if !curves.lambdas.is_empty() {
+        let series = curves.lambdas.into_iter().map(|(path, points)| Series::new(path, points)).collect();
+        plots.push(plot("Share of LoRA in each map", "λ", series));
     }
     let tile = |label: &str, value: f64| Tile {
         label: label.into(),
         value: format!("{value:.4}"),
         note: String::new(),
     };
-    let mut tiles = vec![tile("training loss", summary.loss)];
-    if let Some(after) = &summary.after {
-        tiles.push(tile("validation loss", after.loss));
-        tiles.extend(after.accuracy.map(|accuracy| tile("accuracy", accuracy)));
+    let mut tiles: Vec<Tile> = summary.loss.map(|loss| tile("training loss", loss)).into_iter().collect();
+    for (split, evaluation) in [("validation", &summary.after), ("test", &summary.test)] {
+        if let Some(evaluation) = evaluation {
+            tiles.push(tile(&format!("{split} loss"), evaluation.loss));
+            tiles.extend(evaluation.accuracy.map(|accuracy| tile(&format!("{split} accuracy"), accuracy)));
+        }
     }
     Page {
         title: config.name.clone(),
@@ -348,7 +401,7 @@ fn page(
             trained: summary.trained,
             frozen: summary.parameters.saturating_sub(summary.trained),
         }),
-        curves,
+        curves: plots,
         peak_rss_bytes: summary.peak_rss_bytes,
         config: toml::to_string(config).unwrap_or_default(),
         ..Page::default()

@@ -102,7 +102,7 @@ pub enum Event {
 }
 
 /// How good a model is on examples.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Evaluation {
     /// Mean loss: over tokens, or over examples.
     pub loss: f64,
@@ -146,6 +146,11 @@ impl FineTune {
         }
     }
 
+    /// Whether the validation examples are judged after so many updates.
+    pub fn judges_after(&self, steps: u64) -> bool {
+        steps == self.steps || (self.evaluate_every > 0 && steps.is_multiple_of(self.evaluate_every))
+    }
+
     /// Trains from `state` to the end or an interrupt, after which `state` can go on: what follows is the same as if it
     /// had not stopped. `heard` is told of every update and evaluation.
     ///
@@ -170,10 +175,12 @@ impl FineTune {
             let event = self.update(trained, examples, state)?;
             progress.advance(1);
             heard(&event, trained, state)?;
-            let due = state.step == self.steps
-                || (self.evaluate_every > 0 && state.step.is_multiple_of(self.evaluate_every));
-            if due && !validation.is_empty() {
+            if self.judges_after(state.step) && !validation.is_empty() {
                 let evaluation = evaluate(trained.model, validation, self.batch, self.pad)?;
+                if !evaluation.loss.is_finite() {
+                    let what = format!("validation loss {} at step {}", evaluation.loss, state.step);
+                    return Err(diverged(&what));
+                }
                 heard(&Event::Evaluation { step: state.step, evaluation }, trained, state)?;
             }
         }
@@ -220,9 +227,7 @@ impl FineTune {
         };
         if !sum.is_finite() || !grad_norm.is_finite() {
             let what = format!("loss {sum}, norm of the gradient {grad_norm} at step {}", state.step + 1);
-            return Err(Error::Diverged(format!(
-                "training diverged: {what}; a lower learning rate may help"
-            )));
+            return Err(diverged(&what));
         }
         let learning_rate = self.learning_rate * self.factor(state.step);
         state.adam.set_learning_rate(learning_rate);
@@ -243,6 +248,10 @@ impl FineTune {
         state.step += 1;
         Ok(Event::Step { step: state.step, loss: sum, learning_rate, grad_norm, lambdas })
     }
+}
+
+fn diverged(what: &str) -> Error {
+    Error::Diverged(format!("training diverged: {what}; a lower learning rate may help"))
 }
 
 /// Judges a model on examples.
@@ -286,8 +295,22 @@ pub fn evaluate(model: &Model, examples: &[Example], size: usize, pad: i64) -> R
 
 /// In a checkpoint, what belongs to the optimiser.
 const OPTIMISER: &str = "optimiser.";
-/// And to the model.
+/// To the model.
 const MODEL: &str = "model.";
+/// And to adapters, beside what is trained of them.
+const MEMORY: &str = "memory.";
+/// Among the words of a checkpoint: updates so far,
+const STEP: &str = "ransnn.step";
+/// and the fingerprint of the model below adapters, which is not in the file.
+const BASE: &str = "ransnn.base";
+
+/// The fingerprint of what is not trained; nothing where all is.
+fn frozen(trained: &Trained<'_>) -> String {
+    match trained.part {
+        Part::All => String::new(),
+        Part::Adapters => trained.model.fingerprint(),
+    }
+}
 
 impl State {
     /// Writes what is trained and where training stands.
@@ -300,19 +323,35 @@ impl State {
         all.extend(
             self.adam.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMISER}{name}"), tensor)),
         );
-        let metadata = BTreeMap::from([("ransnn.step".to_string(), self.step.to_string())]);
+        let mut result = Ok(());
+        trained.model.visit_slots(&mut |path, slot| {
+            for entry in slot.entries().iter().filter(|entry| entry.enabled) {
+                let put = &mut |key: &str, tensor: &Tensor| {
+                    all.insert(format!("{MEMORY}{path}.{key}"), tensor.clone());
+                };
+                if result.is_ok() {
+                    result = entry.adapter.memory(put);
+                }
+            }
+        });
+        result?;
+        let metadata =
+            BTreeMap::from([(STEP.to_string(), self.step.to_string()), (BASE.to_string(), frozen(trained))]);
         safetensors::write(path, &all, &metadata)
     }
 
     /// Takes up what [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// Not such a file, or of another model or other adapters.
+    /// Not such a file, or of other adapters, or of adapters on another model.
     pub fn load(&mut self, path: &Path, trained: &mut Trained<'_>) -> Result<()> {
         let file = safetensors::File::open(path)?;
         let wrong = |what: String| Error::data(path, what);
-        let step = file.metadata().get("ransnn.step").and_then(|step| step.parse().ok());
-        let step = step.ok_or_else(|| wrong("this is no checkpoint: `ransnn.step` is missing".into()))?;
+        let step = file.metadata().get(STEP).and_then(|step| step.parse().ok());
+        let step = step.ok_or_else(|| wrong(format!("this is no checkpoint: `{STEP}` is missing")))?;
+        if file.metadata().get(BASE) != Some(&frozen(trained)) {
+            return Err(wrong("the checkpoint belongs to adapters on another base model".into()));
+        }
         let mut result = Ok(());
         trained.visit_mut(&mut |name, tensor| {
             if result.is_ok() {
@@ -327,6 +366,16 @@ impl State {
                         }
                     }
                 });
+            }
+        });
+        result?;
+        let mut result = Ok(());
+        trained.model.visit_slots_mut(&mut |path, slot| {
+            for entry in slot.entries_mut().iter_mut().filter(|entry| entry.enabled) {
+                let find = &mut |key: &str| file.tensor(&format!("{MEMORY}{path}.{key}"));
+                if result.is_ok() {
+                    result = entry.adapter.remember(find);
+                }
             }
         });
         result?;

@@ -43,10 +43,7 @@ impl Trainable for Trained<'_> {
             Part::All => self.model.visit_weights_mut(f),
             Part::Adapters => {
                 self.model.visit_slots_mut(&mut |path, slot| {
-                    let enabled = slot.entries().iter().filter(|entry| entry.enabled);
-                    let names: Vec<String> = enabled.map(|entry| entry.name.clone()).collect();
-                    for name in names {
-                        let Some(entry) = slot.get_mut(&name) else { continue };
+                    for entry in slot.entries_mut().iter_mut().filter(|entry| entry.enabled) {
                         entry.adapter.visit_mut(&mut |key, tensor| f(&format!("{path}.{key}"), tensor));
                         entry.bias.iter_mut().for_each(|bias| f(&format!("{path}.base_layer.bias"), bias));
                     }
