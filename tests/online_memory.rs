@@ -19,16 +19,18 @@ static MOST: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: all work is done by the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: the caller promises what the system's allocator asks for.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         MOST.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of the system's allocator.
+        // SAFETY: promised by the caller.
         unsafe { System.alloc(layout) }
     }
 
+    // SAFETY: as above.
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
+        // SAFETY: promised by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
