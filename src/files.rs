@@ -1,6 +1,7 @@
 //! Files that are either whole or not there.
 
 use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,19 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     let written = file.write_all(content).and_then(|()| file.flush());
     written.and_then(|()| file.file.get_ref().as_file().sync_all()).map_err(Error::io("write", path))?;
     file.finish()
+}
+
+/// SHA-256 of some bytes in pieces, in hexadecimal: a file that states it is known to be whole.
+///
+/// ```
+/// use ransnn::files::sha256;
+/// assert!(sha256([&b"abc"[..]]).starts_with("ba7816bf"));
+/// assert_eq!(sha256([&b"abc"[..]]), sha256([&b"a"[..], b"bc"]));
+/// ```
+pub fn sha256<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> String {
+    let mut hash = Sha256::new();
+    pieces.into_iter().for_each(|bytes| hash.update(bytes));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file that is written piece by piece, beside its place, and takes its name when it is whole.

@@ -51,6 +51,26 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         include_str!("../../experiments/trainers/ransnn-surrogate-readout.toml"),
     ),
     (
+        "trainers/ransnn-stdp-supervised",
+        "experiments/trainers/ransnn-stdp-supervised.toml",
+        include_str!("../../experiments/trainers/ransnn-stdp-supervised.toml"),
+    ),
+    (
+        "trainers/ransnn-stdp-reward",
+        "experiments/trainers/ransnn-stdp-reward.toml",
+        include_str!("../../experiments/trainers/ransnn-stdp-reward.toml"),
+    ),
+    (
+        "trainers/surrogate-eprop-mnist",
+        "experiments/trainers/surrogate-eprop-mnist.toml",
+        include_str!("../../experiments/trainers/surrogate-eprop-mnist.toml"),
+    ),
+    (
+        "trainers/surrogate-ottt-mnist",
+        "experiments/trainers/surrogate-ottt-mnist.toml",
+        include_str!("../../experiments/trainers/surrogate-ottt-mnist.toml"),
+    ),
+    (
         "trainers/ransnn-ridge",
         "experiments/trainers/ransnn-ridge.toml",
         include_str!("../../experiments/trainers/ransnn-ridge.toml"),

@@ -55,7 +55,7 @@ impl Check<'_> {
         self.device(&config.run.device);
         self.data(config);
         match &config.train {
-            Train::Ransnn { .. } | Train::Surrogate(_) => self.description(config),
+            Train::Ransnn { .. } | Train::Surrogate(_) | Train::StdpReadout(_) => self.description(config),
             Train::Convert(train) => self.convert(config, train),
             Train::Stdp(train) => self.stdp(config, train),
         }
@@ -104,6 +104,7 @@ impl Check<'_> {
         }
         match &config.train {
             Train::Surrogate(train) => self.surrogate(config, train),
+            Train::StdpReadout(train) => self.stdp_readout(config, train),
             Train::Ransnn { solver } => {
                 self.features(config, &names);
                 self.solver(solver);
@@ -115,7 +116,9 @@ impl Check<'_> {
     /// What only shows when sizes are put together: kernels that do not fit, loops.
     fn network(&mut self, config: &Config) {
         let built = match &config.train {
-            Train::Ransnn { .. } | Train::Surrogate(_) => super::build::builder(config).check(),
+            Train::Ransnn { .. } | Train::Surrogate(_) | Train::StdpReadout(_) => {
+                super::build::builder(config).check()
+            }
             Train::Convert(train) => train.untrained(config.seed).map(drop),
             Train::Stdp(train) => train.network().validate(),
         };

@@ -495,6 +495,8 @@ pub enum Train {
     Convert(train::config::Convert),
     /// The network of Diehl & Cook, without labels.
     Stdp(train::config::Stdp),
+    /// Random frozen layers, a spiking readout by the times of spikes.
+    StdpReadout(train::config::StdpReadout),
 }
 
 /// `train.ransnn.solver`

@@ -62,8 +62,17 @@ pub fn of(config: &Config) -> Result<Plan> {
             plan.network = Feedforward::compile(&net, &encoding, &[])?.plan();
             let model = train.model(&net)?;
             plan.features = net.population(&train.output).map_or(0, |output| fan_in(&net, output));
-            let activations = model.activation_bytes(encoding.steps(), train.batch);
+            let activations = train.options().batch_bytes(&model, &encoding);
             plan.training = Some(Training::new(model.size(), 4, activations));
+        }
+        Train::StdpReadout(train) => {
+            let net = build::network(config, config.seed)?;
+            plan.network = Feedforward::compile(&net, &build::encoding(config), &[])?.plan();
+            let output = net.population(&train.output);
+            plan.features = output.map_or(0, |output| fan_in(&net, output));
+            let classes = output.map_or(0, |output| net.populations[output.0].size());
+            let windows = 4 * train.batch * config.encode.steps() * classes;
+            plan.training = Some(Training::new(net.parameters().trained, 1, windows));
         }
         Train::Convert(train) => {
             let (ann, converted) = train.untrained(config.seed)?;

@@ -6,7 +6,6 @@ use super::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{read_text, write_atomic};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +22,7 @@ pub fn config_hash(config: &Config) -> String {
 
 /// SHA-256 of a text, in hexadecimal.
 pub fn text_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::files::sha256([text.as_bytes()])
 }
 
 impl RunDir {

@@ -9,7 +9,6 @@ use crate::parallel;
 use crate::rng::Stream;
 use rand::RngExt;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Features of all training samples, `[samples, width]`.
@@ -256,7 +255,7 @@ impl<'a> Trainer<'a> {
                     .map_err(|e| Error::Internal(e.to_string()))
             })
             .collect();
-        let sum = sum(tensors.iter().map(|&(_, _, _, bytes)| bytes));
+        let sum = crate::files::sha256(tensors.iter().map(|&(_, _, _, bytes)| bytes));
         #[expect(
             clippy::disallowed_types,
             reason = "safetensors takes no other map, and one entry has one order"
@@ -285,7 +284,7 @@ impl<'a> Trainer<'a> {
         };
         let raw: Result<Vec<_>> = SAVED.iter().map(|name| read(name, 1)).collect();
         let expected = metadata.metadata().as_ref().and_then(|map| map.get("sha256"));
-        if expected != Some(&sum(raw?.iter().map(Vec::as_slice))) {
+        if expected != Some(&crate::files::sha256(raw?.iter().map(Vec::as_slice))) {
             return Err(damaged("its content does not have the SHA-256 that it states"));
         }
         let floats = |name: &str| -> Result<Vec<f32>> { Ok(bytemuck::pod_collect_to_vec(&read(name, 4)?)) };
@@ -320,13 +319,6 @@ impl<'a> Trainer<'a> {
 
 /// Names of the saved tensors, in the order in which their sum is taken.
 const SAVED: [&str; 5] = ["parameters", "first_moment", "second_moment", "curve", "iteration"];
-
-/// SHA-256 of some bytes, in hexadecimal.
-fn sum<'b>(parts: impl Iterator<Item = &'b [u8]>) -> String {
-    let mut hash = Sha256::new();
-    parts.for_each(|bytes| hash.update(bytes));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 impl Softmax {
     fn width(&self) -> usize {

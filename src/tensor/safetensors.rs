@@ -22,7 +22,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use super::cpu::Buffer;
 use super::{DType, Device, Meta, Tensor, mmap};
-use crate::files::Whole;
+use crate::files::{self, Whole};
 use crate::{Error, Result};
 
 /// A file that is open for reading. Its header was checked as a whole; values are read when asked for.
@@ -68,6 +68,25 @@ impl File {
     /// Free text entries of the header, sorted by key.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         self.header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Whether what is in the file has the SHA-256 that [`write_summed`] stated in it.
+    ///
+    /// # Errors
+    /// It states none, or another: some bits are not those that were written.
+    pub fn check_sum(&self) -> Result<()> {
+        let mut metadata = self.metadata();
+        let stated = metadata.remove(SUM);
+        let damaged = |what| Err(Error::data(&self.path, format!("it is damaged or not ours: {what}")));
+        let tensors: Result<BTreeMap<_, _>> =
+            self.names().map(|name| Ok((name.to_string(), self.tensor(name)?))).collect();
+        match stated {
+            None => damaged("it does not state its SHA-256"),
+            Some(stated) if stated != sum(&tensors?, &metadata)? => {
+                damaged("its content does not have the SHA-256 that it states")
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Shape and kind of a tensor, without reading it.
@@ -122,6 +141,37 @@ fn theirs(dtype: DType) -> &'static str {
         DType::U32 => "U32",
         DType::I64 => "I64",
     }
+}
+
+/// Key of the text entry with the SHA-256 of all others and of the tensors.
+const SUM: &str = "sha256";
+
+/// Names, shapes, kinds and values of tensors, and text entries, as one number.
+fn sum(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<String> {
+    let entries = metadata.iter().map(|(key, text)| format!("{key}={text}\n"));
+    let headers = tensors.iter().map(|(name, tensor)| format!("{name}: {:?}\n", tensor.meta()));
+    let head: String = entries.chain(headers).collect();
+    let tensors: Vec<Tensor> =
+        tensors.values().map(|tensor| tensor.to_device(&Device::Cpu)).collect::<Result<_>>()?;
+    let values: Vec<&[u8]> =
+        tensors.iter().map(|tensor| Ok(tensor.buffer()?.bytes())).collect::<Result<_>>()?;
+    Ok(files::sha256([head.as_bytes()].into_iter().chain(values)))
+}
+
+/// [`write`] with a SHA-256 of everything in a text entry, for [`File::check_sum`]: in files whose flipped bit nobody
+/// would see.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_summed(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut metadata = metadata.clone();
+    metadata.remove(SUM);
+    metadata.insert(SUM.into(), sum(tensors, &metadata)?);
+    write(path, tensors, &metadata)
 }
 
 /// Writes tensors and free text entries: to a temporary file beside `path`, which then takes its name, so that a reader
@@ -202,6 +252,28 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file stays");
         let theirs = SafeTensors::deserialize(&file.map).expect("the reference reader agrees");
         assert_eq!(theirs.len(), kinds.len());
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.safetensors");
+        let x = Tensor::from_f32(vec![1.0, -2.0, 0.5], &[3]).expect("fits");
+        let tensors = BTreeMap::from([("a".to_string(), x.clone()), ("b".to_string(), x)]);
+        let metadata = BTreeMap::from([("iteration".to_string(), "17".to_string())]);
+        write_summed(&path, &tensors, &metadata).expect("written");
+        File::open(&path).and_then(|file| file.check_sum()).expect("whole");
+        let bytes = std::fs::read(&path).expect("read");
+        for bit in 0..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &flipped).expect("written");
+            let checked = File::open(&path).and_then(|file| file.check_sum());
+            assert!(matches!(checked, Err(Error::Data { .. })), "bit {} of byte {}", bit % 8, bit / 8);
+        }
+        write(&path, &tensors, &metadata).expect("written");
+        let error = File::open(&path).and_then(|file| file.check_sum()).expect_err("no sum").to_string();
+        assert!(error.contains("does not state its SHA-256"), "{error}");
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub fn visit_in_mut(prefix: &str, part: &mut dyn Trainable, f: &mut dyn FnMut(&s
 #[derive(Clone, Debug, Default)]
 pub struct Grads(BTreeMap<String, Tensor>);
 
+impl From<BTreeMap<String, Tensor>> for Grads {
+    /// Gradients that were not recorded on a tape.
+    fn from(grads: BTreeMap<String, Tensor>) -> Self {
+        Self(grads)
+    }
+}
+
 impl Grads {
     /// The gradient of a parameter.
     ///

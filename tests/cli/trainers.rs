@@ -72,6 +72,39 @@ input   = [1, 28, 28]
 neurons = 60
 "#;
 
+/// 784 - 60 frozen - 10.
+const READOUT: &str = r#"
+[encode.constant]
+steps = 8
+[population.pixels]
+shape  = [1, 28, 28]
+neuron = "input"
+[population.hidden]
+shape      = 60
+neuron.lif = { beta = 0.9 }
+[population.output]
+shape      = 10
+neuron.lif = { beta = 0.9 }
+[projection.random]
+from           = "pixels"
+to             = "hidden"
+weights.normal = { std = 1.0 }
+zero_mean      = true
+gain.rms-drive = 0.7
+[projection.readout]
+from    = "hidden"
+to      = "output"
+weights = "kaiming-uniform"
+bias    = "kaiming-uniform"
+frozen  = false
+[train.stdp-readout]
+output = "output"
+lr     = 5e-2
+batch  = 10
+epochs = 20
+rule.supervised = { tau_ms = 5.0 }
+"#;
+
 /// Writes the experiment and returns its path.
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("small.toml");
@@ -173,6 +206,100 @@ fn a_readout_of_frozen_layers_by_surrogate_gradients_over_two_seeds() {
 }
 
 #[test]
+fn a_readout_of_frozen_layers_by_the_times_of_spikes() {
+    let reward = READOUT.replace("rule.supervised = { tau_ms = 5.0 }", "rule.reward = { noise = 0.2 }");
+    for (text, least) in [(READOUT, 0.6), (reward.as_str(), 0.5)] {
+        let folder = tempfile::tempdir().unwrap();
+        let set = ["data.train_limit=1200", "population.hidden.shape=200", "train.stdp-readout.lr=2e-2"];
+        let summary = summary(folder.path(), text, &set);
+        assert!(accuracy(&summary) > least, "{summary}");
+        assert_eq!(summary["parameters"], serde_json::json!({"trained": 2010, "frozen": 784 * 200}));
+        let details = summary["details"].to_string();
+        assert!(details.contains("spikes in training and engine: all of 2560 counts are equal"), "{details}");
+        let model = run_directory(folder.path(), "small").join("model-0.safetensors");
+        let model = ransnn::tensor::safetensors::File::open(&model).unwrap();
+        assert_eq!(model.tensor("projection.readout.weights").unwrap().shape(), [200, 10]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (out, _) = verb(folder.path(), "plan", READOUT, &[], 0);
+    assert!(out.contains("610 numbers are trained"), "{out}");
+}
+
+#[test]
+fn mistakes_of_the_readout_table_have_a_place_and_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, says) in [
+        (
+            &["train.stdp-readout.output=outptu"][..],
+            &["no population `outptu`", "did you mean `output`?"][..],
+        ),
+        (&["train.stdp-readout.lr=0.0"], &["`train.stdp-readout.lr` is 0", "more than 0"]),
+        (&["train.stdp-readout.rule.supervised.tau_ms=-1.0"], &["tau_ms` is -1", "more than 0"]),
+        (&["train.stdp-readout.rule.supervised.every=0"], &["every` is 0", "at least 1"]),
+        (&["train.stdp-readout.rule={rewrad={}}"], &["unknown choice `rewrad`", "did you mean `reward`?"]),
+        (&["train.stdp-readout.rule={reward={noise=-1.0}}"], &["noise` is -1", "0 or more"]),
+        (&["train.stdp-readout.bounds=[1.0,0.5]"], &["bounds` is 1", "below the second bound"]),
+        (&["projection.readout.frozen=true"], &["nothing can be trained", "`frozen = false`"]),
+        (&["projection.random.frozen=false"], &["`random` learns, and does not end in `output`"]),
+        (&["projection.readout.from=pixels"], &["begins at the input", "put a frozen layer between"]),
+        (&["features.from=[\"hidden\"]"], &["no features are recorded", "train.stdp-readout.output"]),
+    ] {
+        mistake(folder.path(), READOUT, set, says);
+    }
+}
+
+#[test]
+fn labels_beyond_the_output_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for text in [SURROGATE, READOUT] {
+        let (_, err) = verb(folder.path(), "run", text, &["population.output.shape=5"], 1);
+        assert!(err.contains("label of training sample") && err.contains("below 5"), "{err}");
+    }
+    let few = CONVERT.replace("outputs = 10", "outputs = 5");
+    let (_, err) = verb(folder.path(), "run", &few, &[], 1);
+    assert!(err.contains("label") && err.contains('5'), "{err}");
+}
+
+#[test]
+fn gradients_forward_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for gradient in ["ottt", "eprop"] {
+        let set = [
+            &format!("train.surrogate.gradient={gradient}"),
+            "train.surrogate.loss=ce-membrane",
+            "population.output.neuron.lif.reset=none",
+            "data.train_limit=600",
+        ];
+        let summary = summary(folder.path(), SURROGATE, &set);
+        assert!(accuracy(&summary) > 0.7, "{gradient}: {summary}");
+        // Neither the plan nor the traces grow with the steps.
+        let bytes = |steps: &str| {
+            let mut command = ransnn(folder.path());
+            command.arg("plan").arg(write(folder.path(), SURROGATE)).arg("--json");
+            set.iter().for_each(|set| _ = command.args(["--set", set]));
+            command.args(["--set", &format!("encode.constant.steps={steps}")]);
+            let plan: Value = serde_json::from_str(&outcome(command, 0).0).unwrap();
+            plan["training"]["activation_bytes"].as_u64().unwrap()
+        };
+        assert_eq!(bytes("5"), bytes("500"));
+    }
+    for (set, says) in [
+        (&["train.surrogate.gradient=ottt"][..], &["need a loss of every step", "ce-membrane"][..]),
+        (
+            &[
+                "train.surrogate.gradient=eprop",
+                "train.surrogate.loss=ce-rate",
+                "train.surrogate.dropout=0.2",
+            ],
+            &["`dropout` cannot be as it is", "gradient = \"bptt\""],
+        ),
+        (&["train.surrogate.gradient=e-prop"], &["unknown choice `e-prop`", "did you mean `eprop`?"]),
+    ] {
+        mistake(folder.path(), SURROGATE, set, says);
+    }
+}
+
+#[test]
 fn learnt_leaks_augmentation_poisson_and_early_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let set = [
@@ -257,8 +384,24 @@ fn an_exploding_loss_is_explained_and_silent_layers_are_named() {
     for part in ["mini-batch", "a smaller learning rate", "clip = 1.0", "checkpoint"] {
         assert!(err.contains(part), "{part} in {err}");
     }
+    let (_, err) = verb(folder.path(), "run", CONVERT, &["train.convert.fit.gradient.lr=1e30"], 1);
+    for part in ["the loss is", "in pass", "a smaller learning rate", "checkpoint"] {
+        assert!(err.contains(part), "{part} in {err}");
+    }
     let silent = ["population.hidden.neuron.lif.threshold=1000.0", "train.surrogate.epochs=1"];
     let (out, _) = verb(folder.path(), "run", SURROGATE, &silent, 0);
+    assert!(out.contains("NOTE: `hidden` is silent"), "{out}");
+    let saturated = ["projection.first.weights={constant=0.5}", "projection.first.frozen=true"];
+    let (out, _) = verb(folder.path(), "run", SURROGATE, &saturated, 0);
+    assert!(out.contains("NOTE: `hidden` is saturated"), "{out}");
+    let drive = |rms: &str| format!("projection.random.gain={{rms-drive={rms}}}");
+    let (out, _) = verb(folder.path(), "run", READOUT, &[&drive("1e-4"), "train.stdp-readout.epochs=1"], 0);
+    assert!(out.contains("NOTE: `hidden` is silent"), "{out}");
+    let ridge = READOUT[..READOUT.find("[population.output]").unwrap()].to_string()
+        + &READOUT
+            [READOUT.find("[projection.random]").unwrap()..READOUT.find("[projection.readout]").unwrap()]
+        + "[features]\nfrom = [\"hidden\"]\n[train.ransnn]\nsolver.ridge = { lambda = [1.0] }\n";
+    let (out, _) = verb(folder.path(), "run", &ridge, &[&drive("1e-4")], 0);
     assert!(out.contains("NOTE: `hidden` is silent"), "{out}");
 }
 
@@ -451,6 +594,42 @@ fn a_network_learns_without_labels() {
     }
     let (out, _) = verb(folder.path(), "plan", STDP, &[], 0);
     assert!(out.contains("excitatory"), "{out}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_readout_that_was_stopped_ends_as_if_it_had_not_been() {
+    let set =
+        ["train.stdp-readout.epochs=200", "train.stdp-readout.schedule=cosine", "run.checkpoint_every=7"];
+    stops_and_goes_on(READOUT, &set, "checkpoints/stdp-readout-0.safetensors");
+}
+
+#[test]
+fn a_flipped_bit_in_a_checkpoint_is_noticed() {
+    for (text, name) in
+        [(SURROGATE, "surrogate"), (READOUT, "stdp-readout"), (CONVERT, "convert"), (STDP, "stdp")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        verb(folder.path(), "run", text, &["run.checkpoint_every=5"], 0);
+        let run = run_directory(folder.path(), "small");
+        let checkpoint = run.join(format!("checkpoints/{name}-0.safetensors"));
+        let mut bytes = std::fs::read(&checkpoint).unwrap();
+        *bytes.last_mut().unwrap() ^= 4;
+        std::fs::write(&checkpoint, bytes).unwrap();
+        // As if it had been stopped before its end.
+        for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+            let path = entry.unwrap().path();
+            if path != checkpoint {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let mut resume = ransnn(folder.path());
+        resume.arg("run").arg(write(folder.path(), text)).args(["--resume", run.to_str().unwrap()]);
+        resume.args(["--set", "run.checkpoint_every=5"]);
+        let (_, err) = outcome(resume, 1);
+        let says = "does not have the SHA-256 that it states";
+        assert!(err.contains(says) && err.contains(&format!("{name}-0.safetensors")), "{err}");
+    }
 }
 
 #[cfg(unix)]

@@ -120,7 +120,7 @@ fn every_kind_of_network_learns() {
         let right = classes.iter().zip(&labels).filter(|(a, b)| a == b).count();
         assert!(right > 150, "{encoding:?} {loss:?}: {right} of 200");
         assert!(activity.spikes[1] > 0);
-        assert_eq!(silent_or_saturated(&net, &activity, encoding.steps()), Vec::<String>::new());
+        assert_eq!(silent_or_saturated(&net, &activity, encoding.steps(), &[]), Vec::<String>::new());
         if frozen {
             assert_eq!(net.projections[0].weights, network(frozen, out).projections[0].weights);
         }
@@ -150,8 +150,13 @@ fn a_resumed_training_is_the_same() {
     assert_eq!(resumed.judged(), whole.judged());
     assert_eq!(whole.judged().len(), 6);
     assert_eq!(resumed.finish().unwrap().tensors(), whole.finish().unwrap().tensors());
-    // Cut off, or of another network.
+    // One bit flipped in the values, or cut off.
     let bytes = std::fs::read(&path).unwrap();
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    let error = new().restore(&path).unwrap_err().to_string();
+    assert!(error.contains("does not have the SHA-256 that it states"), "{error}");
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     assert!(new().restore(&path).is_err());
 }
@@ -238,7 +243,7 @@ fn silent_layers_are_named() {
     let probe = Probe { population: OUT, what: What::Counts };
     let (_, activity) =
         classify(&net, &BERNOULLI, probe, Input::U8(&samples), labels.len(), "train").unwrap();
-    let found = silent_or_saturated(&net, &activity, 12);
+    let found = silent_or_saturated(&net, &activity, 12, &[]);
     assert!(found.len() == 1 && found[0].contains("`hidden` is silent"), "{found:?}");
 }
 

@@ -1,43 +1,25 @@
 //! What the tables of the trainers mean: every value in its range.
 
-use super::config::{Augment, Convert, Fit, Loss, Optimizer, Stdp, Surrogate, Thresholds};
+use super::config::{
+    Augment, Convert, Credit, Fit, Loss, Optimizer, Rates, Rule, Stdp, StdpReadout, Surrogate, Thresholds,
+};
 use crate::experiment::check::Check;
 use crate::experiment::config::{Config, Connect, Encode, Neuron, Precision, Shape};
 
 impl Check<'_> {
     pub(in crate::experiment) fn surrogate(&mut self, config: &Config, train: &Surrogate) {
         let path = |key: &str| format!("train.surrogate.{key}");
-        let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
-        self.known(&path("output"), &train.output, &names);
-        if config.population.get(&train.output).is_some_and(|p| p.neuron == Neuron::Input) {
-            let what = format!("`{}` is the input, it learns nothing", train.output);
-            self.wrong(&path("output"), what, None);
-        }
-        if !config.projection.values().any(|p| !p.frozen) {
-            let help = "write `frozen = false` in the projections that are to learn";
-            self.wrong("train.surrogate", "nothing can be trained: all is frozen".into(), Some(help.into()));
-        }
+        self.trained(config, "train.surrogate", &train.output);
         for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
-            if projection.connect != Connect::Dense {
-                let help = "leave out `connect`, or write `frozen = true`";
-                let what = format!("`{name}` learns, and only dense connections do so far");
-                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
-            }
             let target = config.population.get(&projection.to).map(|population| &population.neuron);
             if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
                 let help = "give its target `neuron.lif = { … }`";
                 let what = format!("`{name}` learns, and only what projects to `lif` neurons has a gradient");
                 self.wrong(&format!("projection.{name}.to"), what, Some(help.into()));
             }
-            if projection.precision == Precision::Int8 {
-                let help = "write `precision = \"f32\"`, or leave it out";
-                let what = format!("`{name}` learns, and 8-bit integers cannot");
-                self.wrong(&format!("projection.{name}.precision"), what, Some(help.into()));
-            }
         }
-        if !config.features.from.is_empty() {
-            let help = "remove `[features]`: `train.surrogate.output` is read";
-            self.wrong("features", "no features are recorded".into(), Some(help.into()));
+        if train.gradient != Credit::Bptt {
+            self.online(train);
         }
         let more_than_zero = [("lr", train.lr)];
         let zero_or_more = [
@@ -81,6 +63,111 @@ impl Check<'_> {
                 image,
                 &format!("population.{name}.shape"),
             );
+        }
+    }
+
+    /// What gradients that go forward in time cannot do.
+    fn online(&mut self, train: &Surrogate) {
+        let path = |key: &str| format!("train.surrogate.{key}");
+        if !matches!(train.loss, Loss::CeRate | Loss::CeMembrane) {
+            let help = "write `loss = \"ce-rate\"` or `loss = \"ce-membrane\"`";
+            self.wrong(&path("loss"), "online gradients need a loss of every step".into(), Some(help.into()));
+        }
+        for (key, wrong) in [
+            ("detach_reset", !train.detach_reset),
+            ("learn_beta", train.learn_beta),
+            ("learn_threshold", train.learn_threshold),
+            ("dropout", train.dropout > 0.0),
+            ("rates", train.rates != Rates::default()),
+        ] {
+            if wrong {
+                let help = "leave it out, or write `gradient = \"bptt\"`";
+                self.wrong(
+                    &path(key),
+                    format!("`{key}` cannot be as it is with online gradients"),
+                    Some(help.into()),
+                );
+            }
+        }
+    }
+
+    /// An output that is there, and dense f32 projections that learn.
+    fn trained(&mut self, config: &Config, trainer: &str, output: &str) {
+        let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
+        self.known(&format!("{trainer}.output"), output, &names);
+        if config.population.get(output).is_some_and(|p| p.neuron == Neuron::Input) {
+            let what = format!("`{output}` is the input, it learns nothing");
+            self.wrong(&format!("{trainer}.output"), what, None);
+        }
+        if !config.projection.values().any(|p| !p.frozen) {
+            let help = "write `frozen = false` in the projections that are to learn";
+            self.wrong(trainer, "nothing can be trained: all is frozen".into(), Some(help.into()));
+        }
+        for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            if projection.connect != Connect::Dense {
+                let help = "leave out `connect`, or write `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections do so far");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
+            if projection.precision == Precision::Int8 {
+                let help = "write `precision = \"f32\"`, or leave it out";
+                let what = format!("`{name}` learns, and 8-bit integers cannot");
+                self.wrong(&format!("projection.{name}.precision"), what, Some(help.into()));
+            }
+        }
+        if !config.features.from.is_empty() {
+            let help = format!("remove `[features]`: `{trainer}.output` is read");
+            self.wrong("features", "no features are recorded".into(), Some(help));
+        }
+    }
+
+    pub(in crate::experiment) fn stdp_readout(&mut self, config: &Config, train: &StdpReadout) {
+        let path = |key: &str| format!("train.stdp-readout.{key}");
+        self.trained(config, "train.stdp-readout", &train.output);
+        for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            let help = "write `frozen = true`, or train whole networks with `[train.surrogate]`";
+            if projection.to != train.output {
+                let what = format!("`{name}` learns, and does not end in `{}`", train.output);
+                self.wrong(&format!("projection.{name}.frozen"), what, Some(help.into()));
+            }
+            if config.population.get(&projection.from).is_some_and(|p| p.neuron == Neuron::Input) {
+                let help = "put a frozen layer between them";
+                let what = format!("`{name}` begins at the input, and a readout hears neurons");
+                self.wrong(&format!("projection.{name}.from"), what, Some(help.into()));
+            }
+        }
+        for (name, _) in config.projection.iter().filter(|(_, p)| p.to == train.output).skip(1) {
+            let what = format!("`{name}` is a second projection to `{}`, which hears one", train.output);
+            self.wrong(&format!("projection.{name}.to"), what, None);
+        }
+        self.range(&path("lr"), train.lr, train.lr > 0.0, "more than 0");
+        let [low, high] = train.bounds;
+        self.range(&path("bounds"), low, low < high && high.is_finite(), "below the second bound");
+        self.positive(&path("batch"), train.batch);
+        self.positive(&path("epochs"), train.epochs);
+        match train.rule {
+            Rule::Supervised { tau_ms, every } => {
+                self.range(&path("rule.supervised.tau_ms"), tau_ms, tau_ms > 0.0, "more than 0");
+                self.positive(&path("rule.supervised.every"), every);
+            }
+            Rule::Reward { tau_ms, tau_eligibility_ms, noise, window, homeostasis } => {
+                let path = |key: &str| path(&format!("rule.reward.{key}"));
+                for (key, x) in [("tau_ms", tau_ms), ("tau_eligibility_ms", tau_eligibility_ms)] {
+                    self.range(&path(key), x, x > 0.0, "more than 0");
+                }
+                for (key, x) in [("noise", noise), ("homeostasis", homeostasis)] {
+                    self.range(&path(key), x, x >= 0.0, "0 or more");
+                }
+                let unbiased = config.projection.iter().find(|(_, p)| !p.frozen && p.bias.is_none());
+                if let Some((name, _)) = unbiased {
+                    let help = "write `bias = { constant = 0.0 }`";
+                    let what = format!(
+                        "`{name}` has no bias, with which learning by rewards keeps rates in balance"
+                    );
+                    self.wrong(&format!("projection.{name}"), what, Some(help.into()));
+                }
+                self.positive(&path("window"), window);
+            }
         }
     }
 

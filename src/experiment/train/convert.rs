@@ -9,6 +9,7 @@ use crate::experiment::summary::{Parameters, Seconds};
 use crate::learn::convert::{
     Ann, Converted, Report, Trainer, Training, activation_bytes, convert, fit_readout, report,
 };
+use crate::learn::surrogate::silent_or_saturated;
 use crate::progress::Unit;
 use crate::report::{Plot, Series};
 use crate::snn::Encoding;
@@ -80,6 +81,7 @@ impl Job<'_> {
         } else {
             Shown::default()
         };
+        let notices = silent_or_saturated(&snn.net, &activity, steps, &[]);
         let test = testing.elapsed().as_secs_f64();
         self.outcome(Ending {
             predicted,
@@ -90,7 +92,7 @@ impl Job<'_> {
             analogue_operations: activity.analogue_operations,
             seconds: Seconds { fit, test, total: begun.elapsed().as_secs_f64(), ..Seconds::default() },
             parameters,
-            notices: vec![],
+            notices,
             details: found.to_string().lines().map(str::to_string).collect(),
             shown,
         })

@@ -6,6 +6,7 @@
 //! | `surrogate` | back-propagation through time |
 //! | `convert` | an ordinary network that becomes a spiking one |
 //! | `stdp` | Diehl & Cook, without labels |
+//! | `stdp_readout` | a spiking readout of frozen layers by the times of spikes |
 //! | `config`, `check` | the tables of an experiment file |
 //! | `show` | what the report shows of a network |
 
@@ -15,6 +16,7 @@ mod convert;
 mod ransnn;
 mod show;
 mod stdp;
+mod stdp_readout;
 mod surrogate;
 
 use super::build;
@@ -25,7 +27,8 @@ use crate::data::{self, Dataset, Samples, Split};
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::learn::ransnn::calibrate;
-use crate::progress::Progress;
+use crate::learn::surrogate::{Agreement, Step};
+use crate::progress::{Progress, Unit};
 use crate::report::{Example, Layer, Part, Picture, Plot, Series, Tile};
 use crate::snn::Network;
 use crate::snn::neurons::Lif;
@@ -33,11 +36,16 @@ use crate::tensor::{Tensor, safetensors};
 use config::Augment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Samples on which gains and the range of counts are calibrated.
 const CALIBRATION: usize = 256;
 /// Samples that go through the engine at once.
 const BATCH: usize = 512;
+/// Samples on which training and engine are compared.
+const COMPARED: usize = 256;
+/// Share of spike counts that may differ where a constant input is summed in another order.
+const ROUNDING: f64 = 1e-3;
 /// Training samples whose accuracy is measured where all of them would take long.
 const JUDGED: usize = 10_000;
 
@@ -98,6 +106,7 @@ impl Job<'_> {
             Train::Surrogate(train) => self.surrogate(train),
             Train::Convert(train) => self.convert(train),
             Train::Stdp(train) => self.stdp(train),
+            Train::StdpReadout(train) => self.stdp_readout(train),
         }
     }
 
@@ -208,13 +217,91 @@ fn changes((augment, shape): (data::Augment, [usize; 3])) -> impl Fn(usize, u64,
 /// What says how many numbers a sample has, and how many.
 pub(super) fn input_size(config: &Config) -> Option<(String, usize)> {
     match &config.train {
-        Train::Ransnn { .. } | Train::Surrogate(_) => {
+        Train::Ransnn { .. } | Train::Surrogate(_) | Train::StdpReadout(_) => {
             let mut inputs = config.population.iter().filter(|(_, p)| p.neuron == Neuron::Input);
             let (name, population) = inputs.next()?;
             Some((format!("population.{name}"), population.shape.dims().iter().product()))
         }
         Train::Convert(train) => Some(("train.convert.input".into(), train.input.iter().product())),
         Train::Stdp(train) => Some(("train.stdp.input".into(), train.input.iter().product())),
+    }
+}
+
+/// A training in mini-batches that can be saved and restored.
+trait Steps {
+    fn total(&self) -> usize;
+    fn iteration(&self) -> usize;
+    fn per_epoch(&self) -> usize;
+    fn step(&mut self) -> Result<Option<Step>>;
+    fn save(&mut self, path: &Path) -> Result<()>;
+    fn restore(&mut self, path: &Path) -> Result<()>;
+}
+
+macro_rules! steps {
+    ($trainer:ty) => {
+        impl Steps for $trainer {
+            fn total(&self) -> usize {
+                self.total()
+            }
+            fn iteration(&self) -> usize {
+                self.iteration()
+            }
+            fn per_epoch(&self) -> usize {
+                self.per_epoch()
+            }
+            fn step(&mut self) -> Result<Option<Step>> {
+                self.step()
+            }
+            fn save(&mut self, path: &Path) -> Result<()> {
+                self.save(path)
+            }
+            fn restore(&mut self, path: &Path) -> Result<()> {
+                self.restore(path)
+            }
+        }
+    };
+}
+
+steps!(crate::learn::surrogate::Trainer<'_>);
+steps!(crate::learn::stdp::readout::Trainer<'_>);
+
+impl Job<'_> {
+    /// Mini-batch after mini-batch, from the last checkpoint if there is one.
+    fn each_step(&mut self, trainer: &mut dyn Steps, name: &str) -> Result<()> {
+        let checkpoint = self.run_dir.file(&format!("checkpoints/{name}-{}.safetensors", self.seed));
+        if checkpoint.is_file() {
+            trainer.restore(&checkpoint)?;
+        }
+        self.run_dir.forget_metrics(self.seed, trainer.iteration())?;
+        let left = trainer.total() - trainer.iteration();
+        self.progress.start("training", Some(left as u64), Unit::Steps);
+        let (per_epoch, every) = (trainer.per_epoch(), self.config.run.checkpoint_every.max(1));
+        while let Some(step) = trainer.step()? {
+            self.progress.advance(1);
+            let last = step.iteration % per_epoch == 0;
+            let epoch = step.iteration as f64 / per_epoch as f64;
+            if last || step.iteration % 10 == 0 {
+                self.run_dir.metric(serde_json::json!({
+                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "train", "loss": step.loss,
+                    "accuracy": step.accuracy,
+                }))?;
+            }
+            if let Some(accuracy) = step.held_out {
+                self.run_dir.metric(serde_json::json!({
+                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "held out",
+                    "accuracy": accuracy,
+                }))?;
+            }
+            let interrupted = self.progress.interrupted();
+            if last || interrupted || step.iteration % every == 0 {
+                trainer.save(&checkpoint)?;
+            }
+            if interrupted {
+                return Err(self.interrupted());
+            }
+        }
+        self.progress.finish();
+        Ok(())
     }
 }
 
@@ -231,6 +318,25 @@ fn input(split: &Split, features: usize, range: std::ops::Range<usize>) -> Input
 fn share(predicted: &[u16], labels: &[u16]) -> f64 {
     let right = predicted.iter().zip(labels).filter(|(a, b)| a == b).count();
     right as f64 / labels.len().max(1) as f64
+}
+
+/// Refuses what training and engine count differently, but for rounding where a `constant` input is summed.
+fn agree(found: Agreement, constant: bool) -> Result<Agreement> {
+    let most = if constant { (found.of as f64 * ROUNDING).ceil() as usize } else { 0 };
+    if found.differ > most {
+        let what = format!("{} of {} spike counts of training and engine differ", found.differ, found.of);
+        return Err(Error::Internal(what));
+    }
+    Ok(found)
+}
+
+fn in_words(Agreement { differ, of }: Agreement) -> String {
+    match differ {
+        0 => format!("spikes in training and engine: all of {of} counts are equal"),
+        n => format!(
+            "spikes in training and engine: {n} of {of} counts differ, by rounding of constant inputs"
+        ),
+    }
 }
 
 /// Loss and accuracy of mini-batches (iteration, loss, accuracy), and of held-out samples (iteration, accuracy).

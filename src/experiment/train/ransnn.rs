@@ -2,7 +2,7 @@
 
 use super::{BATCH, CALIBRATION, Ending, JUDGED, Job, Outcome, Shown, curve_plots, input, share, show};
 use crate::data::{Dataset, Split};
-use crate::engine::{Activity, Recording};
+use crate::engine::{Activity, Recording, What};
 use crate::error::{Error, Result};
 use crate::experiment::config::Solver;
 use crate::experiment::summary::{Parameters, Seconds};
@@ -10,9 +10,11 @@ use crate::experiment::{build, model_file};
 use crate::learn::adam::{self, Softmax};
 use crate::learn::ransnn::Reservoir;
 use crate::learn::ridge::{Criterion, Features, NormalEquations, Refine, Score};
+use crate::learn::surrogate::silent_or_saturated;
 use crate::progress::Unit;
 use crate::report::{Part, Plot, Series};
 use crate::rng::Stream;
+use crate::snn::Pop;
 use std::time::Instant;
 
 /// Codes of the training set are kept while they fit in this many bytes.
@@ -88,6 +90,9 @@ impl Job<'_> {
         } else {
             Shown::default()
         };
+        let counts = probes.iter().filter(|probe| probe.what != What::Membrane);
+        let read: Vec<Pop> = counts.map(|probe| probe.population).collect();
+        let notices = silent_or_saturated(&net, &activity, encoding.steps(), &read);
         // A spike that is only counted costs one addition, too.
         let counted: u64 = probes.iter().map(|probe| activity.spikes[probe.population.0]).sum();
         let lambda = match &fitted.readout {
@@ -104,7 +109,7 @@ impl Job<'_> {
             analogue_operations: activity.analogue_operations,
             seconds: fitted.seconds,
             parameters,
-            notices: vec![],
+            notices,
             details: vec![],
             shown,
         })

@@ -1,18 +1,16 @@
-//! `[train.surrogate]`: back-propagation through time of all projections that are not frozen, judged by the engine.
+//! `[train.surrogate]`: gradients of all projections that are not frozen, backwards through time or forward, judged by the
+//! engine.
 
 use super::config::Surrogate;
-use super::{Ending, JUDGED, Job, Outcome, Shown, changes, curve_plots, share, show};
+use super::{
+    COMPARED, Ending, JUDGED, Job, Outcome, Shown, agree, changes, curve_plots, in_words, share, show,
+};
 use crate::error::{Error, Result};
 use crate::experiment::build;
 use crate::experiment::summary::{Parameters, Seconds};
-use crate::learn::surrogate::{Agreement, Data, Trainer, classify, probe, silent_or_saturated};
+use crate::learn::surrogate::{Data, Trainer, classify, probe, silent_or_saturated};
 use crate::progress::Unit;
 use std::time::Instant;
-
-/// Samples on which training and engine are compared.
-const COMPARED: usize = 256;
-/// Share of spike counts that may differ where a constant input is summed in another order.
-const ROUNDING: f64 = 1e-3;
 
 impl Job<'_> {
     pub(super) fn surrogate(&mut self, train: &Surrogate) -> Result<Outcome> {
@@ -31,12 +29,11 @@ impl Job<'_> {
         }
         let features = begun.elapsed().as_secs_f64();
         let fitting = Instant::now();
-        self.train(&mut trainer)?;
+        self.each_step(&mut trainer, "surrogate")?;
         let curves = curve_plots(trainer.curve(), trainer.judged());
-        let (trained, activations) =
-            (trainer.model().size(), trainer.model().activation_bytes(encoding.steps(), train.batch));
+        let (trained, activations) = (trainer.model().size(), trainer.batch_bytes());
         trainer.take_best()?;
-        let agreement = agree(&mut trainer, encoding.is_constant())?;
+        let agreement = agree(trainer.agreement(COMPARED)?, encoding.is_constant())?;
         let net = trainer.finish()?;
         let fit = fitting.elapsed().as_secs_f64();
 
@@ -51,7 +48,7 @@ impl Job<'_> {
         let unseen = self.samples(&data.test, data.test.len());
         let (predicted, activity) = classify(&net, &encoding, probe, unseen, data.test.len(), "test")?;
         self.progress.finish();
-        let notices = silent_or_saturated(&net, &activity, encoding.steps());
+        let notices = silent_or_saturated(&net, &activity, encoding.steps(), &[]);
         self.write_model(&net)?;
         let parameters = Parameters { trained, frozen: net.parameters().frozen };
         let shown = if self.is_shown() {
@@ -97,63 +94,5 @@ impl Job<'_> {
             details: vec![in_words(agreement)],
             shown,
         })
-    }
-
-    /// Mini-batch after mini-batch, from the last checkpoint if there is one.
-    fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<()> {
-        let checkpoint = self.run_dir.file(&format!("checkpoints/surrogate-{}.safetensors", self.seed));
-        if checkpoint.is_file() {
-            trainer.restore(&checkpoint)?;
-        }
-        self.run_dir.forget_metrics(self.seed, trainer.iteration())?;
-        let left = trainer.total() - trainer.iteration();
-        self.progress.start("training", Some(left as u64), Unit::Steps);
-        let (per_epoch, every) = (trainer.per_epoch(), self.config.run.checkpoint_every.max(1));
-        while let Some(step) = trainer.step()? {
-            self.progress.advance(1);
-            let last = step.iteration % per_epoch == 0;
-            let epoch = step.iteration as f64 / per_epoch as f64;
-            if last || step.iteration % 10 == 0 {
-                self.run_dir.metric(serde_json::json!({
-                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "train", "loss": step.loss,
-                    "accuracy": step.accuracy,
-                }))?;
-            }
-            if let Some(accuracy) = step.held_out {
-                self.run_dir.metric(serde_json::json!({
-                    "seed": self.seed, "step": step.iteration, "epoch": epoch, "split": "held out",
-                    "accuracy": accuracy,
-                }))?;
-            }
-            let interrupted = self.progress.interrupted();
-            if last || interrupted || step.iteration % every == 0 {
-                trainer.save(&checkpoint)?;
-            }
-            if interrupted {
-                return Err(self.interrupted());
-            }
-        }
-        self.progress.finish();
-        Ok(())
-    }
-}
-
-/// Compares the spikes of training and engine.
-fn agree(trainer: &mut Trainer<'_>, constant: bool) -> Result<Agreement> {
-    let found = trainer.agreement(COMPARED)?;
-    let most = if constant { (found.of as f64 * ROUNDING).ceil() as usize } else { 0 };
-    if found.differ > most {
-        let what = format!("{} of {} spike counts of training and engine differ", found.differ, found.of);
-        return Err(Error::Internal(what));
-    }
-    Ok(found)
-}
-
-fn in_words(Agreement { differ, of }: Agreement) -> String {
-    match differ {
-        0 => format!("spikes in training and engine: all of {of} counts are equal"),
-        n => format!(
-            "spikes in training and engine: {n} of {of} counts differ, by rounding of constant inputs"
-        ),
     }
 }

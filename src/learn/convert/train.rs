@@ -153,19 +153,20 @@ impl<'a> Trainer<'a> {
         }
         tensors.insert("curve".into(), Tensor::from_f64(self.curve.clone(), &[self.curve.len()])?);
         let about = BTreeMap::from([("kind".to_string(), "ransnn-ann".to_string())]);
-        safetensors::write(path, &tensors, &about)
+        safetensors::write_summed(path, &tensors, &about)
     }
 
     /// Continues from a saved state, as if training had not been interrupted.
     ///
     /// # Errors
-    /// Damaged, or of another network.
+    /// Damaged, be it by one bit, or of another network.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let damaged = |what: &str| {
             let help = "remove it to train from the beginning";
             Error::data(path, format!("this checkpoint does not fit ({what}); {help}"))
         };
         let file = safetensors::File::open(path)?;
+        file.check_sum()?;
         if file.metadata().get("kind").is_none_or(|kind| kind != "ransnn-ann") {
             return Err(damaged("its header"));
         }

@@ -24,15 +24,16 @@ impl Trainer {
         let metadata =
             [("diehl_cook", net), ("seed", self.seed.to_string()), ("seen", self.seen.to_string())];
         let metadata = metadata.into_iter().map(|(key, text)| (key.to_string(), text)).collect();
-        safetensors::write(path, &tensors, &metadata)
+        safetensors::write_summed(path, &tensors, &metadata)
     }
 
     /// Reads what [`Trainer::save`] wrote.
     ///
     /// # Errors
-    /// Not such a file, or one whose parts do not fit together.
+    /// Not such a file, a damaged one, or one whose parts do not fit together.
     pub fn load(path: &Path) -> Result<Self> {
         let file = safetensors::File::open(path)?;
+        file.check_sum()?;
         let metadata = file.metadata();
         let text = |key: &str| {
             metadata
@@ -152,9 +153,15 @@ mod tests {
         std::fs::write(file.path(), b"nothing").expect("written");
         assert!(Trainer::load(file.path()).is_err());
         let tensors = BTreeMap::from([("a".to_string(), Tensor::from_f32(vec![1.0], &[1]).expect("fits"))]);
-        safetensors::write(file.path(), &tensors, &BTreeMap::new()).expect("written");
+        safetensors::write_summed(file.path(), &tensors, &BTreeMap::new()).expect("written");
         let error = Trainer::load(file.path()).unwrap_err().to_string();
         assert!(error.contains("has no `diehl_cook`"), "{error}");
+        Trainer::new(DiehlCook::bindsnet(5), 9, 1).and_then(|t| t.save(file.path())).expect("written");
+        let mut bytes = std::fs::read(file.path()).expect("read");
+        *bytes.last_mut().expect("weights") ^= 1;
+        std::fs::write(file.path(), bytes).expect("written");
+        let error = Trainer::load(file.path()).unwrap_err().to_string();
+        assert!(error.contains("does not have the SHA-256 that it states"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `simd` | the presentation compiled for each instruction set |
 //! | `checkpoint` | files; the network for the engine |
 //! | `labels` | classes for neurons that learnt without labels |
+//! | `readout` | spiking readouts of frozen layers, with labels or rewards |
 //! | `reference` | the same network written plainly, with its inhibitory neurons; tests only |
 //!
 //! On MNIST, one pass over the 60,000 training images with 400 neurons, classes by the last 10,000 of them, tested on all
@@ -19,6 +20,7 @@ mod checkpoint;
 mod diehl_cook;
 mod labels;
 mod present;
+pub mod readout;
 #[cfg(test)]
 mod reference;
 mod simd;

@@ -32,7 +32,7 @@ impl Trainer<'_> {
             ("kind".to_string(), "ransnn-surrogate".to_string()),
             ("iteration".to_string(), self.iteration.to_string()),
         ]);
-        safetensors::write(path, &tensors, &about)?;
+        safetensors::write_summed(path, &tensors, &about)?;
         self.checkpoint = Some(path.into());
         Ok(())
     }
@@ -40,7 +40,7 @@ impl Trainer<'_> {
     /// Continues from a saved state, as if training had not been interrupted.
     ///
     /// # Errors
-    /// Damaged, or of another network.
+    /// Damaged, be it by one bit, or of another network.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let damaged = |what: &str| {
             Error::data(
@@ -49,6 +49,7 @@ impl Trainer<'_> {
             )
         };
         let file = safetensors::File::open(path)?;
+        file.check_sum()?;
         let about = file.metadata();
         let iteration = about.get("iteration").and_then(|i| i.parse::<usize>().ok());
         let iteration = iteration.filter(|_| about.get("kind").is_some_and(|k| k == "ransnn-surrogate"));

@@ -81,12 +81,13 @@ pub fn classify(
 }
 
 /// Populations that hardly fire or fire all the time, each with its rate in spikes per neuron and step: a sign that
-/// weights or thresholds do not fit.
-pub fn silent_or_saturated(net: &Network, activity: &Activity, steps: usize) -> Vec<String> {
+/// weights or thresholds do not fit. Looks at those that project to others, and at those whose spikes are `read`.
+pub fn silent_or_saturated(net: &Network, activity: &Activity, steps: usize, read: &[Pop]) -> Vec<String> {
     let presented = (activity.samples * steps as u64).max(1) as f64;
     let rate = |i: usize| activity.spikes[i] as f64 / (presented * net.populations[i].size().max(1) as f64);
     let sends = |i: usize| net.projections.iter().any(|p| p.pre.0 == i && p.post.0 != i);
-    let neurons = (0..net.populations.len()).filter(|&i| net.populations[i].model.is_some() && sends(i));
+    let heard = |i: usize| sends(i) || read.contains(&Pop(i));
+    let neurons = (0..net.populations.len()).filter(|&i| net.populations[i].model.is_some() && heard(i));
     neurons
         .filter_map(|i| {
             let (name, rate) = (&net.populations[i].name, rate(i));

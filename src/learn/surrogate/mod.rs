@@ -1,4 +1,4 @@
-//! Training by surrogate gradients: back-propagation through time, as in snnTorch and SpikingJelly.
+//! Training by surrogate gradients: back-propagation through time, as in snnTorch and SpikingJelly, or forward in time.
 //!
 //! [`Trainer`] changes the trained projections of a [`Network`](crate::snn::Network) and ends in a network that the
 //! engine runs: with the same input, training and engine see the same spikes.
@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `model` | the network as a function of its trained parameters |
+//! | `model::online` | e-prop and OTTT: gradients forward in time |
 //! | `loss` | what is made small |
 //! | `trainer` | mini-batches, optimiser, held-out samples |
 //! | `judge` | what the engine makes of it |
@@ -19,5 +20,6 @@ mod trainer;
 
 pub use judge::{Agreement, classify, probe, silent_or_saturated};
 pub use loss::{Loss, RatePenalty};
-pub use model::{Dropout, Encoded, Gradient, Model, Pass, Trace};
+pub use model::{Credit, Dropout, Encoded, Gradient, Model, Online, Pass, Trace};
+pub(super) use trainer::spikes_of;
 pub use trainer::{Data, Method, Options, Step, Trainer};

@@ -4,6 +4,10 @@
 //! stands before the first trained projection has no tape, no gradient and no optimiser state; where it ends in one
 //! population, the model begins with that one's spikes, and the engine runs what is before.
 
+mod online;
+
+pub use online::{Credit, Online};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -290,14 +294,19 @@ impl Model {
         Ok(Pass { outputs, hidden })
     }
 
-    fn current(&self, from: &Incoming, input: &Encoded, spikes: &BTreeMap<usize, Tensor>) -> Result<Tensor> {
-        let (weights, bias) = match &from.frozen {
+    /// Weights, and the bias of those that learn.
+    fn weights_of<'m>(&'m self, from: &'m Incoming) -> (&'m Tensor, Option<&'m Tensor>) {
+        match &from.frozen {
             Some(frozen) => (&frozen.weights, None),
             None => {
                 let bias = from.biased.then(|| &self.parameters[&bias_path(&from.name)]);
                 (&self.parameters[&weights_path(&from.name)], bias)
             }
-        };
+        }
+    }
+
+    fn current(&self, from: &Incoming, input: &Encoded, spikes: &BTreeMap<usize, Tensor>) -> Result<Tensor> {
+        let (weights, bias) = self.weights_of(from);
         let current = match (spikes.get(&from.pre), input) {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Encoded::Spikes(spikes)) => product_of(spikes, weights, bias)?,

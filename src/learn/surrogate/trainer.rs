@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
-use super::model::{Dropout, Encoded, Gradient, Model};
+use super::model::{Credit, Dropout, Encoded, Gradient, Model};
 use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
 use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
@@ -16,7 +16,7 @@ use crate::parallel;
 use crate::rng::Stream;
 use crate::snn::scan::Spikes;
 use crate::snn::{Encoding, Network, Pop};
-use crate::tensor::{Tensor, grad};
+use crate::tensor::{Grads, Tensor, grad};
 use crate::{Error, Result};
 
 /// Mini-batches that pass the frozen layers together: the engine compiles them for each piece of work.
@@ -45,6 +45,8 @@ pub struct Options {
     pub penalty: RatePenalty,
     /// What is differentiated.
     pub gradient: Gradient,
+    /// Backwards through time, or forward with traces.
+    pub credit: Credit,
     /// Who changes parameters.
     pub method: Method,
     /// Learning rate.
@@ -147,6 +149,7 @@ impl Options {
                 decay: false,
                 threshold: false,
             },
+            credit: Credit::Bptt,
             method: Method::Adam,
             lr: 1e-3,
             weight_decay: 0.0,
@@ -159,6 +162,31 @@ impl Options {
             held_out: 0,
             patience: 0,
         }
+    }
+
+    /// Bytes that a mini-batch of a model takes beside the parameters.
+    pub fn batch_bytes(&self, model: &Model, encoding: &Encoding) -> usize {
+        match self.credit {
+            Credit::Bptt => model.activation_bytes(encoding.steps(), self.batch),
+            credit => model.online_bytes(credit, encoding.is_constant(), self.batch),
+        }
+    }
+
+    /// What only goes backwards in time.
+    fn check_online(&self) -> Result<()> {
+        let refuse = |on: &str| Err(Error::Unsupported { op: "online training", on: on.into() });
+        if !matches!(self.loss, Loss::CeRate | Loss::CeMembrane) {
+            return refuse(
+                "on a loss of the whole sequence; take `CeRate` or `CeMembrane`, which each step has",
+            );
+        }
+        if self.penalty.is_active() {
+            return refuse("with a penalty on rates");
+        }
+        if self.dropout > 0.0 {
+            return refuse("with dropout");
+        }
+        Ok(())
     }
 
     pub(super) fn optimizer(&self) -> AnyOptimizer {
@@ -215,6 +243,10 @@ impl<'a> Trainer<'a> {
         // The engine refuses what it cannot run in the end; better now than after training.
         Feedforward::compile(&net, &encoding, &[])?;
         let model = Model::new(&net, output, options.loss.reads_membrane(), options.gradient)?;
+        if options.credit != Credit::Bptt {
+            options.check_online()?;
+            model.check_online(options.credit)?;
+        }
         let optimizer = options.optimizer();
         Ok(Self {
             net,
@@ -301,26 +333,14 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn update(&mut self, input: &Encoded, labels: &[u32]) -> Result<(f64, f64)> {
-        let (options, model) = (&self.options, &self.model);
-        let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?;
-        let dropout = (options.dropout > 0.0).then(|| Dropout {
-            share: options.dropout,
-            stream: Stream::named(self.net.seed, "train/dropout"),
-            call: self.iteration as u64,
-        });
-        let mut right = 0;
-        let (loss, mut grads) = grad(model, || {
-            let pass = model.forward(input, dropout)?;
-            right = count_right(&pass.outputs, options.loss, labels)?;
-            let mut loss = options.loss.of(&pass.outputs, &targets)?;
-            if options.penalty.is_active() {
-                for trace in &pass.hidden {
-                    loss = loss.add(&options.penalty.of(&trace.spikes)?)?;
-                }
+        let options = &self.options;
+        let (loss, mut grads, right) = match options.credit {
+            Credit::Bptt => self.backwards(input, labels)?,
+            credit => {
+                let found = self.model.online(credit, input, labels)?;
+                (found.loss, found.grads, count_right(&found.outputs, options.loss, labels)?)
             }
-            Ok(loss)
-        })?;
-        let loss = loss.to_scalar()?;
+        };
         let norm = if options.clip > 0.0 { grads.clip_norm(options.clip)? } else { 0.0 };
         self.iteration += 1;
         if !loss.is_finite() || !norm.is_finite() {
@@ -341,6 +361,30 @@ impl<'a> Trainer<'a> {
             self.model.clamp()?;
         }
         Ok((loss, right as f64 / labels.len().max(1) as f64))
+    }
+
+    /// Loss, gradients and number of right samples by back-propagation through time.
+    fn backwards(&self, input: &Encoded, labels: &[u32]) -> Result<(f64, Grads, usize)> {
+        let (options, model) = (&self.options, &self.model);
+        let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?;
+        let dropout = (options.dropout > 0.0).then(|| Dropout {
+            share: options.dropout,
+            stream: Stream::named(self.net.seed, "train/dropout"),
+            call: self.iteration as u64,
+        });
+        let mut right = 0;
+        let (loss, grads) = grad(model, || {
+            let pass = model.forward(input, dropout)?;
+            right = count_right(&pass.outputs, options.loss, labels)?;
+            let mut loss = options.loss.of(&pass.outputs, &targets)?;
+            if options.penalty.is_active() {
+                for trace in &pass.hidden {
+                    loss = loss.add(&options.penalty.of(&trace.spikes)?)?;
+                }
+            }
+            Ok(loss)
+        })?;
+        Ok((loss.to_scalar()?, grads, right))
     }
 
     fn diverged(&self, loss: f64, norm: f64) -> Error {
@@ -424,13 +468,9 @@ impl<'a> Trainer<'a> {
         }
         let input = if bytes.is_empty() { Input::F32(&numbers) } else { Input::U8(&bytes) };
         if behind {
-            let probe = Probe { population: source, what: What::Bins(steps) };
-            let engine = Feedforward::compile(&self.net, &self.encoding, &[probe])?;
-            let mut recording = Recording::default();
-            engine.run(input, samples, stream, &mut recording)?;
-            let neurons = self.net.populations[source.0].size();
-            let lists = events_of(&recording.tables[0], steps, neurons)?;
+            let lists = spikes_of(&self.net, &self.encoding, source, input, samples, stream)?;
             let lists: Vec<&Events> = lists.iter().collect();
+            let neurons = self.net.populations[source.0].size();
             return lists.chunks(piece).map(|lists| self.spikes(lists, neurons)).collect();
         }
         if self.encoding.is_constant() {
@@ -475,6 +515,11 @@ impl<'a> Trainer<'a> {
         self.options.patience > 0 && since >= self.options.patience
     }
 
+    /// Bytes that a mini-batch takes beside the parameters: of the tape, or of the traces of online training.
+    pub fn batch_bytes(&self) -> usize {
+        self.options.batch_bytes(&self.model, &self.encoding)
+    }
+
     /// (iteration, loss, accuracy) of the mini-batches.
     pub fn curve(&self) -> &[(usize, f64, f64)] {
         &self.curve
@@ -504,6 +549,22 @@ impl<'a> Trainer<'a> {
         self.take_best()?;
         Ok(self.net)
     }
+}
+
+/// The spikes of a population behind frozen layers, one list per sample, from the engine.
+pub(in crate::learn) fn spikes_of(
+    net: &Network,
+    encoding: &Encoding,
+    source: Pop,
+    input: Input<'_>,
+    samples: &[u64],
+    stream: &Stream,
+) -> Result<Vec<Events>> {
+    let probe = Probe { population: source, what: What::Bins(encoding.steps()) };
+    let engine = Feedforward::compile(net, encoding, &[probe])?;
+    let mut recording = Recording::default();
+    engine.run(input, samples, stream, &mut recording)?;
+    events_of(&recording.tables[0], encoding.steps(), net.populations[source.0].size())
 }
 
 /// Tables `[samples, steps, neurons]` of counts as one list of spikes per sample.

@@ -95,6 +95,45 @@ impl Spikes {
         Self { front: front.to_vec(), columns, offsets, indices, values }
     }
 
+    /// The axes before the columns.
+    pub fn front(&self) -> &[usize] {
+        &self.front
+    }
+
+    /// The rows of step `t`, of spikes `[T, .., K]`.
+    ///
+    /// # Errors
+    /// No such step.
+    pub fn step(&self, t: usize) -> Result<Self> {
+        let Some((&steps, front)) = self.front.split_first().filter(|(steps, _)| t < **steps) else {
+            return Err(Error::value("step", t, format!("one of {:?}", self.front.first())));
+        };
+        let rows = (self.offsets.len() - 1) / steps;
+        let offsets = &self.offsets[t * rows..=(t + 1) * rows];
+        let range = offsets[0] as usize..offsets[rows] as usize;
+        Ok(Self {
+            front: front.to_vec(),
+            columns: self.columns,
+            offsets: offsets.iter().map(|offset| offset - offsets[0]).collect(),
+            indices: self.indices[range.clone()].to_vec(),
+            values: if self.values.is_empty() { vec![] } else { self.values[range].to_vec() },
+        })
+    }
+
+    /// All entries, zeros included, row after row.
+    pub fn dense(&self) -> Vec<f32> {
+        let rows = self.offsets.len() - 1;
+        let mut all = vec![0.0; rows * self.columns];
+        for i in 0..rows {
+            let (indices, values) = self.row(i);
+            for (k, &column) in indices.iter().enumerate() {
+                // A source may be listed twice.
+                all[i * self.columns + column as usize] += values.get(k).map_or(1.0, |&x| x as f32);
+            }
+        }
+        all
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.indices.len()

@@ -2,11 +2,13 @@
 
 mod convert;
 mod stdp;
+mod stdp_readout;
 mod surrogate;
 
 pub use convert::{Convert, Fit, Thresholds};
 pub use stdp::{Constants, Stdp};
-pub use surrogate::{Derivative, Loss, Optimizer, Rates, Schedule, Surrogate};
+pub use stdp_readout::{Rule, StdpReadout};
+pub use surrogate::{Credit, Derivative, Loss, Optimizer, Rates, Schedule, Surrogate};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,5 +38,5 @@ impl Augment {
 
 /// Documentation by key path.
 pub fn keys() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    surrogate::KEYS.iter().chain(convert::KEYS).chain(stdp::KEYS)
+    surrogate::KEYS.iter().chain(convert::KEYS).chain(stdp::KEYS).chain(stdp_readout::KEYS)
 }

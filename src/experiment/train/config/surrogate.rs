@@ -5,7 +5,7 @@ use crate::learn::surrogate::{self, Gradient, Method, RatePenalty};
 use crate::snn::Network;
 use serde::{Deserialize, Serialize};
 
-/// `[train.surrogate]`: every projection with `frozen = false` learns by back-propagation through time.
+/// `[train.surrogate]`: every projection with `frozen = false` learns by surrogate gradients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Surrogate {
@@ -14,6 +14,9 @@ pub struct Surrogate {
     /// What is made small.
     #[serde(default)]
     pub loss: Loss,
+    /// Backwards through time, or forward with traces.
+    #[serde(default)]
+    pub gradient: Credit,
     /// Derivative of the spike.
     #[serde(default)]
     pub surrogate: Derivative,
@@ -121,6 +124,19 @@ fn correct() -> f64 {
 
 fn incorrect() -> f64 {
     0.2
+}
+
+/// `train.surrogate.gradient`: [`surrogate::Credit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Credit {
+    /// Back-propagation through time.
+    #[default]
+    Bptt,
+    /// e-prop.
+    Eprop,
+    /// Online training through time.
+    Ottt,
 }
 
 /// `train.surrogate.surrogate`: [`crate::tensor::Surrogate`].
@@ -307,6 +323,11 @@ impl Surrogate {
                 decay: self.learn_beta,
                 threshold: self.learn_threshold,
             },
+            credit: match self.gradient {
+                Credit::Bptt => surrogate::Credit::Bptt,
+                Credit::Eprop => surrogate::Credit::Eprop,
+                Credit::Ottt => surrogate::Credit::Ottt,
+            },
             method: match self.optimizer {
                 Optimizer::Adam => Method::Adam,
                 Optimizer::AdamW => Method::AdamW,
@@ -346,6 +367,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ),
     ("train.surrogate.loss.mse-count.correct", "rate of the right class, spikes per step"),
     ("train.surrogate.loss.mse-count.incorrect", "rate of the others"),
+    (
+        "train.surrogate.gradient",
+        "bptt (backwards through time), or in memory that does not grow with the steps: eprop, ottt",
+    ),
     ("train.surrogate.surrogate", "derivative of the spike: straight-through, or one of the tables below"),
     ("train.surrogate.surrogate.arctan.alpha", "(α/2) / (1 + (π α x / 2)²)"),
     ("train.surrogate.surrogate.fast-sigmoid.slope", "k of 1 / (1 + k |x|)²"),

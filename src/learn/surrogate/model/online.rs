@@ -1,0 +1,595 @@
+//! Gradients that go forward in time with the network: memory that does not depend on the number of steps.
+//!
+//! Both rules sum, over steps, a learning signal of each neuron times an eligibility of each synapse. `s_i` are
+//! presynaptic spikes (a neuron's own projection: those of the step before), `σ'` the surrogate, β the leak of the
+//! postsynaptic neurons, `L` the loss of the step; resets are left out of the gradient.
+//!
+//! ```text
+//! ε_i[t]  = β ε_i[t−1] + s_i[t]            with a synaptic current, of α ι_i[t−1] + s_i[t] instead of s_i[t]
+//! L_j[t]  = ∂L[t]/∂s_j[t]                  by the weights of the same step, from the output backwards
+//! ```
+//!
+//! **OTTT** (Xiao et al., NeurIPS 2022): `∂L/∂w_ij = Σ_t L_j[t] σ'_j[t] ε_i[t]`. One trace per neuron. With a single layer
+//! it is back-propagation through time; with more it leaves out that a spike acts through later potentials.
+//!
+//! **e-prop** (Bellec et al., Nature Communications 11:3625, 2020) with symmetric feedback: hidden populations project to
+//! the output, whose leak κ filters their eligibilities: `∂L/∂w_ij = Σ_t L_j[t] ē_ij[t]`,
+//! `ē_ij[t] = κ ē_ij[t−1] + σ'_j[t] ε_i[t]`. Of feed-forward hidden populations it is back-propagation through time; of
+//! recurrent ones it leaves out what a spike does to other neurons. One trace per synapse and sample, but one per neuron
+//! where the input is constant: there `ε_i[t]` is the input times a number.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Encoded, Incoming, Layer, Model, bias_path, weights_path};
+use crate::parallel;
+use crate::snn::neurons::Fires;
+use crate::snn::scan::{Acts, Reset, Spikes, product_of, spike_product};
+use crate::tensor::{Grads, Tensor};
+use crate::{Error, Result};
+
+/// Synapses' rows that one task takes on.
+const ROWS: usize = 16;
+
+/// How credit for the loss is given to what happened before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Credit {
+    /// Back-propagation through time.
+    #[default]
+    Bptt,
+    /// e-prop: traces of synapses, forward in time.
+    Eprop,
+    /// Online training through time: traces of neurons, forward in time.
+    Ottt,
+}
+
+/// What [`Model::online`] found.
+#[derive(Clone, Debug)]
+pub struct Online {
+    /// Mean over steps and samples.
+    pub loss: f64,
+    /// Spikes or membranes of the output, summed over steps, `[1, B, C]`.
+    pub outputs: Tensor,
+    /// Of all parameters.
+    pub grads: Grads,
+}
+
+/// A layer between two steps.
+struct State {
+    /// `[B, N]`: potential that the step before left, late reset, synaptic current.
+    carry: Vec<f32>,
+    fired: Vec<f32>,
+    current: Vec<f32>,
+    /// Potential that was compared, membrane as it is shown.
+    potential: Vec<f32>,
+    membrane: Vec<f32>,
+    /// `σ'` of this step.
+    slope: Vec<f32>,
+    /// Currents that are the same in every step, where the input is constant.
+    held: Option<Vec<f32>>,
+    /// Of each incoming projection that learns, then of the recurrent one.
+    traces: Vec<Trace>,
+}
+
+/// Eligibilities of a projection.
+struct Trace {
+    name: String,
+    /// `[B, K]`, or one number where the input is constant or it is a bias: ι and ε.
+    filtered: [Vec<f32>; 2],
+    constant: bool,
+    /// ē, where e-prop needs it: `[K, B, N]`, or `[B, N]` of a constant input.
+    synapses: Vec<f32>,
+    /// `Σ_t L ē` `[K, N]`, or before the product with a constant input `[B, N]`.
+    sum: Vec<f32>,
+    bias: Option<Bias>,
+}
+
+/// A source that fires in every step.
+struct Bias {
+    filtered: [f32; 2],
+    /// `[B, N]`
+    synapses: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+/// The numbers of a layer.
+#[derive(Clone, Copy)]
+struct Numbers {
+    decay: f32,
+    gain: f32,
+    threshold: f32,
+    current_decay: Option<f32>,
+}
+
+impl Model {
+    /// Whether gradients can go forward in time.
+    ///
+    /// # Errors
+    /// Names a population that resets to a value, or that has no way to the output where e-prop needs one, and parameters
+    /// other than weights.
+    pub fn check_online(&self, credit: Credit) -> Result<()> {
+        let refuse = |on: String| Err(Error::Unsupported { op: "online training", on });
+        if let Some(path) = self.parameters.keys().find(|path| path.starts_with("population.")) {
+            return refuse(format!("on `{path}`: only weights and biases learn"));
+        }
+        for layer in self.layers.iter().filter(|layer| layer.traced) {
+            if matches!(layer.scan.reset, Reset::To(_)) {
+                return refuse(format!(
+                    "on `{}`: its reset must subtract the threshold, or be none",
+                    layer.name
+                ));
+            }
+            if layer.scan.acts == Acts::Corrected {
+                return refuse(format!("on `{}`: its reset acts twice in a step", layer.name));
+            }
+            if !layer.scan.detach {
+                return refuse(format!("on `{}`: resets must be left out of the gradient", layer.name));
+            }
+            if credit == Credit::Eprop {
+                self.check_feedback(layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_feedback(&self, layer: &Layer) -> Result<()> {
+        let refuse = |on: String| Err(Error::Unsupported { op: "e-prop", on });
+        let output = self.layers.iter().find(|other| other.population == self.output);
+        let Some(output) = output else { return Ok(()) };
+        if layer.population == output.population {
+            return match (&layer.recurrent, numbers(layer)?.current_decay) {
+                (Some(_), _) => refuse(format!("on `{}`: the output is recurrent", layer.name)),
+                (_, Some(_)) => refuse(format!("on `{}`: the output has synaptic currents", layer.name)),
+                _ => Ok(()),
+            };
+        }
+        if !output.incoming.iter().any(|from| from.pre == layer.population) {
+            let what = "it does not project to the output, so that it has no learning signal; take `ottt`";
+            return refuse(format!("on `{}`: {what}", layer.name));
+        }
+        Ok(())
+    }
+
+    /// The gradient of the mean over steps of the cross-entropy of what the output shows, for labels `[B]`.
+    ///
+    /// # Errors
+    /// As [`check_online`](Self::check_online); input that does not fit, a label that is no class.
+    pub fn online(&self, credit: Credit, input: &Encoded, labels: &[u32]) -> Result<Online> {
+        self.check_online(credit)?;
+        let (steps, batch) = match input {
+            Encoded::Spikes(spikes) => (spikes.front()[0], spikes.front()[1]),
+            Encoded::Constant(x, steps) => (*steps, x.shape()[0]),
+        };
+        let last = self.layers.iter().position(|layer| layer.population == self.output);
+        let last = last.ok_or_else(|| Error::Internal("the output population did not run".into()))?;
+        let classes = self.layers[last].neurons;
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(Error::value("label", label, format!("below {classes}")));
+        }
+        let kappa = if credit == Credit::Eprop { numbers(&self.layers[last])?.decay } else { 0.0 };
+        let mut states = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            states.push(self.begin(layer, input, batch, credit == Credit::Eprop)?);
+        }
+        let (mut loss, mut outputs) = (0.0, vec![0.0; batch * classes]);
+        for t in 0..steps {
+            let now = match input {
+                Encoded::Spikes(spikes) => Some(Arc::new(spikes.step(t)?)),
+                Encoded::Constant(..) => None,
+            };
+            let mut fired: BTreeMap<usize, Tensor> = BTreeMap::new();
+            for (layer, state) in self.layers.iter().zip(&mut states) {
+                let mut current = self.currents(layer, state, input, now.as_ref(), &fired, batch)?;
+                let before = std::mem::take(&mut state.fired);
+                state.advance(layer, &mut current, &before)?;
+                if layer.traced {
+                    state.filter(layer, now.as_deref(), &fired, &before)?;
+                }
+                let spikes = Tensor::from_f32(state.fired.clone(), &[batch, layer.neurons])?;
+                fired.insert(layer.population, spikes);
+            }
+            let shown = if self.membrane { &states[last].membrane } else { &states[last].fired };
+            outputs.iter_mut().zip(shown).for_each(|(sum, &x)| *sum += x);
+            let (value, signal) = cross_entropy(shown, labels, classes, steps);
+            loss += value;
+            self.give_credit(last, signal, &mut states, batch, kappa)?;
+        }
+        let mut grads = BTreeMap::new();
+        for (layer, state) in self.layers.iter().zip(states) {
+            for trace in state.traces {
+                trace.finish(layer.neurons, input, &mut grads)?;
+            }
+        }
+        let outputs = Tensor::from_f32(outputs, &[1, batch, classes])?;
+        Ok(Online { loss, outputs, grads: grads.into() })
+    }
+
+    fn begin(&self, layer: &Layer, input: &Encoded, batch: usize, eprop: bool) -> Result<State> {
+        let size = batch * layer.neurons;
+        let mut traces = vec![];
+        let synapses = eprop && layer.population != self.output;
+        let mut push = |name: &str, constant: bool, biased: bool| {
+            let weights = &self.parameters[&weights_path(name)];
+            let sources = weights.shape()[0];
+            let per_trace = if constant { size } else { sources * size };
+            let filtered = vec![0.0; if constant { 1 } else { batch * sources }];
+            traces.push(Trace {
+                name: name.into(),
+                filtered: [filtered.clone(), filtered],
+                constant,
+                synapses: vec![0.0; if synapses { per_trace } else { 0 }],
+                sum: vec![0.0; if constant { size } else { weights.len() }],
+                bias: biased.then(|| Bias {
+                    filtered: [0.0; 2],
+                    synapses: vec![0.0; if synapses { size } else { 0 }],
+                    sum: vec![0.0; layer.neurons],
+                }),
+            });
+        };
+        let mut held = true;
+        for from in &layer.incoming {
+            let constant = self.is_input(from.pre) && matches!(input, Encoded::Constant(..));
+            held &= constant;
+            if from.frozen.is_none() {
+                push(&from.name, constant, from.biased);
+            }
+        }
+        if let Some((name, None)) = &layer.recurrent {
+            push(name, false, false);
+        }
+        let held = match held {
+            true => {
+                let parts = layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new()));
+                Some(total(parts)?.to_f32()?)
+            }
+            false => None,
+        };
+        let zeros = || vec![0.0; size];
+        Ok(State {
+            carry: vec![layer.scan.rest as f32; size],
+            fired: zeros(),
+            current: zeros(),
+            potential: zeros(),
+            membrane: zeros(),
+            slope: zeros(),
+            held,
+            traces,
+        })
+    }
+
+    /// Whether a population is where the model begins.
+    fn is_input(&self, population: usize) -> bool {
+        !self.layers.iter().any(|layer| layer.population == population)
+    }
+
+    /// What a layer hears in this step, `[B, N]`.
+    fn currents(
+        &self,
+        layer: &Layer,
+        state: &State,
+        input: &Encoded,
+        now: Option<&Arc<Spikes>>,
+        fired: &BTreeMap<usize, Tensor>,
+        batch: usize,
+    ) -> Result<Vec<f32>> {
+        let mut current = match &state.held {
+            Some(held) => held.clone(),
+            None => {
+                total(layer.incoming.iter().map(|from| self.step_current(from, input, now, fired, batch)))?
+                    .to_f32()?
+            }
+        };
+        if let Some((name, frozen)) = &layer.recurrent {
+            let weights = match frozen {
+                Some(frozen) => frozen.weights.mul(&frozen.scale)?.to_f32()?,
+                None => self.parameters[&weights_path(name)].to_f32()?,
+            };
+            let n = layer.neurons;
+            for (current, before) in current.chunks_exact_mut(n).zip(state.fired.chunks_exact(n)).take(batch)
+            {
+                for (row, &spike) in weights.chunks_exact(n).zip(before) {
+                    if spike != 0.0 {
+                        current.iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
+                    }
+                }
+            }
+        }
+        Ok(current)
+    }
+
+    fn step_current(
+        &self,
+        from: &Incoming,
+        input: &Encoded,
+        now: Option<&Arc<Spikes>>,
+        fired: &BTreeMap<usize, Tensor>,
+        batch: usize,
+    ) -> Result<Tensor> {
+        let (weights, bias) = self.weights_of(from);
+        let current = match (fired.get(&from.pre), now) {
+            (Some(spikes), _) => spike_product(spikes, weights, bias)?,
+            (None, Some(now)) => product_of(now, weights, bias)?,
+            (None, None) => {
+                let current = self.current(from, input, fired)?;
+                return current.reshape(&[batch, current.len() / batch]);
+            }
+        };
+        match &from.frozen {
+            Some(frozen) => current.mul(&frozen.scale)?.add(&frozen.bias),
+            None => Ok(current),
+        }
+    }
+
+    /// The learning signals of a step, from the output backwards, each met with its eligibilities.
+    fn give_credit(
+        &self,
+        last: usize,
+        signal: Vec<f32>,
+        states: &mut [State],
+        batch: usize,
+        kappa: f32,
+    ) -> Result<()> {
+        let mut signals: BTreeMap<usize, Tensor> = BTreeMap::new();
+        let eprop = states.iter().any(|state| state.traces.iter().any(|trace| !trace.synapses.is_empty()));
+        let shape = |layer: &Layer| [batch, layer.neurons];
+        signals.insert(self.output, Tensor::from_f32(signal, &shape(&self.layers[last]))?);
+        for (layer, state) in self.layers.iter().zip(states).rev().filter(|(layer, _)| layer.traced) {
+            let Some(signal) = signals.remove(&layer.population) else { continue };
+            let gain = numbers(layer)?.gain;
+            let signal = signal.to_f32()?;
+            let through = layer.population == self.output && self.membrane;
+            // δ, the signal by the current.
+            let delta: Vec<f32> = match through {
+                true => signal.iter().map(|&l| l * gain).collect(),
+                false => signal.iter().zip(&state.slope).map(|(&l, &slope)| l * slope * gain).collect(),
+            };
+            for trace in &mut state.traces {
+                match trace.synapses.is_empty() {
+                    true => trace.collect(&delta, layer.neurons)?,
+                    false => trace.collect_filtered(&signal, &state.slope, [kappa, gain], layer.neurons),
+                }
+            }
+            // With e-prop, only the output tells others.
+            if eprop && layer.population != self.output {
+                continue;
+            }
+            let delta = Tensor::from_f32(delta, &shape(layer))?;
+            for from in layer.incoming.iter().filter(|from| self.traced(from.pre)) {
+                let (weights, _) = self.weights_of(from);
+                let part = match &from.frozen {
+                    Some(frozen) => delta.mul(&frozen.scale)?.matmul_nt(weights)?,
+                    None => delta.matmul_nt(weights)?,
+                };
+                let sum = match signals.remove(&from.pre) {
+                    Some(sum) => sum.add(&part)?,
+                    None => part,
+                };
+                signals.insert(from.pre, sum);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the state and the traces of a batch, whatever the number of steps.
+    pub fn online_bytes(&self, credit: Credit, constant: bool, batch: usize) -> usize {
+        let traced = self.layers.iter().filter(|layer| layer.traced);
+        let of = |layer: &Layer, name: &str, constant: bool| {
+            let weights = &self.parameters[&weights_path(name)];
+            let (size, sources) = (batch * layer.neurons, weights.shape()[0]);
+            let synapses = credit == Credit::Eprop && layer.population != self.output;
+            let eligibilities = match (synapses, constant) {
+                (false, _) => 0,
+                (true, true) => size,
+                (true, false) => sources * size,
+            };
+            let filtered = if constant { 2 } else { 2 * batch * sources };
+            filtered + eligibilities + if constant { size } else { weights.len() }
+        };
+        let numbers = traced.map(|layer| {
+            let learning = layer.incoming.iter().filter(|from| from.frozen.is_none());
+            let incoming: usize =
+                learning.map(|from| of(layer, &from.name, constant && self.is_input(from.pre))).sum();
+            let recurrent = match &layer.recurrent {
+                Some((name, None)) => of(layer, name, false),
+                _ => 0,
+            };
+            6 * batch * layer.neurons + incoming + recurrent
+        });
+        4 * numbers.sum::<usize>()
+    }
+}
+
+/// A sum that begins with its first part, as that over all steps.
+fn total(parts: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for part in parts {
+        let part = part?;
+        sum = Some(match sum {
+            Some(sum) => sum.add(&part)?,
+            None => part,
+        });
+    }
+    sum.ok_or_else(|| Error::Internal("a layer without input".into()))
+}
+
+fn numbers(layer: &Layer) -> Result<Numbers> {
+    let number = |tensor: &Tensor| -> Result<f32> { Ok(tensor.to_scalar()? as f32) };
+    let numbers = &layer.numbers;
+    Ok(Numbers {
+        decay: number(&numbers.decay)?,
+        gain: number(&numbers.gain)?,
+        threshold: number(&numbers.threshold)?,
+        current_decay: numbers.current_decay.as_ref().map(number).transpose()?,
+    })
+}
+
+/// Mean over samples and `steps` of the cross-entropy of scores `[B, C]`, and its gradient.
+fn cross_entropy(scores: &[f32], labels: &[u32], classes: usize, steps: usize) -> (f64, Vec<f32>) {
+    let share = 1.0 / (labels.len() * steps) as f64;
+    let mut loss = 0.0;
+    let mut gradient = Vec::with_capacity(scores.len());
+    for (row, &label) in scores.chunks_exact(classes).zip(labels) {
+        let largest = row.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        let powers: Vec<f64> = row.iter().map(|&x| f64::from(x - largest).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        loss += share * (sum.ln() - f64::from(row[label as usize] - largest));
+        let right = |j: usize| if j == label as usize { 1.0 } else { 0.0 };
+        gradient.extend(powers.iter().enumerate().map(|(j, p)| (share * (p / sum - right(j))) as f32));
+    }
+    (loss, gradient)
+}
+
+impl State {
+    /// One step: the equations of [`scan`](crate::snn::scan), in their order. `before` are the spikes of the step before.
+    fn advance(&mut self, layer: &Layer, x: &mut [f32], before: &[f32]) -> Result<()> {
+        let Numbers { decay, gain, threshold, current_decay } = numbers(layer)?;
+        let (scan, rest) = (&layer.scan, layer.scan.rest as f32);
+        let late = scan.reset == Reset::Subtract && scan.acts == Acts::NextStep;
+        for (k, x) in x.iter().enumerate() {
+            let mut i = gain * x;
+            if let Some(alpha) = current_decay {
+                i = alpha * self.current[k] + gain * x;
+            }
+            self.current[k] = i;
+            let mut u = rest + decay * (self.carry[k] - rest) + i;
+            if late {
+                u -= threshold * before[k];
+            } else if let (Reset::To(value), Acts::NextStep) = (scan.reset, scan.acts) {
+                u = if before[k] != 0.0 { value as f32 } else { u };
+            }
+            self.potential[k] = u;
+            self.slope[k] = u - threshold;
+        }
+        let fires = |above: f32| match scan.fires {
+            Fires::Above => above > 0.0,
+            Fires::AtOrAbove => above >= 0.0,
+        };
+        self.fired = self.slope.iter().map(|&above| if fires(above) { 1.0 } else { 0.0 }).collect();
+        for (k, &u) in self.potential.iter().enumerate() {
+            self.carry[k] = match (scan.reset, scan.acts) {
+                (Reset::None, _) | (_, Acts::NextStep) => u,
+                (Reset::Subtract, _) => u - threshold * self.fired[k],
+                (Reset::To(value), _) => {
+                    if self.fired[k] != 0.0 {
+                        value as f32
+                    } else {
+                        u
+                    }
+                }
+            };
+            self.membrane[k] = if scan.acts == Acts::BeforeNextStep { u } else { self.carry[k] };
+        }
+        scan.surrogate.at_each(&mut self.slope);
+        Ok(())
+    }
+
+    /// ι and ε of all that projects to it.
+    fn filter(
+        &mut self,
+        layer: &Layer,
+        now: Option<&Spikes>,
+        fired: &BTreeMap<usize, Tensor>,
+        before: &[f32],
+    ) -> Result<()> {
+        let Numbers { decay, current_decay, .. } = numbers(layer)?;
+        let pass = |[current, trace]: [&mut f32; 2], s: f32| {
+            *current = current_decay.unwrap_or(0.0) * *current + s;
+            *trace = decay * *trace + *current;
+        };
+        for trace in &mut self.traces {
+            let from = layer.incoming.iter().find(|from| from.name == trace.name);
+            if let Some(Bias { filtered: [current, filtered], .. }) = &mut trace.bias {
+                pass([current, filtered], 1.0);
+            }
+            let [current, filtered] = &mut trace.filtered;
+            let each = current.iter_mut().zip(filtered.iter_mut());
+            match from.map(|from| (fired.get(&from.pre), now)) {
+                _ if trace.constant => each.for_each(|(i, e)| pass([i, e], 1.0)),
+                None => each.zip(before).for_each(|((i, e), &s)| pass([i, e], s)),
+                Some((Some(spikes), _)) => {
+                    each.zip(spikes.to_f32()?).for_each(|((i, e), s)| pass([i, e], s));
+                }
+                Some((None, Some(now))) => each.zip(now.dense()).for_each(|((i, e), s)| pass([i, e], s)),
+                Some((None, None)) => return Err(Error::Internal("constant currents are held".into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Trace {
+    /// `Σ += ε δ`.
+    fn collect(&mut self, delta: &[f32], neurons: usize) -> Result<()> {
+        if let Some(Bias { filtered: [_, filtered], sum, .. }) = &mut self.bias {
+            for delta in delta.chunks_exact(neurons) {
+                sum.iter_mut().zip(delta).for_each(|(sum, &d)| *sum += *filtered * d);
+            }
+        }
+        let [_, filtered] = &self.filtered;
+        if self.constant {
+            self.sum.iter_mut().zip(delta).for_each(|(sum, &d)| *sum += filtered[0] * d);
+            return Ok(());
+        }
+        let batch = delta.len() / neurons;
+        let delta = Tensor::from_f32(delta.to_vec(), &[batch, neurons])?;
+        let filtered = Tensor::from_f32(filtered.clone(), &[batch, filtered.len() / batch])?;
+        let product = filtered.matmul_tn(&delta)?.to_f32()?;
+        self.sum.iter_mut().zip(product).for_each(|(sum, x)| *sum += x);
+        Ok(())
+    }
+
+    /// `ē ← κ ē + g σ' ε`, `Σ += L ē`.
+    fn collect_filtered(&mut self, signal: &[f32], slope: &[f32], [kappa, gain]: [f32; 2], neurons: usize) {
+        fn advance(e: &mut [f32], [kappa, epsilon]: [f32; 2], slope: &[f32]) {
+            e.iter_mut().zip(slope).for_each(|(e, &slope)| *e = kappa * *e + epsilon * slope);
+        }
+        if let Some(Bias { filtered: [_, filtered], synapses, sum }) = &mut self.bias {
+            advance(synapses, [kappa, gain * *filtered], slope);
+            for (l, e) in signal.chunks_exact(neurons).zip(synapses.chunks_exact(neurons)) {
+                sum.iter_mut().zip(l.iter().zip(e)).for_each(|(sum, (&l, &e))| *sum += l * e);
+            }
+        }
+        let [_, filtered] = &self.filtered;
+        if self.constant {
+            advance(&mut self.synapses, [kappa, gain * filtered[0]], slope);
+            let each = self.sum.iter_mut().zip(signal.iter().zip(&self.synapses));
+            each.for_each(|(sum, (&l, &e))| *sum += l * e);
+            return;
+        }
+        let (size, batch) = (signal.len(), signal.len() / neurons);
+        let sources = filtered.len() / batch;
+        let synapses = self.synapses.chunks_mut(ROWS * size);
+        let work = synapses.zip(self.sum.chunks_mut(ROWS * neurons)).collect();
+        parallel::owned(work, |piece, (synapses, sums): (&mut [f32], &mut [f32])| {
+            let rows = synapses.chunks_exact_mut(size).zip(sums.chunks_exact_mut(neurons));
+            for (i, (synapses, sum)) in rows.enumerate() {
+                for (b, e) in synapses.chunks_exact_mut(neurons).enumerate() {
+                    let here = b * neurons..(b + 1) * neurons;
+                    let epsilon = gain * filtered[b * sources + piece * ROWS + i];
+                    advance(e, [kappa, epsilon], &slope[here.clone()]);
+                    sum.iter_mut()
+                        .zip(signal[here].iter().zip(&*e))
+                        .for_each(|(sum, (&l, &e))| *sum += l * e);
+                }
+            }
+        });
+    }
+
+    /// The gradients of weights and bias.
+    fn finish(self, neurons: usize, input: &Encoded, grads: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let weights = match (self.constant, input) {
+            (true, Encoded::Constant(x, _)) => {
+                x.matmul_tn(&Tensor::from_f32(self.sum, &[x.shape()[0], neurons])?)?
+            }
+            _ => {
+                let sources = self.sum.len() / neurons;
+                Tensor::from_f32(self.sum, &[sources, neurons])?
+            }
+        };
+        grads.insert(weights_path(&self.name), weights);
+        if let Some(bias) = self.bias {
+            grads.insert(bias_path(&self.name), Tensor::from_f32(bias.sum, &[neurons])?);
+        }
+        Ok(())
+    }
+}
