@@ -5,7 +5,7 @@
 //! | `reservoir` | features of frozen layers: samples per second |
 //! | `readout` | the fits on such features |
 //! | `lazy` | a simulation without a grid of time |
-//! | `peft` | adapters on the maps of a language model: training steps, merging |
+//! | `peft` | language models, whole or by adapters: training steps, merging, generation |
 //! | `stdp` | learning without labels |
 //! | `sim` | the networks that simulators are compared on |
 //! | `measure` | warm-up, repeats, median and spread |
@@ -80,14 +80,102 @@ pub const CASES: &[Case] = &[
         work: lazy::exponential,
     },
     Case {
-        name: "peft/boft",
-        about: "a training step of BOFT, two factors of blocks of 4, on the seven maps of a Llama block of 512, 1024 tokens",
-        work: peft::boft,
+        name: "peft/llama-whole",
+        about: "a training step of a Llama of 32 M weights, 4 × 256 tokens: all weights",
+        work: |scale, timer| peft::step(peft::Shape::Llama, peft::Tuned::Whole, scale, timer),
     },
     Case {
-        name: "peft/merge",
-        about: "the same adapters computed into the weights and out again",
-        work: peft::merge,
+        name: "peft/llama-lora-qv",
+        about: "the same: LoRA of rank 8 on queries and values",
+        work: |scale, timer| peft::step(peft::Shape::Llama, peft::Tuned::Lora(peft::Maps::Qv), scale, timer),
+    },
+    Case {
+        name: "peft/llama-lora-all",
+        about: "the same: LoRA on every linear map of the blocks",
+        work: |scale, timer| peft::step(peft::Shape::Llama, peft::Tuned::Lora(peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/llama-dora-qv",
+        about: "the same: DoRA on queries and values",
+        work: |scale, timer| peft::step(peft::Shape::Llama, peft::Tuned::Dora(peft::Maps::Qv), scale, timer),
+    },
+    Case {
+        name: "peft/llama-boft1-all",
+        about: "the same: BOFT of one factor of blocks of 4 on every linear map",
+        work: |scale, timer| {
+            peft::step(peft::Shape::Llama, peft::Tuned::Boft(1, peft::Maps::All), scale, timer)
+        },
+    },
+    Case {
+        name: "peft/llama-boft2-all",
+        about: "the same: BOFT of two factors",
+        work: |scale, timer| {
+            peft::step(peft::Shape::Llama, peft::Tuned::Boft(2, peft::Maps::All), scale, timer)
+        },
+    },
+    Case {
+        name: "peft/bert-whole",
+        about: "a training step of an encoder of MiniLM's shape, 16 × 128 tokens: all weights",
+        work: |scale, timer| peft::step(peft::Shape::Bert, peft::Tuned::Whole, scale, timer),
+    },
+    Case {
+        name: "peft/bert-lora-qv",
+        about: "the same: LoRA of rank 8 on queries and values",
+        work: |scale, timer| peft::step(peft::Shape::Bert, peft::Tuned::Lora(peft::Maps::Qv), scale, timer),
+    },
+    Case {
+        name: "peft/bert-lora-all",
+        about: "the same: LoRA on every linear map of the blocks",
+        work: |scale, timer| peft::step(peft::Shape::Bert, peft::Tuned::Lora(peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/bert-dora-qv",
+        about: "the same: DoRA on queries and values",
+        work: |scale, timer| peft::step(peft::Shape::Bert, peft::Tuned::Dora(peft::Maps::Qv), scale, timer),
+    },
+    Case {
+        name: "peft/bert-boft1-all",
+        about: "the same: BOFT of one factor of blocks of 4 on every linear map",
+        work: |scale, timer| {
+            peft::step(peft::Shape::Bert, peft::Tuned::Boft(1, peft::Maps::All), scale, timer)
+        },
+    },
+    Case {
+        name: "peft/bert-boft2-all",
+        about: "the same: BOFT of two factors",
+        work: |scale, timer| {
+            peft::step(peft::Shape::Bert, peft::Tuned::Boft(2, peft::Maps::All), scale, timer)
+        },
+    },
+    Case {
+        name: "peft/merge-lora",
+        about: "LoRA on every linear map of that Llama, computed into the weights and out again",
+        work: |scale, timer| peft::merge(peft::Tuned::Lora(peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/merge-boft1",
+        about: "the same of BOFT with one factor",
+        work: |scale, timer| peft::merge(peft::Tuned::Boft(1, peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/merge-boft2",
+        about: "the same of BOFT with two factors",
+        work: |scale, timer| peft::merge(peft::Tuned::Boft(2, peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/generate",
+        about: "128 tokens behind 16 by that Llama, one text, keys and values cached",
+        work: |scale, timer| peft::generate(peft::Tuned::Whole, scale, timer),
+    },
+    Case {
+        name: "peft/generate-lora",
+        about: "the same through LoRA on every linear map, not merged",
+        work: |scale, timer| peft::generate(peft::Tuned::Lora(peft::Maps::All), scale, timer),
+    },
+    Case {
+        name: "peft/generate-boft1",
+        about: "the same through BOFT of one factor",
+        work: |scale, timer| peft::generate(peft::Tuned::Boft(1, peft::Maps::All), scale, timer),
     },
     Case {
         name: "stdp/diehl-cook-400",
@@ -152,7 +240,9 @@ pub enum Unit {
     /// Samples per second: more is better.
     #[serde(rename = "samples/s")]
     SamplesPerSecond,
-    /// Synaptic events per second: more is better.
+    /// Tokens per second: more is better.
+    #[serde(rename = "tokens/s")]
+    TokensPerSecond,
     /// Spikes times the synapses they reach, per second: more is better.
     #[serde(rename = "synaptic_events/s")]
     SynapticEventsPerSecond,
@@ -165,6 +255,7 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SamplesPerSecond => "samples/s",
+            Self::TokensPerSecond => "tokens/s",
             Self::SynapticEventsPerSecond => "synaptic_events/s",
             Self::SecondsPerStep => "s/step",
         })
@@ -223,7 +314,9 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.unit {
-            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => format!("{:.0}", self.value),
+            Unit::SamplesPerSecond | Unit::TokensPerSecond | Unit::SynapticEventsPerSecond => {
+                format!("{:.0}", self.value)
+            }
             Unit::SecondsPerStep => format!("{:.6}", self.value),
         };
         writeln!(
@@ -268,7 +361,9 @@ fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale) -> Result<Out
         case: case.name,
         threads: pool.current_num_threads(),
         value: match unit {
-            Unit::SamplesPerSecond | Unit::SynapticEventsPerSecond => amount / median_seconds,
+            Unit::SamplesPerSecond | Unit::TokensPerSecond | Unit::SynapticEventsPerSecond => {
+                amount / median_seconds
+            }
             Unit::SecondsPerStep => median_seconds / amount,
         },
         unit,

@@ -2,6 +2,7 @@
 
 mod args;
 mod builtin;
+mod memory;
 mod peft;
 mod progress;
 mod render;
@@ -20,6 +21,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the program: 0 done; 1 what was asked did not work out; 2 wrong usage or our fault; 130 interrupted.
 pub fn main() -> ExitCode {
+    memory::keep();
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::tensor::cpu::Buffer;
+use crate::parallel;
+use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::{Buffer, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::{Grads, Tensor, Trainable};
 use crate::{Error, Result};
@@ -72,6 +74,7 @@ impl Adam {
         Self { weight_decay, decoupled: true, ..Self::new(learning_rate) }
     }
 
+    /// In pieces, on all threads.
     fn update<T: Float>(&self, theta: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
         let c = T::of_f64;
         let t = self.step as i32;
@@ -84,12 +87,49 @@ impl Adam {
             true => (c(1.0 - self.learning_rate * self.weight_decay), T::ZERO),
             false => (T::ONE, c(self.weight_decay)),
         };
-        for (((theta, &g), m), v) in theta.iter_mut().zip(g).zip(m).zip(v) {
-            let old = *theta * shrink;
-            let g = g + decay * old;
-            *m = *m + gain1 * (g - *m);
-            *v = *v * beta2 + gain2 * g * g;
-            *theta = old + rate * *m / (v.sqrt() / correction2 + epsilon);
+        let factors = Factors { correction2, rate, gain1, beta2, gain2, epsilon, shrink, decay };
+        let size = loops::CHUNK;
+        let moments = m.chunks_mut(size).zip(v.chunks_mut(size));
+        let pieces = theta.chunks_mut(size).zip(g.chunks(size)).zip(moments).collect();
+        parallel::owned(pieces, |_, ((theta, g), (m, v)): ((&mut [T], &[T]), (&mut [T], &mut [T]))| {
+            wide::run(Update { theta, g, m, v, factors });
+        });
+    }
+}
+
+/// The numbers of a step of [`Adam`].
+#[derive(Clone, Copy)]
+struct Factors<T> {
+    correction2: T,
+    rate: T,
+    gain1: T,
+    beta2: T,
+    gain2: T,
+    epsilon: T,
+    shrink: T,
+    decay: T,
+}
+
+/// A step of [`Adam`] on a piece.
+struct Update<'a, T> {
+    theta: &'a mut [T],
+    g: &'a [T],
+    m: &'a mut [T],
+    v: &'a mut [T],
+    factors: Factors<T>,
+}
+
+impl<T: Float> Work for Update<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let f = self.factors;
+        for (((theta, &g), m), v) in self.theta.iter_mut().zip(self.g).zip(self.m).zip(self.v) {
+            let old = *theta * f.shrink;
+            let g = g + f.decay * old;
+            *m = *m + f.gain1 * (g - *m);
+            *v = *v * f.beta2 + f.gain2 * g * g;
+            *theta = old + f.rate * *m / (v.sqrt() / f.correction2 + f.epsilon);
         }
     }
 }

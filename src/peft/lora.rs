@@ -194,7 +194,7 @@ impl LoraAdapter {
     /// `s (B A − B₀ A₀)`, `[out, in]`.
     pub fn delta(&self) -> Result<Tensor> {
         let (a, b) = self.factors()?;
-        b.matmul(&a)?.mul_scalar(self.scaling)
+        b.mul_scalar(self.scaling)?.matmul(&a)
     }
 
     pub(super) fn forward(&self, x: &Tensor, below: &Below<'_>, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -237,15 +237,12 @@ impl LoraAdapter {
         magnitude.div(&self.row_lengths(weight)?).map(Some)
     }
 
-    /// ‖row‖ of `W + s B A`, without its gradient and without the product: `‖w‖² + 2 s b·(A w) + s² bᵀ (A Aᵀ) b`.
+    /// ‖row‖ of `W + s B A`, without its gradient.
     fn row_lengths(&self, weight: &Tensor) -> Result<Tensor> {
         let (a, b) = self.factors()?;
-        let (a, b) = (a.detach()?.to_dtype(DType::F64)?, b.detach()?.to_dtype(DType::F64)?);
-        let w = weight.detach()?.to_dtype(DType::F64)?;
-        let own = w.mul(&w)?.sum(&[1])?;
-        let cross = w.matmul_nt(&a)?.mul(&b)?.sum(&[1])?.mul_scalar(2.0 * self.scaling)?;
-        let added = b.matmul(&a.matmul_nt(&a)?)?.mul(&b)?.sum(&[1])?.mul_scalar(self.scaling.powi(2))?;
-        own.add(&cross)?.add(&added)?.relu()?.sqrt()?.to_dtype(self.a.dtype())
+        let delta = b.detach()?.mul_scalar(self.scaling)?.matmul(&a.detach()?)?;
+        let sum = delta.accumulate(weight.detach()?.to_dtype(self.a.dtype())?)?;
+        sum.mul(&sum)?.sum(&[1])?.sqrt()
     }
 
     pub(super) fn merged(&self, weight: &Tensor) -> Result<Tensor> {
@@ -254,7 +251,7 @@ impl LoraAdapter {
             false => self.delta()?,
         };
         let dtype = delta.dtype();
-        let sum = weight.to_dtype(dtype)?.add(&delta)?;
+        let sum = delta.accumulate(weight.to_dtype(dtype)?)?;
         let sum = match self.magnitude_scale(&weight.to_dtype(dtype)?)? {
             Some(scale) => sum.mul(&scale.reshape(&[scale.len(), 1])?)?,
             None => sum,

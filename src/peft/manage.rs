@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Entry, Host, Kind, Method, Site, Targets};
 use crate::rng::Stream;
+use crate::tensor::cpu::loops;
 use crate::tensor::{DType, Tensor, Trainable};
 use crate::{Error, Result};
 
@@ -187,7 +188,9 @@ pub fn merge(host: &mut dyn Host) -> Result<usize> {
 
 /// Whether no value is NaN or infinite: each times zero is zero then.
 pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
-    Ok(tensor.to_dtype(DType::F32)?.mul_scalar(0.0)?.sum_all()?.to_scalar()? == 0.0)
+    let wide = tensor.to_dtype(DType::F32)?;
+    let values = wide.as_f32()?;
+    Ok(loops::dot_by(values, values, |x, _| x * 0.0) == 0.0)
 }
 
 /// [`merge`]s and takes the adapters off: what is left is a plain model. Returns how many weights changed.

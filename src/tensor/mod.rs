@@ -308,9 +308,7 @@ fn fill<T: Element>(values: &mut [T], value: f64) {
 }
 
 fn add_into<T: Element>(to: &mut [T], from: &[T], add: impl Fn(T, T) -> T + Sync) {
-    cpu::loops::chunks(to, 1, |start, piece| {
-        piece.iter_mut().zip(&from[start..]).for_each(|(to, &from)| *to = add(*to, from));
-    });
+    cpu::loops::combine(to, from, add);
 }
 
 impl std::fmt::Debug for Tensor {

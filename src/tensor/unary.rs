@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::cpu::wide::{self, Work};
 use super::cpu::{View, ViewMut, loops};
 use super::dtype::{Float, each_float};
 use super::op::{Backward, Keep, Op, apply1, infer};
@@ -40,7 +41,10 @@ impl<F: Unary> Op for Map<F> {
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         each_float!(F::NAME, inputs[0].meta.dtype, T => {
-            loops::map(inputs[0].slice::<T>()?, outputs[0].slice::<T>()?, |x| self.0.value(x));
+            let x = inputs[0].slice::<T>()?;
+            loops::chunks(outputs[0].slice::<T>()?, 1, |start, out| {
+                wide::run(Values { of: self.0, x: &x[start..], out });
+            });
             Ok(())
         })
     }
@@ -61,6 +65,41 @@ impl<F: Unary> Op for Map<F> {
     }
 }
 
+/// Values of a piece; the function is called by name, so that it is inlined however long it is.
+struct Values<'a, F, T> {
+    of: F,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<F: Unary, T: Float> Work for Values<'_, F, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out = self.of.value(x);
+        }
+    }
+}
+
+/// Gradient × slope of a piece.
+struct Slopes<'a, F, T> {
+    of: F,
+    grad: &'a [T],
+    saved: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<F: Unary, T: Float> Work for Slopes<'_, F, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (out, (&grad, &saved)) in self.out.iter_mut().zip(self.grad.iter().zip(self.saved)) {
+            *out = grad * self.of.slope(saved);
+        }
+    }
+}
+
 /// The chain rule in one pass: gradient × slope.
 #[derive(Debug)]
 struct Chain<F>(F);
@@ -77,7 +116,9 @@ impl<F: Unary> Op for Chain<F> {
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         each_float!(F::NAME, inputs[0].meta.dtype, T => {
             let (grad, saved) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
-            loops::map2(grad, saved, outputs[0].slice::<T>()?, |grad, saved| grad * self.0.slope(saved));
+            loops::chunks(outputs[0].slice::<T>()?, 1, |start, out| {
+                wide::run(Slopes { of: self.0, grad: &grad[start..], saved: &saved[start..], out });
+            });
             Ok(())
         })
     }

@@ -1,5 +1,6 @@
 //! The loops that operations share: map, broadcasted zip, sums along axes, copies through strides.
 
+use super::wide::{self, Work};
 use crate::parallel;
 use crate::tensor::dtype::{Element, Float};
 use crate::tensor::shape::{broadcast_strides, strides};
@@ -20,18 +21,69 @@ pub(crate) fn chunks<T: Send>(out: &mut [T], unit: usize, work: impl Fn(usize, &
 
 /// `out[i] = f(x[i])`.
 pub(crate) fn map<T: Element, U: Element>(x: &[T], out: &mut [U], f: impl Fn(T) -> U + Sync) {
-    chunks(out, 1, |start, piece| {
-        let x = &x[start..start + piece.len()];
-        piece.iter_mut().zip(x).for_each(|(out, &x)| *out = f(x));
-    });
+    chunks(out, 1, |start, piece| wide::run(Map { x: &x[start..], out: piece, f: &f }));
+}
+
+/// `out[i] = f(x[i])`.
+struct Map<'a, T, U, F> {
+    x: &'a [T],
+    out: &'a mut [U],
+    f: &'a F,
+}
+
+impl<T: Element, U: Element, F: Fn(T) -> U> Work for Map<'_, T, U, F> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out = (self.f)(x);
+        }
+    }
 }
 
 /// `out[i] = f(a[i], b[i])`, both of the shape of `out`.
 pub(crate) fn map2<T: Element>(a: &[T], b: &[T], out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
-    chunks(out, 1, |start, piece| {
-        let (a, b) = (&a[start..start + piece.len()], &b[start..start + piece.len()]);
-        piece.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (&a, &b))| *out = f(a, b));
-    });
+    chunks(out, 1, |start, piece| wide::run(Map2 { a: &a[start..], b: &b[start..], out: piece, f: &f }));
+}
+
+/// `out[i] = f(a[i], b[i])`.
+struct Map2<'a, T, U, F> {
+    a: &'a [T],
+    b: &'a [T],
+    out: &'a mut [U],
+    f: &'a F,
+}
+
+impl<T: Element, U: Element, F: Fn(T, T) -> U> Work for Map2<'_, T, U, F> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (out, (&a, &b)) in self.out.iter_mut().zip(self.a.iter().zip(self.b)) {
+            *out = (self.f)(a, b);
+        }
+    }
+}
+
+/// `to[i] = f(to[i], from[i])`.
+pub(crate) fn combine<T: Element>(to: &mut [T], from: &[T], f: impl Fn(T, T) -> T + Sync) {
+    chunks(to, 1, |start, piece| wide::run(Combine { to: piece, from: &from[start..], f: &f }));
+}
+
+/// `to[i] = f(to[i], from[i])`.
+struct Combine<'a, T, F> {
+    to: &'a mut [T],
+    from: &'a [T],
+    f: &'a F,
+}
+
+impl<T: Element, F: Fn(T, T) -> T> Work for Combine<'_, T, F> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (to, &from) in self.to.iter_mut().zip(self.from) {
+            *to = (self.f)(*to, from);
+        }
+    }
 }
 
 /// Axes of an operand read through strides, neighbours merged where memory allows.
@@ -106,16 +158,16 @@ pub(crate) fn zip<T: Element, U: Element>(
             [0, 0] => piece.fill(f(a[start[0]], b[start[1]])),
             [1, 0] => {
                 let b = b[start[1]];
-                piece.iter_mut().zip(&a[start[0]..start[0] + n]).for_each(|(out, &a)| *out = f(a, b));
+                wide::run(Map { x: &a[start[0]..start[0] + n], out: piece, f: &|a| f(a, b) });
             }
             [0, 1] => {
                 let a = a[start[0]];
-                piece.iter_mut().zip(&b[start[1]..start[1] + n]).for_each(|(out, &b)| *out = f(a, b));
+                wide::run(Map { x: &b[start[1]..start[1] + n], out: piece, f: &|b| f(a, b) });
             }
             // Row-major operands have no other inner strides.
             _ => {
                 let (a, b) = (&a[start[0]..start[0] + n], &b[start[1]..start[1] + n]);
-                piece.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (&a, &b))| *out = f(a, b));
+                wide::run(Map2 { a, b, out: piece, f: &f });
             }
         }
     };
@@ -158,35 +210,84 @@ pub(crate) fn sum<T: Float>(x: &[T]) -> T {
 
 /// Σ f(aᵢ, bᵢ) in the grouping of [`sum`].
 pub(crate) fn dot_by<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> T {
-    const LANES: usize = 16;
-    let piece = |a: &[T], b: &[T]| {
-        let mut lanes = [T::ZERO; LANES];
-        let (whole_a, rest_a) = a.as_chunks::<LANES>();
-        let (whole_b, rest_b) = b.as_chunks::<LANES>();
-        for (a, b) in whole_a.iter().zip(whole_b) {
-            for lane in 0..LANES {
-                lanes[lane] += f(a[lane], b[lane]);
-            }
-        }
-        rest_a.iter().zip(rest_b).enumerate().for_each(|(lane, (&a, &b))| lanes[lane] += f(a, b));
-        let mut width = LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                let other = lanes[lane + width];
-                lanes[lane] += other;
-            }
-            width /= 2;
-        }
-        lanes[0]
-    };
     if a.len() <= CHUNK {
-        return piece(a, b);
+        return wide::run(Dot { a, b, f: &f });
     }
     let parts = parallel::map(a.len().div_ceil(CHUNK), |i| {
         let range = i * CHUNK..((i + 1) * CHUNK).min(a.len());
-        piece(&a[range.clone()], &b[range])
+        wide::run(Dot { a: &a[range.clone()], b: &b[range], f: &f })
     });
     parts.into_iter().fold(T::ZERO, |total, part| total + part)
+}
+
+/// Partial sums of a row.
+pub(crate) const LANES: usize = 16;
+
+/// Σ f(aᵢ, bᵢ) by lanes.
+pub(crate) struct Dot<'a, T, F> {
+    pub a: &'a [T],
+    pub b: &'a [T],
+    pub f: &'a F,
+}
+
+impl<T: Float, F: Fn(T, T) -> T> Work for Dot<'_, T, F> {
+    type Out = T;
+    #[inline(always)]
+    fn run(self) -> T {
+        let mut lanes = [T::ZERO; LANES];
+        let (whole_a, rest_a) = self.a.as_chunks::<LANES>();
+        let (whole_b, rest_b) = self.b.as_chunks::<LANES>();
+        for (a, b) in whole_a.iter().zip(whole_b) {
+            for lane in 0..LANES {
+                lanes[lane] += (self.f)(a[lane], b[lane]);
+            }
+        }
+        for (lane, (&a, &b)) in rest_a.iter().zip(rest_b).enumerate() {
+            lanes[lane] += (self.f)(a, b);
+        }
+        total(lanes)
+    }
+}
+
+/// Sum of lanes, halves on halves. Apart from the loop before it, which else is not compiled to whole vectors.
+#[inline(never)]
+pub(crate) fn total<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            let other = lanes[lane + width];
+            lanes[lane] += other;
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest number, −∞ of none; NaN is passed over. By lanes, because a single chain of comparisons is slow.
+#[inline(always)]
+pub(crate) fn largest<T: Float>(x: &[T]) -> T {
+    let mut lanes = [T::of_f64(f64::NEG_INFINITY); LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], x[lane]);
+        }
+    }
+    for (lane, &x) in rest.iter().enumerate() {
+        lanes[lane] = larger(lanes[lane], x);
+    }
+    most(lanes)
+}
+
+#[inline(always)]
+fn larger<T: Float>(a: T, b: T) -> T {
+    if b > a { b } else { a }
+}
+
+/// The largest lane; apart for the reason of [`total`].
+#[inline(never)]
+fn most<T: Float>(lanes: [T; LANES]) -> T {
+    lanes[1..].iter().fold(lanes[0], |a, &b| larger(a, b))
 }
 
 /// Sums the middle axis of `[outer, n, inner]` into `out` of `[outer, inner]`.
@@ -226,6 +327,45 @@ pub(crate) fn sum_middle<T: Float>(x: &[T], n: usize, inner: usize, out: &mut [T
     match out.len() * n <= CHUNK {
         true => out.chunks_mut(inner).enumerate().for_each(|(o, row)| strips(o, row)),
         false => parallel::chunks_mut(out, inner, strips),
+    }
+}
+
+/// `out[j] = Σᵢ f(a[i, j], b[i, j])` over rows as long as `out`, from top to bottom.
+pub(crate) fn sum_rows<T: Float>((a, b): (&[T], &[T]), out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+    let n = out.len();
+    if a.is_empty() {
+        return out.fill(T::ZERO);
+    }
+    // Columns are cut into strips, each summed by one task.
+    const STRIP: usize = 128;
+    let strip = |s: usize, out: &mut [T]| {
+        wide::run(SumRows { a: &a[s * STRIP..], b: &b[s * STRIP..], n, out, f: &f });
+    };
+    match a.len() <= CHUNK {
+        true => out.chunks_mut(STRIP).enumerate().for_each(|(s, out)| strip(s, out)),
+        false => parallel::chunks_mut(out, STRIP, strip),
+    }
+}
+
+/// A strip of columns, out of rows of n.
+struct SumRows<'a, T, F> {
+    a: &'a [T],
+    b: &'a [T],
+    n: usize,
+    out: &'a mut [T],
+    f: &'a F,
+}
+
+impl<T: Float, F: Fn(T, T) -> T> Work for SumRows<'_, T, F> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        self.out.fill(T::ZERO);
+        for (a, b) in self.a.chunks(self.n).zip(self.b.chunks(self.n)) {
+            for (out, (&a, &b)) in self.out.iter_mut().zip(a.iter().zip(b)) {
+                *out += (self.f)(a, b);
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@ pub(crate) mod conv;
 pub(crate) mod gemm;
 pub(crate) mod loops;
 pub(crate) mod math;
+pub(crate) mod rotate;
+pub(crate) mod wide;
 
 use half::{bf16, f16};
 

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product, product};
-use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
 use crate::tensor::ops::linear::{times, times_transposed};
@@ -50,10 +50,8 @@ fn transposed<T>(data: &[T], rows: usize, cols: usize) -> Matrix<'_, T> {
 
 /// `y[.., o] *= s[o]`.
 fn scale_columns<T: Float>(y: &mut [T], s: &[T]) {
-    crate::tensor::cpu::loops::chunks(y, s.len(), |_, piece| {
-        for row in piece.chunks_mut(s.len()) {
-            row.iter_mut().zip(s).for_each(|(y, &s)| *y = *y * s);
-        }
+    loops::chunks(y, s.len(), |_, piece| {
+        piece.chunks_mut(s.len()).for_each(|row| loops::combine(row, s, |y, s| y * s));
     });
 }
 
@@ -114,10 +112,8 @@ impl Op for AdaptedLinear {
             }
             if self.bias {
                 let b = inputs[bias].slice::<T>()?;
-                crate::tensor::cpu::loops::chunks(y, out, |_, piece| {
-                    for row in piece.chunks_mut(out) {
-                        row.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
-                    }
+                loops::chunks(y, out, |_, piece| {
+                    piece.chunks_mut(out).for_each(|row| loops::combine(row, b, |y, b| y + b));
                 });
             }
             Ok(())
@@ -253,14 +249,10 @@ impl Op for Chain {
                 } else if r > 0 && i == low + 1 {
                     add_product(transposed(g_inner, out, rows), matrix(h, rows, r), factor, to);
                 } else if self.of.scale && i == scale {
-                    for (g, y) in g.chunks(out.max(1)).zip(y.chunks(out.max(1))) {
-                        to.iter_mut().zip(g.iter().zip(y)).for_each(|(to, (&g, &y))| *to += g * y);
-                    }
+                    loops::sum_rows((g, y), to, |g, y| g * y);
                     to.iter_mut().zip(kept[scale]).for_each(|(to, &s)| *to /= s);
                 } else if self.of.bias && i == bias {
-                    for g in g.chunks(out.max(1)) {
-                        to.iter_mut().zip(g).for_each(|(to, &g)| *to += g);
-                    }
+                    loops::sum_rows((g, g), to, |g, _| g);
                 }
             }
             Ok(())

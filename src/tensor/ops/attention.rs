@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product_here as add_product, product_here as product};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
@@ -88,7 +89,7 @@ impl Attend {
         }
     }
 
-    /// Scaled products of queries and keys into `scores`; what a query does not see is −∞.
+    /// Products of queries and keys into `scores`; what a query does not see is −∞.
     fn scores<T: Float>(
         &self,
         sizes: &Sizes,
@@ -105,12 +106,10 @@ impl Attend {
             product(matrix(q, d), transposed(k, d), scores);
         }
         let hidden = T::of_f64(f64::NEG_INFINITY);
-        let scale = T::of_f64(self.0.scale);
         for (row, scores) in rows.clone().zip(scores.chunks_mut(n)) {
             let seen = self.visible(sizes, row);
             scores[..seen.start - cols.start].fill(hidden);
             scores[seen.end - cols.start..].fill(hidden);
-            scores.iter_mut().for_each(|s| *s = *s * scale);
             if let Some(mask) = on.mask {
                 let mask = &mask[cols.clone()];
                 scores.iter_mut().zip(mask).filter(|(_, mask)| **mask == 0).for_each(|(s, _)| *s = hidden);
@@ -204,6 +203,85 @@ fn each<I: Send>(items: Vec<I>, work: usize, f: impl Fn(usize, I) + Sync) {
     }
 }
 
+/// Products to shares: softmax of each row times `scale`, and the logarithm of its sum of exponentials.
+struct Shares<'a, T> {
+    scores: &'a mut [T],
+    cols: usize,
+    scale: T,
+    sums: &'a mut [T],
+}
+
+impl<T: Float> Work for Shares<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let hidden = T::of_f64(f64::NEG_INFINITY);
+        for (row, sum) in self.scores.chunks_mut(self.cols).zip(self.sums) {
+            for s in row.iter_mut() {
+                *s = *s * self.scale;
+            }
+            let largest = loops::largest(row);
+            // NaN is not hidden: it must come out.
+            if largest == hidden && row.iter().all(|&s| s == hidden) {
+                // Nothing to see: the output is zero, and so is its gradient.
+                row.fill(T::ZERO);
+                *sum = -hidden;
+                continue;
+            }
+            for s in row.iter_mut() {
+                *s = (*s - largest).exp();
+            }
+            let total = loops::Dot { a: row, b: row, f: &|s, _| s }.run();
+            let share = T::ONE / total;
+            for s in row.iter_mut() {
+                *s = *s * share;
+            }
+            *sum = largest + total.ln();
+        }
+    }
+}
+
+/// Products to shares by the sums of the way forward.
+struct SharesAgain<'a, T> {
+    scores: &'a mut [T],
+    cols: usize,
+    scale: T,
+    sums: &'a [T],
+}
+
+impl<T: Float> Work for SharesAgain<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (row, &sum) in self.scores.chunks_mut(self.cols).zip(self.sums) {
+            for s in row {
+                *s = (*s * self.scale - sum).exp();
+            }
+        }
+    }
+}
+
+/// Gradients of shares to those of products.
+struct Slopes<'a, T> {
+    shares: &'a [T],
+    slopes: &'a mut [T],
+    cols: usize,
+    scale: T,
+}
+
+impl<T: Float> Work for Slopes<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        for (slopes, shares) in self.slopes.chunks_mut(self.cols).zip(self.shares.chunks(self.cols)) {
+            let along = loops::Dot { a: slopes, b: shares, f: &|s, p| s * p }.run();
+            for (s, &p) in slopes.iter_mut().zip(shares) {
+                *s = p * (*s - along) * self.scale;
+            }
+        }
+    }
+}
+
 impl Attend {
     fn forward<T: Float>(&self, sizes: &Sizes, on: Head<'_, T>, out: &mut [T], sums: &mut [T]) {
         let d = sizes.width;
@@ -211,22 +289,8 @@ impl Attend {
         self.blocks(sizes, |rows, cols| {
             let scores = &mut scratch[..rows.len() * cols.len()];
             self.scores(sizes, &rows, &cols, on, scores);
-            let hidden = T::of_f64(f64::NEG_INFINITY);
-            for (row, sum) in scores.chunks_mut(cols.len()).zip(&mut sums[rows.clone()]) {
-                let largest = row.iter().copied().fold(hidden, |a, b| if b > a { b } else { a });
-                // NaN is not hidden: it must come out.
-                if largest == hidden && row.iter().all(|&s| s == hidden) {
-                    // Nothing to see: the output is zero, and so is its gradient.
-                    row.fill(T::ZERO);
-                    *sum = -hidden;
-                    continue;
-                }
-                row.iter_mut().for_each(|s| *s = (*s - largest).exp());
-                let total = loops::sum(row);
-                let share = T::ONE / total;
-                row.iter_mut().for_each(|s| *s = *s * share);
-                *sum = largest + total.ln();
-            }
+            let sums = &mut sums[rows.clone()];
+            wide::run(Shares { scores, cols: cols.len(), scale: T::of_f64(self.0.scale), sums });
             let (v, out) = (&on.v[cols.start * d..cols.end * d], &mut out[rows.start * d..rows.end * d]);
             if rows.len() == 1 {
                 for (v, &p) in v.chunks(d).zip(&*scores) {
@@ -255,17 +319,12 @@ impl Attend {
             let n = cols.len();
             let (p, s) = (&mut shares[..rows.len() * n], &mut slopes[..rows.len() * n]);
             self.scores(sizes, &rows, &cols, on, p);
-            for (row, &sum) in p.chunks_mut(n).zip(&sums[rows.clone()]) {
-                row.iter_mut().for_each(|s| *s = (*s - sum).exp());
-            }
+            wide::run(SharesAgain { scores: p, cols: n, scale, sums: &sums[rows.clone()] });
             let (of_rows, of_cols) = (rows.start * d..rows.end * d, cols.start * d..cols.end * d);
             let grad = &grad[of_rows.clone()];
             add_product(transposed(p, n), matrix(grad, d), T::ONE, &mut dv[of_cols.clone()]);
             product(matrix(grad, d), transposed(&on.v[of_cols.clone()], d), s);
-            for (s, p) in s.chunks_mut(n).zip(p.chunks(n)) {
-                let along = loops::dot_by(s, p, |s, p| s * p);
-                s.iter_mut().zip(p).for_each(|(s, &p)| *s = p * (*s - along) * scale);
-            }
+            wide::run(Slopes { shares: p, slopes: s, cols: n, scale });
             product(matrix(s, n), matrix(&on.k[of_cols.clone()], d), &mut dq[of_rows.clone()]);
             add_product(transposed(s, n), matrix(&on.q[of_rows], d), T::ONE, &mut dk[of_cols]);
         });

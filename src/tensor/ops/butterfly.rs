@@ -7,11 +7,12 @@
 
 use crate::Result;
 use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::rotate::Factor;
 use crate::tensor::cpu::{View, ViewMut};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
-use crate::tensor::{Meta, Tensor};
+use crate::tensor::{DType, Meta, Tensor};
 
 /// Rows that go through a block together: its numbers stay in registers, and rows whose distance is a power of two still
 /// fit the first-level cache.
@@ -56,6 +57,55 @@ impl Sizes {
     }
 }
 
+/// The numbers of one factor, ready to be multiplied with.
+enum Turn<'a, T> {
+    /// By the plain loops, perhaps transposed.
+    Plain { q: &'a [T], i: usize, transposed: bool },
+    /// By vectors of f32.
+    Wide { factor: Factor, packed: Vec<f32> },
+}
+
+impl<'a, T: Float> Turn<'a, T> {
+    fn new(q: &'a [T], sizes: Sizes, i: usize, transposed: bool) -> Self {
+        match (Factor::new(sizes.n, sizes.b, i), bytemuck::try_cast_slice::<T, f32>(q), T::DTYPE) {
+            (Some(factor), Ok(q), DType::F32) => Self::Wide { factor, packed: factor.pack(q, transposed) },
+            _ => Self::Plain { q, i, transposed },
+        }
+    }
+
+    /// `z ← z Q` for rows of `n`.
+    fn rotate(&self, rows: &mut [T], sizes: Sizes) {
+        match self {
+            Self::Plain { q, i, transposed } => rotate(rows, q, sizes, *i, *transposed),
+            Self::Wide { factor, packed } => factor.rotate(bytemuck::cast_slice_mut(rows), packed),
+        }
+    }
+
+    /// Adds `Σ z[e] g[k]` over rows to sums in an order of its own, see [`finish`](Self::finish).
+    fn outer(&self, z: &[T], g: &[T], sums: &mut [T], sizes: Sizes) {
+        match self {
+            Self::Plain { i, .. } => outer(z, g, sums, sizes, *i),
+            Self::Wide { factor, .. } => {
+                factor.outer(
+                    bytemuck::cast_slice(z),
+                    bytemuck::cast_slice(g),
+                    bytemuck::cast_slice_mut(sums),
+                );
+            }
+        }
+    }
+
+    /// Adds sums to `dQ[e][k]`.
+    fn finish(&self, sums: &[T], dq: &mut [T]) {
+        match self {
+            Self::Plain { .. } => dq.iter_mut().zip(sums).for_each(|(dq, &sum)| *dq += sum),
+            Self::Wide { factor, .. } => {
+                factor.unpack(bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(dq));
+            }
+        }
+    }
+}
+
 /// `z ← z Q` (or `z Qᵀ`) for rows of `n`, by factor `i`.
 fn rotate<T: Float>(rows: &mut [T], q: &[T], sizes: Sizes, i: usize, transposed: bool) {
     match sizes.b {
@@ -77,8 +127,8 @@ fn rotate_by<T: Float, const B: usize>(rows: &mut [T], q: &[T], sizes: Sizes, i:
             let mut z = [T::ZERO; B];
             z[..half].copy_from_slice(&row[first..first + half]);
             z[half..].copy_from_slice(&row[second..second + half]);
-            let mut y = [T::ZERO; B];
-            for e in 0..B {
+            let mut y: [T; B] = std::array::from_fn(|k| z[0] * q[0][k]);
+            for e in 1..B {
                 for k in 0..B {
                     y[k] += z[e] * q[e][k];
                 }
@@ -196,13 +246,13 @@ impl Op for Butterfly {
         let factor = sizes.n * sizes.b;
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (x, q) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
+            let turn = |i: usize| Turn::new(&q[i * factor..(i + 1) * factor], sizes, i, self.transposed);
+            let turns: Vec<Turn<'_, T>> = self.order(sizes.factors).into_iter().map(turn).collect();
             crate::parallel::chunks_mut(outputs[0].slice::<T>()?, ROWS * sizes.n, |at, piece| {
                 let x = x[at * ROWS * sizes.n..].chunks(TILE * sizes.n);
                 for (rows, x) in piece.chunks_mut(TILE * sizes.n).zip(x) {
                     rows.copy_from_slice(x);
-                    for i in self.order(sizes.factors) {
-                        rotate(rows, &q[i * factor..(i + 1) * factor], sizes, i, self.transposed);
-                    }
+                    turns.iter().for_each(|turn| turn.rotate(rows, sizes));
                 }
             });
             Ok(())
@@ -245,6 +295,10 @@ impl Op for Chain {
         each_float!(self.name(), inputs[1].meta.dtype, T => {
             let (grad, x, q) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
             let of = |i: usize| i * factor..(i + 1) * factor;
+            let turns = |transposed: bool| -> Vec<Turn<'_, T>> {
+                order.iter().map(|&i| Turn::new(&q[of(i)], sizes, i, transposed)).collect()
+            };
+            let (there, back) = (turns(transposed), turns(!transposed));
             let pieces: Vec<&mut [T]> = dx.slice::<T>()?.chunks_mut(ROWS * n).collect();
             let mut sums = vec![vec![T::ZERO; q.len()]; pieces.len()];
             let work = pieces.into_iter().zip(&mut sums).collect();
@@ -255,24 +309,24 @@ impl Op for Chain {
                 for (g, (x, grad)) in piece.chunks_mut(TILE * n).zip(both) {
                     g.copy_from_slice(grad);
                     before[0][..x.len()].copy_from_slice(x);
-                    for (step, &i) in order.iter().enumerate().take(sizes.factors - 1) {
+                    for (step, turn) in there.iter().enumerate().take(sizes.factors - 1) {
                         let (done, next) = before.split_at_mut(step + 1);
                         next[0][..x.len()].copy_from_slice(&done[step][..x.len()]);
-                        rotate(&mut next[0][..x.len()], &q[of(i)], sizes, i, transposed);
+                        turn.rotate(&mut next[0][..x.len()], sizes);
                     }
-                    for (step, &i) in order.iter().enumerate().rev() {
+                    for (step, (turn, &i)) in back.iter().zip(&order).enumerate().rev() {
                         let z = &before[step][..x.len()];
                         match transposed {
-                            true => outer(g, z, &mut sum[of(i)], sizes, i),
-                            false => outer(z, g, &mut sum[of(i)], sizes, i),
+                            true => turn.outer(g, z, &mut sum[of(i)], sizes),
+                            false => turn.outer(z, g, &mut sum[of(i)], sizes),
                         }
-                        rotate(g, &q[of(i)], sizes, i, !transposed);
+                        turn.rotate(g, sizes);
                     }
                 }
             });
             let dq = dq.slice::<T>()?;
             for sum in sums {
-                dq.iter_mut().zip(&sum).for_each(|(dq, &sum)| *dq += sum);
+                back.iter().zip(&order).for_each(|(turn, &i)| turn.finish(&sum[of(i)], &mut dq[of(i)]));
             }
             Ok(())
         })
@@ -324,8 +378,9 @@ pub(super) fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::DType;
     use crate::tensor::check::{Tolerance, assert_close, random};
+    use crate::tensor::grad;
+    use std::collections::BTreeMap;
 
     /// The factor as a dense matrix, after the paper: P blockdiag Pᵀ, where P moves even half-blocks of a group before odd ones.
     fn dense(q: &[f64], n: usize, b: usize, i: usize, permute: bool) -> Vec<f64> {
@@ -365,6 +420,30 @@ mod tests {
                 want = want.matmul(&Tensor::from_f64(matrix, &[n, n]).expect("fits")).expect("runs");
             }
             assert_close(&x.butterfly(&q).expect("runs"), &want, Tolerance::new(1e-12, 1e-12));
+        }
+    }
+
+    #[test]
+    fn vectors_of_f32_agree_with_the_plain_loops_of_f64() {
+        for (n, m, b) in [(64, 1, 4), (64, 3, 4), (256, 4, 4), (64, 2, 8), (32, 3, 2)] {
+            let x = random("x", &[21, n], -1.0, 1.0).expect("fits");
+            let q = random("q", &[m, n / b, b, b], -1.0, 1.0).expect("fits");
+            for transposed in [false, true] {
+                let grads = |dtype| {
+                    let of = |tensor: &Tensor| tensor.to_dtype(dtype).expect("converts");
+                    let params = BTreeMap::from([("x".to_string(), of(&x)), ("q".to_string(), of(&q))]);
+                    let loss = || {
+                        let y = Butterfly { transposed };
+                        apply1(y, &[&params["x"], &params["q"]])?.powf(2.0)?.sum_all()
+                    };
+                    grad(&params, loss).expect("runs").1
+                };
+                let (narrow, wide) = (grads(DType::F32), grads(DType::F64));
+                for (path, want) in wide.iter() {
+                    let got = narrow.get(path).and_then(|got| got.to_dtype(DType::F64)).expect("there");
+                    assert_close(&got, want, Tolerance::new(1e-4, 1e-4));
+                }
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
-use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -40,11 +41,7 @@ impl Op for LayerNorm {
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (x, weight, bias) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
             loops::chunks(outputs[0].slice::<T>()?, n, |start, piece| {
-                for (out, x) in piece.chunks_mut(n).zip(x[start..].chunks(n)) {
-                    let (mean, scale) = statistics(x, self.epsilon);
-                    let row = out.iter_mut().zip(x).zip(weight.iter().zip(bias));
-                    row.for_each(|((out, &x), (&w, &b))| *out = (x - mean) * scale * w + b);
-                }
+                wide::run(Rows { x: &x[start..], weight, bias, epsilon: self.epsilon, out: piece });
             });
             Ok(())
         })
@@ -55,12 +52,14 @@ impl Op for LayerNorm {
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let grads = apply(Chain(*self), &[at.grad()?, at.input(0)?, at.input(1)?])?;
-        Ok(grads.into_iter().map(Some).collect())
+        let chain = Chain { of: *self, scales: at.needs(1) || at.needs(2) };
+        let mut grads = apply(chain, &[at.grad()?, at.input(0)?, at.input(1)?])?.into_iter();
+        Ok(vec![grads.next(), grads.next(), grads.next()])
     }
 }
 
 /// Mean and 1 / √(variance + ε) of a row.
+#[inline(always)]
 fn statistics<T: Float>(x: &[T], epsilon: f64) -> (T, T) {
     let count = T::of_f64(x.len() as f64);
     let mean = loops::sum(x) / count;
@@ -68,9 +67,65 @@ fn statistics<T: Float>(x: &[T], epsilon: f64) -> (T, T) {
     (mean, T::ONE / (variance + T::of_f64(epsilon)).sqrt())
 }
 
-/// Gradients of all inputs.
+/// Some rows.
+struct Rows<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    bias: &'a [T],
+    epsilon: f64,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Work for Rows<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let n = self.weight.len();
+        for (out, x) in self.out.chunks_mut(n).zip(self.x.chunks(n)) {
+            let (mean, scale) = statistics(x, self.epsilon);
+            for ((out, &x), (&w, &b)) in out.iter_mut().zip(x).zip(self.weight.iter().zip(self.bias)) {
+                *out = (x - mean) * scale * w + b;
+            }
+        }
+    }
+}
+
+/// Gradients of some rows: scale (h − mean h − x̂ mean(h x̂)) with h = grad · weight.
+struct Slopes<'a, T> {
+    grad: &'a [T],
+    x: &'a [T],
+    weight: &'a [T],
+    epsilon: f64,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Work for Slopes<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let n = self.weight.len();
+        let count = T::of_f64(n as f64);
+        let rows = self.grad.chunks(n).zip(self.x.chunks(n));
+        for (out, (grad, x)) in self.out.chunks_mut(n).zip(rows) {
+            let (mean, scale) = statistics(x, self.epsilon);
+            for (h, (&g, &w)) in out.iter_mut().zip(grad.iter().zip(self.weight)) {
+                *h = g * w;
+            }
+            let along = loops::dot_by(out, x, |h, x| h * ((x - mean) * scale)) / count;
+            let level = loops::sum(out) / count;
+            for (h, &x) in out.iter_mut().zip(x) {
+                *h = scale * (*h - level - (x - mean) * scale * along);
+            }
+        }
+    }
+}
+
+/// Gradients of x and, if they are trained, of scale and shift.
 #[derive(Debug)]
-struct Chain(LayerNorm);
+struct Chain {
+    of: LayerNorm,
+    scales: bool,
+}
 
 impl Op for Chain {
     fn name(&self) -> &'static str {
@@ -78,30 +133,23 @@ impl Op for Chain {
     }
 
     fn infer(&self, inputs: &[&Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![inputs[1].clone(), inputs[2].clone(), inputs[2].clone()])
+        let scales = [inputs[2].clone(), inputs[2].clone()];
+        Ok(std::iter::once(inputs[1].clone()).chain(scales.into_iter().filter(|_| self.scales)).collect())
     }
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         let n = inputs[2].meta.len();
-        let [dx, dweight, dbias] = outputs else { return Ok(()) };
+        let Some((dx, scales)) = outputs.split_first_mut() else { return Ok(()) };
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (grad, x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
-            // dx = scale (h − mean h − x̂ mean(h x̂)) with h = grad · weight.
             loops::chunks(dx.slice::<T>()?, n, |start, piece| {
-                let rows = grad[start..].chunks(n).zip(x[start..].chunks(n));
-                for (out, (grad, x)) in piece.chunks_mut(n).zip(rows) {
-                    let (mean, scale) = statistics(x, self.0.epsilon);
-                    out.iter_mut().zip(grad.iter().zip(weight)).for_each(|(out, (&g, &w))| *out = g * w);
-                    let count = T::of_f64(n as f64);
-                    let along = loops::dot_by(out, x, |h, x| h * ((x - mean) * scale)) / count;
-                    let level = loops::sum(out) / count;
-                    let row = out.iter_mut().zip(x);
-                    row.for_each(|(h, &x)| *h = scale * (*h - level - (x - mean) * scale * along));
-                }
+                let (grad, x) = (&grad[start..], &x[start..]);
+                wide::run(Slopes { grad, x, weight, epsilon: self.of.epsilon, out: piece });
             });
+            let [dweight, dbias] = scales else { return Ok(()) };
             let (dweight, dbias) = (dweight.slice::<T>()?, dbias.slice::<T>()?);
             for (grad, x) in grad.chunks(n).zip(x.chunks(n)) {
-                let (mean, scale) = statistics(x, self.0.epsilon);
+                let (mean, scale) = statistics(x, self.of.epsilon);
                 for (i, (&g, &x)) in grad.iter().zip(x).enumerate() {
                     dweight[i] += g * ((x - mean) * scale);
                     dbias[i] += g;

@@ -6,7 +6,8 @@ use crate::Result;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
-use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK};
+use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK, loops::LANES};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
@@ -52,7 +53,7 @@ impl Op for Linear {
             if let Some(bias) = inputs.get(2) {
                 let bias = bias.slice::<T>()?;
                 loops::chunks(out, n, |_, piece| {
-                    piece.chunks_mut(n).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b));
+                    piece.chunks_mut(n).for_each(|row| loops::combine(row, bias, |y, b| y + b));
                 });
             }
             Ok(())
@@ -117,7 +118,7 @@ pub(super) fn times_transposed<T: Float>(x: &[T], weight: View<'_>, out: &mut [T
         });
     }
     match weight.data {
-        Buffer::Bf16(w) => few(x, k, out, n, |i, x| dot_bf16(&w[i * k..(i + 1) * k], x)),
+        Buffer::Bf16(w) => few(x, k, out, n, |i, x| wide::run(DotBf16 { w: &w[i * k..(i + 1) * k], x })),
         w => {
             let w = w.slice::<T>()?;
             few(x, k, out, n, |i, x| loops::dot_by(&w[i * k..(i + 1) * k], x, |a, b| a * b));
@@ -176,17 +177,27 @@ fn few<T: Float>(x: &[T], k: usize, out: &mut [T], n: usize, dot: impl Fn(usize,
 }
 
 /// Sum of products in the grouping of [`loops::sum`].
-fn dot_bf16<T: Float>(w: &[bf16], x: &[T]) -> T {
-    const LANES: usize = 16;
-    let mut lanes = [T::ZERO; LANES];
-    let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<LANES>(), x.as_chunks::<LANES>());
-    for (w, x) in w.iter().zip(x) {
-        for lane in 0..LANES {
-            lanes[lane] += widen::<T>(w[lane]) * x[lane];
+struct DotBf16<'a, T> {
+    w: &'a [bf16],
+    x: &'a [T],
+}
+
+impl<T: Float> Work for DotBf16<'_, T> {
+    type Out = T;
+    #[inline(always)]
+    fn run(self) -> T {
+        let mut lanes = [T::ZERO; LANES];
+        let ((w, w_rest), (x, x_rest)) = (self.w.as_chunks::<LANES>(), self.x.as_chunks::<LANES>());
+        for (w, x) in w.iter().zip(x) {
+            for lane in 0..LANES {
+                lanes[lane] += widen::<T>(w[lane]) * x[lane];
+            }
         }
+        for (lane, (&w, &x)) in w_rest.iter().zip(x_rest).enumerate() {
+            lanes[lane] += widen::<T>(w) * x;
+        }
+        loops::total(lanes)
     }
-    w_rest.iter().zip(x_rest).enumerate().for_each(|(lane, (&w, &x))| lanes[lane] += widen::<T>(w) * x);
-    loops::sum(&lanes)
 }
 
 impl Tensor {

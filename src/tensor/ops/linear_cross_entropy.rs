@@ -5,6 +5,7 @@
 
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product, product};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
@@ -82,7 +83,7 @@ impl Op for LinearCrossEntropy {
                     product(Matrix::new(x, n, k), Matrix::new(w, v, k).t(), logits);
                     let items = logits.chunks_mut(v).zip(&mut losses).zip(labels).collect();
                     crate::parallel::owned(items, |_, ((row, loss), &label): ((&mut [T], &mut f64), &u32)| {
-                        *loss = slope(row, label, scale);
+                        *loss = wide::run(Slope { row, label, scale });
                     });
                     total += losses[..n].iter().sum::<f64>();
                     let slopes = Matrix::new(&*logits, n, v);
@@ -111,20 +112,35 @@ impl Op for LinearCrossEntropy {
 }
 
 /// Turns logits into their gradient `(softmax − 1[label]) · scale` and returns the loss of the row.
-fn slope<T: Float>(row: &mut [T], label: u32, scale: T) -> f64 {
-    if label == IGNORE {
-        row.fill(T::ZERO);
-        return 0.0;
+struct Slope<'a, T> {
+    row: &'a mut [T],
+    label: u32,
+    scale: T,
+}
+
+impl<T: Float> Work for Slope<'_, T> {
+    type Out = f64;
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Self { row, label, scale } = self;
+        if label == IGNORE {
+            row.fill(T::ZERO);
+            return 0.0;
+        }
+        let label = label as usize;
+        let largest = loops::largest(row);
+        let at_label = row[label] - largest;
+        for x in row.iter_mut() {
+            *x = (*x - largest).exp();
+        }
+        let sum = loops::sum(row);
+        let factor = scale / sum;
+        for x in row.iter_mut() {
+            *x = *x * factor;
+        }
+        row[label] -= scale;
+        (sum.ln() - at_label).to_f64()
     }
-    let label = label as usize;
-    let largest = row.iter().copied().fold(row[0], |a, b| if b > a { b } else { a });
-    let at_label = row[label] - largest;
-    row.iter_mut().for_each(|x| *x = (*x - largest).exp());
-    let sum = loops::sum(row);
-    let factor = scale / sum;
-    row.iter_mut().for_each(|x| *x = *x * factor);
-    row[label] -= scale;
-    (sum.ln() - at_label).to_f64()
 }
 
 impl Tensor {

@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
-use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -40,10 +41,7 @@ impl Op for RmsNorm {
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
             loops::chunks(outputs[0].slice::<T>()?, n, |start, piece| {
-                for (out, x) in piece.chunks_mut(n).zip(x[start..].chunks(n)) {
-                    let scale = inverse_rms(x, self.epsilon);
-                    out.iter_mut().zip(x.iter().zip(weight)).for_each(|(out, (&x, &w))| *out = x * scale * w);
-                }
+                wide::run(Rows { x: &x[start..], weight, epsilon: self.epsilon, out: piece });
             });
             Ok(())
         })
@@ -61,9 +59,60 @@ impl Op for RmsNorm {
 }
 
 /// 1 / √(mean x² + ε) of a row.
+#[inline(always)]
 fn inverse_rms<T: Float>(x: &[T], epsilon: f64) -> T {
     let mean = loops::dot_by(x, x, |x, y| x * y) / T::of_f64(x.len() as f64);
     T::ONE / (mean + T::of_f64(epsilon)).sqrt()
+}
+
+/// Some rows.
+struct Rows<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    epsilon: f64,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Work for Rows<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let n = self.weight.len();
+        for (out, x) in self.out.chunks_mut(n).zip(self.x.chunks(n)) {
+            let scale = inverse_rms(x, self.epsilon);
+            for (out, (&x, &w)) in out.iter_mut().zip(x.iter().zip(self.weight)) {
+                *out = x * scale * w;
+            }
+        }
+    }
+}
+
+/// Gradients of some rows: scale (h − x̂ mean(h x̂)) with h = grad · weight.
+struct Slopes<'a, T> {
+    grad: &'a [T],
+    x: &'a [T],
+    weight: &'a [T],
+    epsilon: f64,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Work for Slopes<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let n = self.weight.len();
+        let rows = self.grad.chunks(n).zip(self.x.chunks(n));
+        for (out, (grad, x)) in self.out.chunks_mut(n).zip(rows) {
+            let scale = inverse_rms(x, self.epsilon);
+            for (h, (&g, &w)) in out.iter_mut().zip(grad.iter().zip(self.weight)) {
+                *h = g * w;
+            }
+            let along = loops::dot_by(out, x, |h, x| h * (x * scale)) / T::of_f64(n as f64);
+            for (h, &x) in out.iter_mut().zip(x) {
+                *h = scale * (*h - x * scale * along);
+            }
+        }
+    }
 }
 
 /// Gradients of x and, if they are trained, of the scales.
@@ -87,15 +136,9 @@ impl Op for Chain {
         let Some((dx, dweight)) = outputs.split_first_mut() else { return Ok(()) };
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (grad, x, weight) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?, inputs[2].slice::<T>()?);
-            // dx = scale (h − x̂ mean(h x̂)) with h = grad · weight.
             loops::chunks(dx.slice::<T>()?, n, |start, piece| {
-                let rows = grad[start..].chunks(n).zip(x[start..].chunks(n));
-                for (out, (grad, x)) in piece.chunks_mut(n).zip(rows) {
-                    let scale = inverse_rms(x, self.of.epsilon);
-                    out.iter_mut().zip(grad.iter().zip(weight)).for_each(|(out, (&g, &w))| *out = g * w);
-                    let along = loops::dot_by(out, x, |h, x| h * (x * scale)) / T::of_f64(n as f64);
-                    out.iter_mut().zip(x).for_each(|(h, &x)| *h = scale * (*h - x * scale * along));
-                }
+                let (grad, x) = (&grad[start..], &x[start..]);
+                wide::run(Slopes { grad, x, weight, epsilon: self.of.epsilon, out: piece });
             });
             let Some(dweight) = dweight.first_mut() else { return Ok(()) };
             let dweight = dweight.slice::<T>()?;

@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
@@ -64,7 +65,8 @@ impl Op for Rope {
                     };
                     let table = (if shared { time } else { sample * t + time }) * (d / 2);
                     let (cos, sin) = (&cos[table..table + d / 2], &sin[table..table + d / 2]);
-                    rotate(&x[row * d..(row + 1) * d], cos, sin, out, self.back);
+                    let sign = if self.back { -T::ONE } else { T::ONE };
+                    wide::run(Rotate { x: &x[row * d..(row + 1) * d], cos, sin, sign, out });
                 }
             });
             Ok(())
@@ -85,14 +87,28 @@ impl Op for Rope {
     }
 }
 
-fn rotate<T: Float>(x: &[T], cos: &[T], sin: &[T], out: &mut [T], back: bool) {
-    let half = cos.len();
-    let ((x1, x2), (y1, y2)) = (x.split_at(half), out.split_at_mut(half));
-    let sign = if back { -T::ONE } else { T::ONE };
-    for i in 0..half {
-        let s = sign * sin[i];
-        y1[i] = x1[i] * cos[i] - x2[i] * s;
-        y2[i] = x2[i] * cos[i] + x1[i] * s;
+/// A head at a position.
+struct Rotate<'a, T> {
+    x: &'a [T],
+    cos: &'a [T],
+    sin: &'a [T],
+    sign: T,
+    out: &'a mut [T],
+}
+
+impl<T: Float> Work for Rotate<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let half = self.cos.len();
+        let ((x1, x2), (y1, y2)) = (self.x.split_at(half), self.out.split_at_mut(half));
+        let tables = self.cos.iter().zip(self.sin);
+        for (((y1, y2), (&x1, &x2)), (&cos, &sin)) in y1.iter_mut().zip(y2).zip(x1.iter().zip(x2)).zip(tables)
+        {
+            let sin = self.sign * sin;
+            *y1 = x1 * cos - x2 * sin;
+            *y2 = x2 * cos + x1 * sin;
+        }
     }
 }
 

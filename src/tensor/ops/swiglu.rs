@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::tensor::check::{self, Case};
+use crate::tensor::cpu::wide::{self, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
@@ -30,7 +31,7 @@ impl Op for Swiglu {
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let (gate, up) = (inputs[0].slice::<T>()?, inputs[1].slice::<T>()?);
-            loops::map2(gate, up, outputs[0].slice::<T>()?, |gate, up| gate * sigmoid(gate) * up);
+            loops::map2(gate, up, outputs[0].slice::<T>()?, gated);
             Ok(())
         })
     }
@@ -46,8 +47,35 @@ impl Op for Swiglu {
 }
 
 #[inline(always)]
+fn gated<T: Float>(gate: T, up: T) -> T {
+    gate * sigmoid(gate) * up
+}
+
+#[inline(always)]
 fn sigmoid<T: Float>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
+}
+
+/// Gradients of a piece.
+struct Slopes<'a, T> {
+    grad: &'a [T],
+    gate: &'a [T],
+    up: &'a [T],
+    dgate: &'a mut [T],
+    dup: &'a mut [T],
+}
+
+impl<T: Float> Work for Slopes<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self) {
+        let inputs = self.grad.iter().zip(self.gate).zip(self.up);
+        for ((dgate, dup), ((&g, &x), &up)) in self.dgate.iter_mut().zip(self.dup).zip(inputs) {
+            let s = sigmoid(x);
+            *dgate = g * up * s * (T::ONE + x * (T::ONE - s));
+            *dup = g * x * s;
+        }
+    }
 }
 
 /// Gradients by both.
@@ -70,13 +98,8 @@ impl Op for Chain {
             let size = loops::CHUNK;
             let pieces = dgate.slice::<T>()?.chunks_mut(size).zip(dup.slice::<T>()?.chunks_mut(size)).collect();
             crate::parallel::owned(pieces, |i, (dgate, dup): (&mut [T], &mut [T])| {
-                let range = i * size..i * size + dgate.len();
-                let inputs = grad[range.clone()].iter().zip(&gate[range.clone()]).zip(&up[range]);
-                for ((dgate, dup), ((&g, &x), &up)) in dgate.iter_mut().zip(dup).zip(inputs) {
-                    let s = sigmoid(x);
-                    *dgate = g * up * s * (T::ONE + x * (T::ONE - s));
-                    *dup = g * x * s;
-                }
+                let at = i * size;
+                wide::run(Slopes { grad: &grad[at..], gate: &gate[at..], up: &up[at..], dgate, dup });
             });
             Ok(())
         })
