@@ -156,11 +156,13 @@ impl Lazy<'_> {
     }
 }
 
+/// Calls a function with the pieces of all plastic projections, by ascending targets.
+type Visit<'a, T> = &'a dyn Fn(&mut dyn FnMut(&mut Plastic<T>));
+
 /// The plastic projections of a simulation.
 pub(super) struct Plastics<'a, T> {
     pub net: &'a Network,
-    /// Calls a function with the pieces of all of them, by ascending targets.
-    pub visit: &'a dyn Fn(&mut dyn FnMut(&mut Plastic<T>)),
+    pub visit: Visit<'a, T>,
 }
 
 impl<T: Moment> Plastics<'_, T> {

@@ -90,10 +90,9 @@ impl Adam {
         let factors = Factors { correction2, rate, gain1, beta2, gain2, epsilon, shrink, decay };
         let size = loops::CHUNK;
         let moments = m.chunks_mut(size).zip(v.chunks_mut(size));
-        let pieces = theta.chunks_mut(size).zip(g.chunks(size)).zip(moments).collect();
-        parallel::owned(pieces, |_, ((theta, g), (m, v)): ((&mut [T], &[T]), (&mut [T], &mut [T]))| {
-            wide::run(Update { theta, g, m, v, factors });
-        });
+        let pieces = theta.chunks_mut(size).zip(g.chunks(size)).zip(moments);
+        let updates = pieces.map(|((theta, g), (m, v))| Update { theta, g, m, v, factors }).collect();
+        parallel::owned(updates, |_, update: Update<'_, T>| wide::run(update));
     }
 }
 

@@ -145,6 +145,7 @@ pub(super) fn page() -> Page {
         details: vec!["layer <1>: rates are off by 1.5 %".into()],
         pictures: vec![Picture { caption: "What 3 neurons \"learnt\"".into(), image: picture(&mut dice) }],
         tiles: vec![],
+        tables: vec![],
         runs: vec![
             run(0, 0.99514, 0.9867, 18.31),
             run(1, 0.99498, 0.9878, 17.96),

@@ -1,5 +1,7 @@
 //! Plastic projections without a grid: against the grid where both are exact, and against the rules driven by hand.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
+
 use crate::plastic::{BOUNDS, bits, rules};
 use ransnn::engine::{Lazy, Options, Precision, Simulator, WeightTrace};
 use ransnn::rng::Stream;

@@ -1,8 +1,6 @@
 //! Fine-tuning: gradients block by block, resuming, learning.
 
-use ransnn::models::finetune::{
-    Decay, Event, Example, FineTune, Part, State, Target, Trained, data, evaluate,
-};
+use ransnn::models::finetune::{Event, Example, FineTune, Part, State, Target, Trained, data, evaluate};
 use ransnn::models::{Generation, Model, Tokenizer};
 use ransnn::peft::hybrid::Mode;
 use ransnn::peft::{self, Calibration, Hybrid, Lora, LoraGa, Method, Targets};

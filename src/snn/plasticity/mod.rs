@@ -140,7 +140,7 @@ pub(super) fn finite(name: &'static str, value: f64, doc: &'static str) -> Param
 }
 
 /// That smallest and largest weight are numbers in this order.
-pub(super) fn check_bounds(bounds: [f64; 2]) -> Result<()> {
+pub(crate) fn check_bounds(bounds: [f64; 2]) -> Result<()> {
     if bounds[0] < bounds[1] {
         return Ok(());
     }

@@ -62,13 +62,16 @@ enum Turn<'a, T> {
     /// By the plain loops, perhaps transposed.
     Plain { q: &'a [T], i: usize, transposed: bool },
     /// By vectors of f32.
-    Wide { factor: Factor, packed: Vec<f32> },
+    Wide { factor: Box<Factor>, packed: Vec<f32> },
 }
 
 impl<'a, T: Float> Turn<'a, T> {
     fn new(q: &'a [T], sizes: Sizes, i: usize, transposed: bool) -> Self {
         match (Factor::new(sizes.n, sizes.b, i), bytemuck::try_cast_slice::<T, f32>(q), T::DTYPE) {
-            (Some(factor), Ok(q), DType::F32) => Self::Wide { factor, packed: factor.pack(q, transposed) },
+            (Some(factor), Ok(q), DType::F32) => {
+                let packed = factor.pack(q, transposed);
+                Self::Wide { factor: Box::new(factor), packed }
+            }
             _ => Self::Plain { q, i, transposed },
         }
     }

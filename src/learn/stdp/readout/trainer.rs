@@ -16,6 +16,7 @@ use crate::learn::surrogate::{Agreement, Data, Step, spikes_of};
 use crate::nn::Schedule;
 use crate::parallel;
 use crate::rng::Stream;
+use crate::snn::plasticity::check_bounds;
 use crate::snn::{Encoding, Network, Neuron, Pop};
 
 /// Samples that pass the frozen layers together.
@@ -120,14 +121,7 @@ impl<'a> Trainer<'a> {
         if !(options.rate > 0.0 && options.rate.is_finite()) {
             return Err(Error::value("rate", options.rate, "more than 0"));
         }
-        let bounds = options.bounds;
-        if !(bounds[0] < bounds[1]) {
-            return Err(Error::value(
-                "bounds of the weights",
-                format!("{bounds:?}"),
-                "the smaller one first",
-            ));
-        }
+        check_bounds(options.bounds.map(f64::from))?;
         if matches!(options.rule, Rule::Reward(_)) && layer.bias.is_empty() {
             let what = format!(
                 "projection `{}`: it has no bias, with which learning by rewards keeps rates in balance",
