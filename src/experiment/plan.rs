@@ -62,7 +62,7 @@ pub fn of(config: &Config) -> Result<Plan> {
             plan.network = Feedforward::compile(&net, &encoding, &[])?.plan();
             let model = train.model(&net)?;
             plan.features = net.population(&train.output).map_or(0, |output| fan_in(&net, output));
-            let activations = model.activation_bytes(encoding.steps(), train.batch);
+            let activations = model.activation_bytes(encoding.steps(), train.batch, encoding.is_constant());
             plan.training = Some(Training::new(model.size(), 4, activations));
         }
         Train::Convert(train) => {

@@ -18,10 +18,15 @@ impl Check<'_> {
             self.wrong("train.surrogate", "nothing can be trained: all is frozen".into(), Some(help.into()));
         }
         for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
-            if projection.connect != Connect::Dense {
-                let help = "leave out `connect`, or write `frozen = true`";
-                let what = format!("`{name}` learns, and only dense connections do so far");
+            if !matches!(projection.connect, Connect::Dense | Connect::Conv2d { .. }) {
+                let help = "leave out `connect`, write `connect.conv2d`, or `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections and convolutions do");
                 self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
+            if train.batch_norm && projection.bias.is_none() && projection.to != train.output {
+                let help = "write `bias.constant = 0.0`: it takes up what is normalised";
+                let what = format!("`{name}` is normalised and has no bias");
+                self.wrong(&format!("projection.{name}"), what, Some(help.into()));
             }
             let target = config.population.get(&projection.to).map(|population| &population.neuron);
             if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {

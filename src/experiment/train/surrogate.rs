@@ -33,8 +33,10 @@ impl Job<'_> {
         let fitting = Instant::now();
         self.train(&mut trainer)?;
         let curves = curve_plots(trainer.curve(), trainer.judged());
-        let (trained, activations) =
-            (trainer.model().size(), trainer.model().activation_bytes(encoding.steps(), train.batch));
+        let (trained, activations) = (
+            trainer.model().size(),
+            trainer.model().activation_bytes(encoding.steps(), train.batch, encoding.is_constant()),
+        );
         trainer.take_best()?;
         let agreement = agree(&mut trainer, encoding.is_constant())?;
         let net = trainer.finish()?;

@@ -146,6 +146,7 @@ impl Options {
                 detach: true,
                 decay: false,
                 threshold: false,
+                normalize: false,
             },
             method: Method::Adam,
             lr: 1e-3,
@@ -308,9 +309,10 @@ impl<'a> Trainer<'a> {
             stream: Stream::named(self.net.seed, "train/dropout"),
             call: self.iteration as u64,
         });
-        let mut right = 0;
+        let (mut right, mut statistics) = (0, vec![]);
         let (loss, mut grads) = grad(model, || {
-            let pass = model.forward(input, dropout)?;
+            let pass = model.forward_in_training(input, dropout)?;
+            statistics = pass.statistics;
             right = count_right(&pass.outputs, options.loss, labels)?;
             let mut loss = options.loss.of(&pass.outputs, &targets)?;
             if options.penalty.is_active() {
@@ -337,6 +339,7 @@ impl<'a> Trainer<'a> {
         let optimizer = self.optimizer.as_dyn();
         optimizer.set_learning_rate(self.options.lr * schedule.factor(self.iteration as u64 - 1));
         optimizer.step(&mut self.model, &grads)?;
+        self.model.absorb(&statistics)?;
         if self.options.gradient.decay || self.options.gradient.threshold {
             self.model.clamp()?;
         }
@@ -460,7 +463,7 @@ impl<'a> Trainer<'a> {
         let right = classes.iter().zip(labels).filter(|(a, b)| a == b).count();
         let accuracy = right as f64 / labels.len().max(1) as f64;
         if self.best.as_ref().is_none_or(|(best, _)| accuracy > *best) {
-            self.best = Some((accuracy, self.model.parameters.clone()));
+            self.best = Some((accuracy, self.model.numbers()));
         }
         self.judged.push((self.iteration, accuracy));
         self.stopped = self.is_stopped();
@@ -491,7 +494,7 @@ impl<'a> Trainer<'a> {
     /// What tensors return.
     pub fn take_best(&mut self) -> Result<()> {
         if let Some((_, best)) = self.best.take() {
-            self.model.parameters = best;
+            self.model.set_numbers(best);
         }
         self.model.write_back(&mut self.net)
     }

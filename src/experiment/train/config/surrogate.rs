@@ -26,6 +26,9 @@ pub struct Surrogate {
     /// The threshold of each hidden population learns.
     #[serde(default)]
     pub learn_threshold: bool,
+    /// Normalise the currents of hidden populations over the batch; folded into the weights in the end.
+    #[serde(default)]
+    pub batch_norm: bool,
     /// Who changes the parameters.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -306,6 +309,7 @@ impl Surrogate {
                 detach: self.detach_reset,
                 decay: self.learn_beta,
                 threshold: self.learn_threshold,
+                normalize: self.batch_norm,
             },
             method: match self.optimizer {
                 Optimizer::Adam => Method::Adam,
@@ -357,6 +361,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.detach_reset", "leave resets out of the gradient"),
     ("train.surrogate.learn_beta", "the leak of each population learns"),
     ("train.surrogate.learn_threshold", "the threshold of each hidden population learns"),
+    (
+        "train.surrogate.batch_norm",
+        "normalise the currents of hidden populations over the batch; folded into the weights in the end",
+    ),
     ("train.surrogate.optimizer", "adam, adamw, or sgd = { … }"),
     ("train.surrogate.optimizer.sgd.momentum", "μ"),
     ("train.surrogate.lr", "learning rate"),
