@@ -51,7 +51,7 @@ const INPUTS: usize = 100;
 
 fn spikes(steps: usize) -> Encoded {
     let rows: Vec<Vec<u32>> = (0..steps * BATCH)
-        .map(|r| (0..INPUTS as u32).filter(|i| (i * 7 + r as u32 * 3) % 11 == 0).collect())
+        .map(|r| (0..INPUTS as u32).filter(|i| (i * 7 + r as u32 * 3).is_multiple_of(11)).collect())
         .collect();
     let rows = rows.iter().map(Vec::as_slice);
     Encoded::Spikes(Arc::new(Spikes::from_rows(&[steps, BATCH], INPUTS, rows).unwrap()))
@@ -69,7 +69,7 @@ fn memory_of_online_training_does_not_depend_on_the_number_of_steps() {
     }
     let net = net.build(1).unwrap();
     let surrogate = Surrogate::Arctan { alpha: 2.0 };
-    let gradient = Gradient { surrogate, detach: true, decay: false, threshold: false };
+    let gradient = Gradient { surrogate, detach: true, decay: false, threshold: false, normalize: false };
     let model = Model::new(&net, output, true, gradient).unwrap();
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 10).collect();
     let held = |steps| {

@@ -7,6 +7,7 @@
 //! | `lazy` | a simulation without a grid of time |
 //! | `peft` | language models, whole or by adapters: training steps, merging, generation |
 //! | `stdp` | learning without labels |
+//! | `train` | surrogate gradients through whole networks, and what comes out at work |
 //! | `sim` | the networks that simulators are compared on |
 //! | `measure` | warm-up, repeats, median and spread |
 //! | `devices` | what this machine offers |
@@ -22,6 +23,7 @@ mod readout;
 mod reservoir;
 mod sim;
 mod stdp;
+mod train;
 
 pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
 
@@ -183,6 +185,16 @@ pub const CASES: &[Case] = &[
         work: stdp::sequential,
     },
     Case { name: "stdp/diehl-cook-400-batch", about: "the same in batches of 16", work: stdp::batch },
+    Case {
+        name: "train/mlp-bptt",
+        about: "training steps of 784-1000-10 LIF on Bernoulli spikes of at most 0.25, T = 25, batch 128, Adam",
+        work: train::mlp,
+    },
+    Case {
+        name: "infer/mlp",
+        about: "the same network by the engine, from input spikes to counts",
+        work: train::infer,
+    },
     Case {
         name: "sim/vogels-abbott-cuba",
         about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",

@@ -1,6 +1,8 @@
 //! Training by surrogate gradients: operations, losses, trajectories, whole networks, online.
 
+mod events;
 mod fixtures;
+mod layer;
 mod online;
 mod scan;
 mod training;

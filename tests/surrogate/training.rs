@@ -264,7 +264,7 @@ fn memory_is_what_was_planned() {
             Ok(loss)
         })
         .unwrap();
-        let planned = trainer.model().activation_bytes(12, 64);
+        let planned = trainer.model().activation_bytes(12, 64, false);
         assert!((kept as f64 / planned as f64 - 1.0).abs() < 0.1, "{kept} kept, {planned} planned");
     }
 }
@@ -278,6 +278,7 @@ fn leaks_thresholds_and_rates_learn() {
         detach: false,
         decay: true,
         threshold: true,
+        normalize: false,
     };
     let penalty = RatePenalty { upper: 50.0, most: 0.01, ..RatePenalty::default() };
     let options = Options { gradient, penalty, ..options() };
@@ -312,4 +313,100 @@ fn recurrent_networks_have_gradients() {
         grad(&model, || model.forward(&Encoded::Constant(x.clone(), 6), None)?.outputs.sum_all()).unwrap();
     let recurrent = grads.get("projection.recurrent.weights").unwrap().to_f32().unwrap();
     assert!(recurrent.iter().any(|&g| g != 0.0));
+}
+
+/// 1 × 6 × 5 pixels - 3 maps of 4 × 3 - 4, normalised if wanted.
+fn convolution(normalize: bool, biased: bool) -> (Network, Options) {
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", [1, 6, 5]);
+    let maps = net.population("maps", [3, 4, 3], Lif { decay: 0.9, ..Lif::default() });
+    let out = net.population("out", CLASSES, Lif { decay: 0.9, ..Lif::default() });
+    let kernel = Rule::Conv2d { kernel: 3, stride: 1, padding: 0 };
+    let first =
+        net.connect(pixels, maps, kernel).name("first").weights(Init::Normal { mean: 0.05, std: 0.3 });
+    let first = if biased { first.bias(Init::Constant(0.05)) } else { first };
+    first.precision(Precision::F32);
+    net.connect(maps, out, Rule::Dense)
+        .name("second")
+        .weights(Init::Normal { mean: 0.05, std: 0.3 })
+        .precision(Precision::F32);
+    let gradient = Gradient { normalize, ..options().gradient };
+    (net.build(5).unwrap(), Options { gradient, lr: 2e-2, ..options() })
+}
+
+#[test]
+fn convolutions_learn_and_the_engine_sees_the_same_spikes() {
+    let (samples, labels) = data(120);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    for normalize in [false, true] {
+        for encoding in [BERNOULLI, Encoding::Constant { steps: 12 }] {
+            let (net, options) = convolution(normalize, true);
+            let mut trainer = Trainer::new(net, encoding, OUT, data, options).unwrap();
+            let mut losses = vec![];
+            while let Some(step) = trainer.step().unwrap() {
+                losses.push(step.loss);
+            }
+            assert!(losses.last().unwrap() < &(0.8 * losses[0]), "{losses:?}");
+            let found = trainer.agreement(120).unwrap();
+            assert_eq!(found.of, 120 * (36 + CLASSES));
+            // A constant input is summed in another order.
+            let most = if encoding.is_constant() { 2 } else { 0 };
+            assert!(found.differ <= most, "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_convolutions_and_normalisations_keep_was_planned() {
+    let (samples, labels) = data(64);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    for normalize in [false, true] {
+        for encoding in [BERNOULLI, Encoding::Constant { steps: 12 }] {
+            let (net, options) = convolution(normalize, true);
+            let trainer = Trainer::new(net, encoding, OUT, data, options).unwrap();
+            let ids: Vec<u64> = (0..64).collect();
+            let input = trainer.encode(&ids, &ransnn::rng::Stream::named(1, "x")).unwrap();
+            let targets = Tensor::from_u32(labels.iter().map(|&l| l.into()).collect(), &[64]).unwrap();
+            let mut kept = 0;
+            grad(trainer.model(), || {
+                let pass = trainer.model().forward_in_training(&input, None)?;
+                let loss = Loss::CeCount.of(&pass.outputs, &targets)?;
+                kept = recorded().unwrap().bytes;
+                Ok(loss)
+            })
+            .unwrap();
+            let planned = trainer.model().activation_bytes(12, 64, encoding.is_constant());
+            assert!((kept as f64 / planned as f64 - 1.0).abs() < 0.1, "{kept} kept, {planned} planned");
+        }
+    }
+}
+
+#[test]
+fn a_normalised_projection_needs_a_bias() {
+    let (net, options) = convolution(true, false);
+    let error = Model::new(&net, OUT, false, options.gradient).unwrap_err().to_string();
+    assert!(error.contains("`first` needs a `bias`"), "{error}");
+}
+
+#[test]
+fn running_statistics_survive_an_interruption() {
+    let (samples, labels) = data(60);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let start = || {
+        let (net, options) = convolution(true, true);
+        Trainer::new(net, BERNOULLI, OUT, data, Options { held_out: 20, ..options }).unwrap()
+    };
+    let mut whole = start();
+    while whole.step().unwrap().is_some() {}
+    let mut first = start();
+    for _ in 0..5 {
+        first.step().unwrap();
+    }
+    first.save(&path).unwrap();
+    let mut second = start();
+    second.restore(&path).unwrap();
+    while second.step().unwrap().is_some() {}
+    assert_eq!(whole.finish().unwrap().tensors(), second.finish().unwrap().tensors());
 }

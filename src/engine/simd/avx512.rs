@@ -2,8 +2,8 @@
 #![allow(unsafe_code)] // Intrinsics read through pointers; lengths are checked by `Simd`'s methods.
 #![cfg(target_arch = "x86_64")]
 
-pub(crate) use super::avx2::{affine_i32, bernoulli, dense_f32, lif, lif_constant, product_f32, product_u8};
-use super::{Currents, RUN, TILE, Tile, avx2};
+pub(crate) use super::avx2::{affine_i32, bernoulli, lif, lif_constant, product_f32, product_u8};
+use super::{Currents, RUN, TILE, Tile, avx2, portable};
 use crate::engine::events::Events;
 use std::{arch::x86_64::*, ops::Range};
 
@@ -41,6 +41,55 @@ pub(crate) fn dense_i8(tile: Tile, events: &Events, steps: Range<usize>, out: Cu
         for (i, &sums) in total.iter().enumerate() {
             avx2::finish(tile, 16 * i, _mm512_castsi512_si256(sums), add, current);
             avx2::finish(tile, 16 * i + 8, _mm512_extracti64x4_epi64::<1>(sums), add, current);
+        }
+    }
+}
+
+/// See [`super::Simd::dense_f32`]: two steps at a time, so that eight additions are under way.
+#[target_feature(enable = "avx512f,avx2")]
+pub(crate) fn dense_f32(
+    rows: &[f32],
+    scale: &[f32],
+    bias: &[f32],
+    events: &Events,
+    steps: Range<usize>,
+    out: Currents,
+) {
+    /// `rows` has one for each source.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add_row(rows: &[f32], sums: &mut [__m512; WIDE], source: u32) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `Events` holds no source beyond its number of sources, for which there are rows.
+            let row = unsafe { _mm512_loadu_ps(rows.as_ptr().add(source as usize * TILE + 16 * i)) };
+            *sum = _mm512_add_ps(*sum, row);
+        }
+    }
+    const WIDE: usize = TILE / 16;
+    let Currents { values: current, stride, add } = out;
+    assert!(rows.len() >= events.sources() * TILE);
+    let first = steps.start;
+    for at in steps.clone().step_by(2) {
+        let lists = [events.step(at), if at + 1 < steps.end { events.step(at + 1) } else { &[] }];
+        let both = lists[0].len().min(lists[1].len());
+        let mut sums = [[_mm512_setzero_ps(); WIDE]; 2];
+        for (&a, &b) in lists[0].iter().zip(lists[1]) {
+            add_row(rows, &mut sums[0], a);
+            add_row(rows, &mut sums[1], b);
+        }
+        for (sums, list) in sums.iter_mut().zip(lists) {
+            for &source in &list[both..] {
+                add_row(rows, sums, source);
+            }
+        }
+        for (i, sums) in sums.iter().enumerate().take(steps.end - at) {
+            let mut numbers = [0f32; TILE];
+            for (numbers, &sum) in numbers.chunks_exact_mut(16).zip(sums) {
+                // SAFETY: the piece has 16 numbers.
+                unsafe { _mm512_storeu_ps(numbers.as_mut_ptr(), sum) };
+            }
+            let current = &mut current[(at - first + i) * stride..][..TILE];
+            portable::finish(&numbers, scale, bias, add, current);
         }
     }
 }

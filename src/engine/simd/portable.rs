@@ -56,7 +56,7 @@ pub(crate) fn dense_f32(
 }
 
 #[inline(always)]
-fn finish(sums: &[f32; TILE], scale: &[f32], bias: &[f32], add: bool, current: &mut [f32]) {
+pub(super) fn finish(sums: &[f32; TILE], scale: &[f32], bias: &[f32], add: bool, current: &mut [f32]) {
     let (scale, bias, current) = (&scale[..TILE], &bias[..TILE], &mut current[..TILE]);
     for i in 0..TILE {
         let x = sums[i] * scale[i] + bias[i];

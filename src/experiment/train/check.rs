@@ -11,6 +11,21 @@ impl Check<'_> {
         let path = |key: &str| format!("train.surrogate.{key}");
         self.trained(config, "train.surrogate", &train.output);
         for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            let convolution = matches!(projection.connect, Connect::Conv2d { .. });
+            if convolution && train.gradient != Credit::Bptt {
+                let help = "leave out `connect`, or write `gradient = \"bptt\"`";
+                let what = format!("`{name}` is a convolution; online gradients are of dense connections");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            } else if !convolution && projection.connect != Connect::Dense {
+                let help = "leave out `connect`, write `connect.conv2d`, or `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections and convolutions do");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
+            if train.batch_norm && projection.bias.is_none() && projection.to != train.output {
+                let help = "write `bias.constant = 0.0`: it takes up what is normalised";
+                let what = format!("`{name}` is normalised and has no bias");
+                self.wrong(&format!("projection.{name}"), what, Some(help.into()));
+            }
             let target = config.population.get(&projection.to).map(|population| &population.neuron);
             if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
                 let help = "give its target `neuron.lif = { … }`";
@@ -78,6 +93,7 @@ impl Check<'_> {
             ("learn_beta", train.learn_beta),
             ("learn_threshold", train.learn_threshold),
             ("dropout", train.dropout > 0.0),
+            ("batch_norm", train.batch_norm),
             ("rates", train.rates != Rates::default()),
         ] {
             if wrong {
@@ -91,7 +107,7 @@ impl Check<'_> {
         }
     }
 
-    /// An output that is there, and dense f32 projections that learn.
+    /// An output that is there, and f32 projections that learn.
     fn trained(&mut self, config: &Config, trainer: &str, output: &str) {
         let names: Vec<&str> = config.population.keys().map(String::as_str).collect();
         self.known(&format!("{trainer}.output"), output, &names);
@@ -104,11 +120,6 @@ impl Check<'_> {
             self.wrong(trainer, "nothing can be trained: all is frozen".into(), Some(help.into()));
         }
         for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
-            if projection.connect != Connect::Dense {
-                let help = "leave out `connect`, or write `frozen = true`";
-                let what = format!("`{name}` learns, and only dense connections do so far");
-                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
-            }
             if projection.precision == Precision::Int8 {
                 let help = "write `precision = \"f32\"`, or leave it out";
                 let what = format!("`{name}` learns, and 8-bit integers cannot");
@@ -125,6 +136,11 @@ impl Check<'_> {
         let path = |key: &str| format!("train.stdp-readout.{key}");
         self.trained(config, "train.stdp-readout", &train.output);
         for (name, projection) in config.projection.iter().filter(|(_, p)| !p.frozen) {
+            if projection.connect != Connect::Dense {
+                let help = "leave out `connect`, or write `frozen = true`";
+                let what = format!("`{name}` learns, and only dense connections do");
+                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
+            }
             let help = "write `frozen = true`, or train whole networks with `[train.surrogate]`";
             if projection.to != train.output {
                 let what = format!("`{name}` learns, and does not end in `{}`", train.output);

@@ -14,8 +14,8 @@ impl Trainer<'_> {
     /// Unwritable, disk full.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.model.parameters {
-            tensors.insert(format!("parameter/{name}"), tensor.clone());
+        for (name, tensor) in self.model.numbers() {
+            tensors.insert(format!("parameter/{name}"), tensor);
         }
         for (name, tensor) in self.optimizer.state()? {
             tensors.insert(format!("optimizer/{name}"), tensor);
@@ -54,13 +54,10 @@ impl Trainer<'_> {
         let iteration = about.get("iteration").and_then(|i| i.parse::<usize>().ok());
         let iteration = iteration.filter(|_| about.get("kind").is_some_and(|k| k == "ransnn-surrogate"));
         let iteration = iteration.filter(|&i| i <= self.total()).ok_or_else(|| damaged("its header"))?;
+        let numbers = self.model.numbers();
         let fits = |found: &BTreeMap<String, Tensor>| {
-            found.len() == self.model.parameters.len()
-                && self
-                    .model
-                    .parameters
-                    .iter()
-                    .all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
+            found.len() == numbers.len()
+                && numbers.iter().all(|(name, t)| found.get(name).is_some_and(|f| f.meta() == t.meta()))
         };
         let parameters = file.group("parameter/")?;
         if !fits(&parameters) {
@@ -76,7 +73,7 @@ impl Trainer<'_> {
         let mut optimizer = self.options.optimizer();
         optimizer.as_dyn().load_state(&file.group("optimizer/")?)?;
         self.optimizer = optimizer;
-        self.model.parameters = parameters;
+        self.model.set_numbers(parameters);
         self.best = best;
         self.curve = curve.chunks_exact(3).map(|c| (c[0] as usize, c[1], c[2])).collect();
         self.judged = judged.chunks_exact(2).map(|c| (c[0] as usize, c[1])).collect();

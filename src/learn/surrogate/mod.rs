@@ -20,6 +20,6 @@ mod trainer;
 
 pub use judge::{Agreement, classify, probe, silent_or_saturated};
 pub use loss::{Loss, RatePenalty};
-pub use model::{Credit, Dropout, Encoded, Gradient, Model, Online, Pass, Trace};
+pub use model::{Credit, Dropout, Encoded, Gradient, Model, Online, Pass, Statistics, Trace};
 pub(super) use trainer::spikes_of;
 pub use trainer::{Data, Method, Options, Step, Trainer};

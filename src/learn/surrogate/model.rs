@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use crate::rng::Stream;
 use crate::snn::neurons::Lif;
-use crate::snn::scan::{Parameters, Scan, Spikes, product_of, spike_product};
-use crate::snn::{Network, Pop, Projection, Values, Weights};
+use crate::snn::scan::{Parameters, Scan, Scanned, Spikes, product_of, spike_product};
+use crate::snn::{Conv2d, Network, Pop, Projection, Values, Weights};
 use crate::tensor::{DType, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
 
@@ -38,14 +38,26 @@ pub struct Gradient {
     pub decay: bool,
     /// Whether the threshold of each population learns.
     pub threshold: bool,
+    /// Whether the currents of hidden populations are normalised over batch and steps (tdBN, arXiv:2011.05280, eq. 5–8):
+    /// `θ w (x − mean) / √(variance + ε) + b`, by channel of an image, else by neuron. At work the statistics are
+    /// running means, which [`Model::write_back`] folds into weights and biases.
+    pub normalize: bool,
 }
+
+/// ε of the normalisation.
+const EPSILON: f64 = 1e-5;
+/// Weight of a batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
 
 /// A network, prepared.
 #[derive(Debug)]
 pub struct Model {
-    /// Trained tensors: `projection.NAME.weights` `[sources, targets]`, `projection.NAME.bias`, and where they learn
-    /// `population.NAME.decay` and `population.NAME.threshold`.
+    /// Trained tensors: `projection.NAME.weights` `[sources, targets]` or `[outputs, inputs, k, k]`,
+    /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `population.NAME.threshold` and
+    /// `projection.NAME.norm.weight` and `.bias`.
     pub parameters: BTreeMap<String, Tensor>,
+    /// Running statistics where currents are normalised: `projection.NAME.norm.mean`, `.variance`.
+    pub statistics: BTreeMap<String, Tensor>,
     layers: Vec<Layer>,
     source: Pop,
     output: usize,
@@ -72,12 +84,17 @@ struct Incoming {
     pre: usize,
     biased: bool,
     frozen: Option<Frozen>,
+    /// Of a convolution.
+    geometry: Option<Conv2d>,
+    /// Channels of the normalisation, where there is one.
+    channels: Option<usize>,
 }
 
 /// Weights `[sources, targets]`, scale and bias `[targets]` of a projection that is not trained:
 /// `current = sum · scale + bias`, as in the engine.
 #[derive(Clone, Debug)]
 struct Frozen {
+    /// Of a convolution `[outputs, inputs, k, k]`.
     weights: Tensor,
     scale: Tensor,
     bias: Tensor,
@@ -92,6 +109,9 @@ pub struct Trace {
     pub spikes: Tensor,
 }
 
+/// Name, mean, variance and numbers of a channel of each normalisation over a batch.
+pub type Statistics = Vec<(String, Tensor, Tensor, usize)>;
+
 /// A pass over a batch.
 #[derive(Clone, Debug)]
 pub struct Pass {
@@ -99,6 +119,14 @@ pub struct Pass {
     pub outputs: Tensor,
     /// The hidden populations that training reaches, in topological order.
     pub hidden: Vec<Trace>,
+    /// Of the normalisations over the batch.
+    pub statistics: Statistics,
+}
+
+/// Spikes of a population on their way to the next: as a tensor, and as lists where they are known.
+struct Sent {
+    spikes: Tensor,
+    lists: Option<Arc<Spikes>>,
 }
 
 /// Random silencing of hidden neurons, the same in all steps of a sample.
@@ -129,6 +157,10 @@ fn bias_path(projection: &str) -> String {
     format!("projection.{projection}.bias")
 }
 
+fn norm_path(projection: &str, what: &str) -> String {
+    format!("projection.{projection}.norm.{what}")
+}
+
 impl Model {
     /// Prepares a network whose population `output` is read, its membranes or its spikes.
     ///
@@ -136,7 +168,7 @@ impl Model {
     /// Names what cannot be trained: a network without trained projections, trained sparse projections, models
     /// without a gradient, delays.
     pub fn new(net: &Network, output: Pop, membrane: bool, gradient: Gradient) -> Result<Self> {
-        let mut parameters = BTreeMap::new();
+        let (mut parameters, mut statistics) = (BTreeMap::new(), BTreeMap::new());
         let mut layers: Vec<Layer> = vec![];
         let refuse = |on: String| Error::Unsupported { op: "training by surrogate gradients", on };
         if net.projections.iter().all(|p| p.frozen) {
@@ -181,8 +213,22 @@ impl Model {
                     }
                     recurrent = Some((p.name.clone(), frozen));
                 } else {
-                    let biased = !p.bias.is_empty();
-                    incoming.push(Incoming { name: p.name.clone(), pre: p.pre.0, biased, frozen });
+                    let geometry = match p.weights {
+                        Weights::Conv2d { geometry, .. } => Some(geometry),
+                        _ => None,
+                    };
+                    let mut from = Incoming {
+                        name: p.name.clone(),
+                        pre: p.pre.0,
+                        biased: !p.bias.is_empty(),
+                        frozen,
+                        geometry,
+                        channels: None,
+                    };
+                    if gradient.normalize && from.frozen.is_none() && index != output.0 {
+                        from.normalize(&numbers, population.size(), &mut parameters, &mut statistics)?;
+                    }
+                    incoming.push(from);
                 }
             }
             if incoming.is_empty() {
@@ -224,7 +270,7 @@ impl Model {
         let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
         let source =
             source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
-        Ok(Self { parameters, layers, source, output: output.0, membrane })
+        Ok(Self { parameters, statistics, layers, source, output: output.0, membrane })
     }
 
     /// The population whose spikes or currents [`forward`](Self::forward) takes: the last frozen one, where all that is
@@ -233,48 +279,45 @@ impl Model {
         self.source
     }
 
-    /// Runs a batch; inside [`grad`](crate::tensor::grad) of this model it is recorded.
+    /// Runs a batch as the network would at work; inside [`grad`](crate::tensor::grad) of this model it is recorded.
     ///
     /// # Errors
     /// Input that does not fit.
     pub fn forward(&self, input: &Encoded, dropout: Option<Dropout>) -> Result<Pass> {
-        let mut spikes: BTreeMap<usize, Tensor> = BTreeMap::new();
-        let mut hidden = vec![];
+        self.pass(input, dropout, false)
+    }
+
+    /// Runs a batch as in training: normalised by its own statistics.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_in_training(&self, input: &Encoded, dropout: Option<Dropout>) -> Result<Pass> {
+        self.pass(input, dropout, true)
+    }
+
+    fn pass(&self, input: &Encoded, dropout: Option<Dropout>, training: bool) -> Result<Pass> {
+        let mut sent: BTreeMap<usize, Sent> = BTreeMap::new();
+        let (mut hidden, mut statistics) = (vec![], vec![]);
         let mut outputs = None;
         for layer in &self.layers {
-            let mut current: Option<Tensor> = None;
-            for from in &layer.incoming {
-                let part = self.current(from, input, &spikes)?;
-                current = Some(match current {
-                    Some(sum) => sum.add(&part)?,
-                    None => part,
-                });
-            }
-            let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
-            let mut numbers = layer.numbers.clone();
-            let learned = |what: &str| self.parameters.get(&format!("population.{}.{what}", layer.name));
-            if let Some(decay) = learned("decay") {
-                numbers.decay = decay.clone();
-            }
-            if let Some(threshold) = learned("threshold") {
-                numbers.threshold = threshold.clone();
-            }
-            if let Some((name, frozen)) = &layer.recurrent {
-                numbers.recurrent = Some(match frozen {
-                    Some(frozen) => frozen.weights.mul(&frozen.scale)?,
-                    None => self.parameters[&weights_path(name)].clone(),
-                });
-            }
-            let out = match input {
-                // Only currents that are held have one step here.
-                Encoded::Constant(_, steps) if current.shape()[0] == 1 && numbers.recurrent.is_none() => {
-                    layer.scan.run_held(&current, *steps, &numbers)?
+            let numbers = self.numbers_of(layer)?;
+            let (out, lists) = match self.behind(layer, &numbers, input, &sent)? {
+                Some((out, lists)) => (out, Some(lists)),
+                None => {
+                    let mut current: Option<Tensor> = None;
+                    for from in &layer.incoming {
+                        let mut part = self.current(from, input, &sent, training)?;
+                        if let (Some(channels), true) = (from.channels, training) {
+                            part = self.normalized(from, channels, &part, &mut statistics)?;
+                        }
+                        current = Some(match current {
+                            Some(sum) => sum.add(&part)?,
+                            None => part,
+                        });
+                    }
+                    let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
+                    (layer.advance(&current, &numbers, input)?, None)
                 }
-                Encoded::Constant(_, steps) => {
-                    let shape = [*steps, current.shape()[1], current.shape()[2]];
-                    layer.scan.run(&current.broadcast_to(&shape)?, &numbers)?
-                }
-                Encoded::Spikes(_) => layer.scan.run(&current, &numbers)?,
             };
             if layer.population == self.output {
                 let membrane = out.membrane.filter(|_| self.membrane);
@@ -284,47 +327,180 @@ impl Model {
                     hidden.push(Trace { name: layer.name.clone(), spikes: out.spikes.clone() });
                 }
                 let fired = match dropout {
-                    Some(dropout) if layer.traced => dropout.apply(&out.spikes, layer)?,
-                    _ => out.spikes,
+                    Some(dropout) if layer.traced => {
+                        Sent { spikes: dropout.apply(&out.spikes, layer)?, lists: None }
+                    }
+                    _ => Sent { spikes: out.spikes, lists },
                 };
-                spikes.insert(layer.population, fired);
+                sent.insert(layer.population, fired);
             }
         }
         let outputs = outputs.ok_or_else(|| Error::Internal("the output population did not run".into()))?;
-        Ok(Pass { outputs, hidden })
+        Ok(Pass { outputs, hidden, statistics })
     }
 
-    /// Weights, and the bias of those that learn.
+    /// The numbers of a population with those that learn as they are now.
+    fn numbers_of(&self, layer: &Layer) -> Result<Parameters> {
+        let mut numbers = layer.numbers.clone();
+        let learned = |what: &str| self.parameters.get(&format!("population.{}.{what}", layer.name));
+        if let Some(decay) = learned("decay") {
+            numbers.decay = decay.clone();
+        }
+        if let Some(threshold) = learned("threshold") {
+            numbers.threshold = threshold.clone();
+        }
+        if let Some((name, frozen)) = &layer.recurrent {
+            numbers.recurrent = Some(match frozen {
+                Some(frozen) => frozen.weights.mul(&frozen.scale)?,
+                None => self.parameters[&weights_path(name)].clone(),
+            });
+        }
+        Ok(numbers)
+    }
+
+    /// Product and scan in one, where a layer has one trained dense projection from spikes and nothing else.
+    fn behind(
+        &self,
+        layer: &Layer,
+        numbers: &Parameters,
+        input: &Encoded,
+        sent: &BTreeMap<usize, Sent>,
+    ) -> Result<Option<(Scanned, Arc<Spikes>)>> {
+        let [from] = layer.incoming.as_slice() else { return Ok(None) };
+        if from.frozen.is_some() || from.geometry.is_some() || from.channels.is_some() {
+            return Ok(None);
+        }
+        let (x, lists) = match (sent.get(&from.pre), input) {
+            (Some(Sent { spikes, lists: Some(lists) }), _) => (Some(spikes), lists.clone()),
+            (Some(Sent { spikes, lists: None }), _) => (Some(spikes), Arc::new(Spikes::of(spikes)?)),
+            (None, Encoded::Spikes(lists)) => (None, lists.clone()),
+            (None, Encoded::Constant(..)) => return Ok(None),
+        };
+        if !layer.scan.runs_behind(&lists, numbers) {
+            return Ok(None);
+        }
+        let bias = from.biased.then(|| &self.parameters[&bias_path(&from.name)]);
+        let weights = &self.parameters[&weights_path(&from.name)];
+        layer.scan.run_behind(&lists, x, (weights, bias), numbers).map(Some)
+    }
+
+    /// Weights, and the bias of those that learn and are not normalised.
     fn weights_of<'m>(&'m self, from: &'m Incoming) -> (&'m Tensor, Option<&'m Tensor>) {
         match &from.frozen {
             Some(frozen) => (&frozen.weights, None),
             None => {
-                let bias = from.biased.then(|| &self.parameters[&bias_path(&from.name)]);
+                let biased = from.biased && from.channels.is_none();
+                let bias = biased.then(|| &self.parameters[&bias_path(&from.name)]);
                 (&self.parameters[&weights_path(&from.name)], bias)
             }
         }
     }
 
-    fn current(&self, from: &Incoming, input: &Encoded, spikes: &BTreeMap<usize, Tensor>) -> Result<Tensor> {
-        let (weights, bias) = self.weights_of(from);
-        let current = match (spikes.get(&from.pre), input) {
-            (Some(spikes), _) => spike_product(spikes, weights, bias)?,
-            (None, Encoded::Spikes(spikes)) => product_of(spikes, weights, bias)?,
-            (None, Encoded::Constant(x, _)) => {
-                let mut current = x.matmul(weights)?;
-                if let Some(bias) = bias {
-                    current = current.add(bias)?;
+    /// The current `[T, B, N]` of a projection, or `[1, B, N]` where it is held; of one that is normalised, in training
+    /// before it is.
+    fn current(
+        &self,
+        from: &Incoming,
+        input: &Encoded,
+        sent: &BTreeMap<usize, Sent>,
+        training: bool,
+    ) -> Result<Tensor> {
+        let folded;
+        let (weights, bias) = match from.channels {
+            Some(_) if !training => {
+                folded = self.folded(from)?;
+                (&folded.0, Some(&folded.1))
+            }
+            _ => self.weights_of(from),
+        };
+        let current = match (sent.get(&from.pre), input, &from.geometry) {
+            (Some(sent), _, None) => spike_product(&sent.spikes, weights, bias)?,
+            (Some(sent), _, Some(geometry)) => convolved(&sent.spikes, geometry, weights, bias)?,
+            (None, Encoded::Spikes(spikes), None) => product_of(spikes, weights, bias)?,
+            (None, Encoded::Spikes(spikes), Some(geometry)) => {
+                convolved(&spikes.to_tensor()?, geometry, weights, bias)?
+            }
+            (None, Encoded::Constant(x, _), geometry) => {
+                let held = x.reshape(&[1, x.shape()[0], x.shape()[1]])?;
+                match (geometry, bias) {
+                    (Some(geometry), bias) => convolved(&held, geometry, weights, bias)?,
+                    (None, Some(bias)) => held.matmul(weights)?.add(bias)?,
+                    (None, None) => held.matmul(weights)?,
                 }
-                if let Some(frozen) = &from.frozen {
-                    current = current.mul(&frozen.scale)?.add(&frozen.bias)?;
-                }
-                let shape = [1, current.shape()[0], current.shape()[1]];
-                return current.reshape(&shape);
             }
         };
         match &from.frozen {
             Some(frozen) => current.mul(&frozen.scale)?.add(&frozen.bias),
             None => Ok(current),
+        }
+    }
+
+    /// The current of a projection normalised by its own statistics, which are noted.
+    fn normalized(
+        &self,
+        from: &Incoming,
+        channels: usize,
+        current: &Tensor,
+        statistics: &mut Statistics,
+    ) -> Result<Tensor> {
+        let shape = current.shape();
+        let each = shape[2] / channels;
+        let [weight, bias] = ["weight", "bias"].map(|what| &self.parameters[&norm_path(&from.name, what)]);
+        let rows = current.reshape(&[shape[0] * shape[1], channels, each])?;
+        let [y, mean, variance] = rows.batch_norm(weight, bias, EPSILON)?;
+        statistics.push((from.name.clone(), mean, variance, shape[0] * shape[1] * each));
+        y.reshape(shape)
+    }
+
+    /// Weights and biases of a normalised projection with the running statistics in them.
+    fn folded(&self, from: &Incoming) -> Result<(Tensor, Tensor)> {
+        let of = |map: &BTreeMap<String, Tensor>, what: &str| map[&norm_path(&from.name, what)].clone();
+        let deviation = of(&self.statistics, "variance").add_scalar(EPSILON)?.sqrt()?;
+        let factor = of(&self.parameters, "weight").div(&deviation)?;
+        let bias = of(&self.parameters, "bias").sub(&of(&self.statistics, "mean").mul(&factor)?)?;
+        let weights = &self.parameters[&weights_path(&from.name)];
+        let factor = match from.geometry {
+            Some(_) => factor.reshape(&[factor.len(), 1, 1, 1])?,
+            // A channel of targets has one factor.
+            None => {
+                let (targets, channels) = (weights.shape()[1], factor.len());
+                let each = factor.reshape(&[channels, 1])?.broadcast_to(&[channels, targets / channels])?;
+                each.reshape(&[targets])?
+            }
+        };
+        Ok((weights.mul(&factor)?, bias))
+    }
+
+    /// Moves the running statistics towards those of a batch.
+    ///
+    /// # Errors
+    /// What tensors return.
+    pub fn absorb(&mut self, statistics: &[(String, Tensor, Tensor, usize)]) -> Result<()> {
+        for (name, mean, variance, count) in statistics {
+            // As PyTorch: the running variance is that of a sample.
+            let unbiased = *count as f64 / (*count as f64 - 1.0).max(1.0);
+            for (what, new, factor) in [("mean", mean, 1.0), ("variance", variance, unbiased)] {
+                let running = self.statistics.get_mut(&norm_path(name, what));
+                let running = running.ok_or_else(|| Error::Internal("statistics were lost".into()))?;
+                *running = running.mul_scalar(1.0 - MOMENTUM)?.add(&new.mul_scalar(MOMENTUM * factor)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All numbers that training changes: parameters and running statistics.
+    pub(super) fn numbers(&self) -> BTreeMap<String, Tensor> {
+        self.parameters.iter().chain(&self.statistics).map(|(name, t)| (name.clone(), t.clone())).collect()
+    }
+
+    /// Takes up [`numbers`](Self::numbers) of the same network.
+    pub(super) fn set_numbers(&mut self, numbers: BTreeMap<String, Tensor>) {
+        for (name, tensor) in numbers {
+            let place = match self.statistics.contains_key(&name) {
+                true => &mut self.statistics,
+                false => &mut self.parameters,
+            };
+            place.insert(name, tensor);
         }
     }
 
@@ -336,7 +512,18 @@ impl Model {
         for p in net.projections.iter_mut().filter(|p| !p.frozen) {
             p.gain = vec![1.0];
         }
-        for (path, tensor) in &self.parameters {
+        for from in
+            self.layers.iter().flat_map(|layer| &layer.incoming).filter(|from| from.channels.is_some())
+        {
+            let (weights, bias) = self.folded(from)?;
+            net.set_tensor(&weights_path(&from.name), weights.shape(), &weights.to_f32()?)?;
+            net.set_tensor(&bias_path(&from.name), bias.shape(), &bias.to_f32()?)?;
+        }
+        let folded = |path: &str| {
+            let name = path.strip_prefix("projection.").and_then(|rest| rest.split_once('.'));
+            name.is_some_and(|(name, _)| self.parameters.contains_key(&norm_path(name, "weight")))
+        };
+        for (path, tensor) in self.parameters.iter().filter(|(path, _)| !folded(path)) {
             let values = tensor.to_f32()?;
             let Some(rest) = path.strip_prefix("population.") else {
                 net.set_tensor(path, tensor.shape(), &values)?;
@@ -377,26 +564,40 @@ impl Model {
     }
 
     /// Bytes that the tape keeps of a batch until the way back: the potential of every population that training
-    /// reaches, 4 T B N, the weights that gradients pass through, and what the loss keeps. Lists of spikes come on top,
-    /// 4 bytes a spike.
-    pub fn activation_bytes(&self, steps: usize, batch: usize) -> usize {
+    /// reaches, 4 T B N (behind spikes, N in whole tiles of 64), what convolutions and normalisations read, the weights
+    /// that gradients pass through, and what the loss keeps. Lists of spikes come on top, 4 bytes a spike.
+    pub fn activation_bytes(&self, steps: usize, batch: usize, held: bool) -> usize {
         let traced = self.layers.iter().filter(|layer| layer.traced);
-        let potentials: usize = traced
-            .map(|layer| {
-                let copies = if layer.recurrent.is_some() { 2 } else { 1 };
-                4 * copies * steps * batch * layer.neurons
-            })
-            .sum();
-        let needed = |layer: &&Layer| layer.traced && layer.incoming.iter().any(|from| self.traced(from.pre));
-        let weights = self.layers.iter().filter(needed).flat_map(|layer| {
-            layer.incoming.iter().filter(|from| self.traced(from.pre)).map(|from| match &from.frozen {
-                Some(frozen) => frozen.weights.len(),
-                None => self.parameters[&weights_path(&from.name)].len(),
-            })
-        });
+        let numbers: usize = traced.map(|layer| self.kept(layer, steps, batch, held)).sum();
         let outputs = self.layers.iter().find(|layer| layer.population == self.output);
-        let loss = outputs.map_or(0, |layer| 4 * batch * (layer.neurons + 1));
-        potentials + 4 * weights.sum::<usize>() + loss
+        let loss = outputs.map_or(0, |layer| batch * (layer.neurons + 1));
+        4 * (numbers + loss)
+    }
+
+    /// Numbers that the tape keeps of a layer.
+    fn kept(&self, layer: &Layer, steps: usize, batch: usize, held: bool) -> usize {
+        let from_input = |from: &Incoming| from.pre == self.source.0 && held;
+        let [from, rest @ ..] = layer.incoming.as_slice() else { return 0 };
+        let plain = from.frozen.is_none() && from.geometry.is_none() && from.channels.is_none();
+        let behind = rest.is_empty() && plain && !from_input(from) && layer.recurrent.is_none();
+        let neurons = if behind { layer.neurons.next_multiple_of(64) } else { layer.neurons };
+        let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
+        for from in &layer.incoming {
+            let rows = if from_input(from) { batch } else { steps * batch };
+            if let (Some(geometry), None) = (from.geometry, &from.frozen) {
+                kept += rows * geometry.input.iter().product::<usize>();
+            }
+            if from.channels.is_some() {
+                kept += rows * layer.neurons;
+            }
+            if self.traced(from.pre) {
+                kept += match &from.frozen {
+                    Some(frozen) => frozen.weights.len(),
+                    None => self.parameters[&weights_path(&from.name)].len(),
+                };
+            }
+        }
+        kept
     }
 
     fn traced(&self, population: usize) -> bool {
@@ -407,6 +608,57 @@ impl Model {
     pub fn size(&self) -> usize {
         self.parameters.values().map(Tensor::len).sum()
     }
+}
+
+impl Layer {
+    /// Spikes from currents `[T, B, N]`, or `[1, B, N]` where they are held.
+    fn advance(&self, current: &Tensor, numbers: &Parameters, input: &Encoded) -> Result<Scanned> {
+        match input {
+            // Only currents that are held have one step here.
+            Encoded::Constant(_, steps) if current.shape()[0] == 1 && numbers.recurrent.is_none() => {
+                self.scan.run_held(current, *steps, numbers)
+            }
+            Encoded::Constant(_, steps) => {
+                let shape = [*steps, current.shape()[1], current.shape()[2]];
+                self.scan.run(&current.broadcast_to(&shape)?, numbers)
+            }
+            Encoded::Spikes(_) => self.scan.run(current, numbers),
+        }
+    }
+}
+
+impl Incoming {
+    /// Adds the parameters and statistics of a normalisation. Its weight begins as the threshold.
+    fn normalize(
+        &mut self,
+        numbers: &Parameters,
+        targets: usize,
+        parameters: &mut BTreeMap<String, Tensor>,
+        statistics: &mut BTreeMap<String, Tensor>,
+    ) -> Result<()> {
+        if !self.biased {
+            let what = format!("`{}` needs a `bias`, which takes up what is normalised", self.name);
+            return Err(Error::Network(vec![what]));
+        }
+        parameters.remove(&bias_path(&self.name));
+        let channels = self.geometry.map_or(targets, |geometry| geometry.output[0]);
+        let all = |x: f64| Tensor::full(&[channels], x, DType::F32);
+        let threshold = numbers.threshold.to_f64()?[0];
+        parameters.insert(norm_path(&self.name, "weight"), all(threshold)?);
+        parameters.insert(norm_path(&self.name, "bias"), all(0.0)?);
+        statistics.insert(norm_path(&self.name, "mean"), all(0.0)?);
+        statistics.insert(norm_path(&self.name, "variance"), all(1.0)?);
+        self.channels = Some(channels);
+        Ok(())
+    }
+}
+
+/// The current `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`.
+fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let [steps, batch] = [x.shape()[0], x.shape()[1]];
+    let images = x.reshape(&[&[steps * batch], &geometry.input[..]].concat())?;
+    let current = images.conv2d(weights, bias, geometry.stride, geometry.padding)?;
+    current.reshape(&[steps, batch, geometry.output.iter().product()])
 }
 
 /// What training reaches in a network.
@@ -468,10 +720,7 @@ impl Frozen {
                 }
                 (sources, dense)
             }
-            Weights::Conv2d { .. } => {
-                let on = format!("on the convolution `{}`", p.name);
-                return Err(Error::Unsupported { op: "training by surrogate gradients", on });
-            }
+            Weights::Conv2d { .. } => (0, values),
         };
         let spread = |given: &[f32], default: f32| -> Result<Vec<f32>> {
             match given.len() {
@@ -486,8 +735,12 @@ impl Frozen {
         };
         let (gain, quantum, bias) = (spread(&p.gain, 1.0)?, spread(&quantum, 1.0)?, spread(&p.bias, 0.0)?);
         let times = |values: Vec<f32>| values.into_iter().zip(&gain).map(|(a, g)| a * g).collect();
+        let shape = match &p.weights {
+            Weights::Conv2d { .. } => p.weights.shape(),
+            _ => vec![sources, targets],
+        };
         Ok(Self {
-            weights: Tensor::from_f32(weights, &[sources, targets])?,
+            weights: Tensor::from_f32(weights, &shape)?,
             scale: Tensor::from_f32(times(quantum), &[targets])?,
             bias: Tensor::from_f32(times(bias), &[targets])?,
         })
@@ -496,32 +749,41 @@ impl Frozen {
 
 /// Adds the parameters of a trained projection, its gain included.
 fn trained(p: &Projection, targets: usize, parameters: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let (Weights::Dense { sources, .. }, Values::F32(values)) = (&p.weights, p.weights.values()) else {
-        let what = match (&p.weights, p.weights.values()) {
-            (_, Values::Int8 { .. }) => "weights are 8-bit integers; write `precision = \"f32\"`",
-            (Weights::Sparse { .. }, _) => "connections are sparse, where trained ones are dense so far",
-            _ => "connections are a convolution, where trained ones are dense so far",
-        };
+    let refuse = |what: &str| {
         let on = format!("on `{}`: its {what}", p.name);
-        return Err(Error::Unsupported { op: "training by surrogate gradients", on });
+        Err(Error::Unsupported { op: "training by surrogate gradients", on })
+    };
+    let Values::F32(values) = p.weights.values() else {
+        return refuse("weights are 8-bit integers; write `precision = \"f32\"`");
+    };
+    // Channels of a convolution, else targets, and which of them each weight belongs to.
+    let (channels, channel): (usize, Box<dyn Fn(usize) -> usize>) = match &p.weights {
+        &Weights::Dense { targets, .. } => (targets, Box::new(move |i| i % targets)),
+        Weights::Conv2d { geometry: g, .. } => {
+            let taps = g.input[0] * g.kernel * g.kernel;
+            (g.output[0], Box::new(move |i| i / taps))
+        }
+        Weights::Sparse { .. } => {
+            return refuse("connections are sparse; trained are dense ones and convolutions");
+        }
     };
     let gain = |i: usize| match p.gain.len() {
         0 => 1.0,
         1 => p.gain[0],
-        n => p.gain[i * n / targets],
+        n => p.gain[i * n / channels],
     };
-    let weights = values.iter().enumerate().map(|(i, w)| w * gain(i % targets)).collect();
-    parameters.insert(weights_path(&p.name), Tensor::from_f32(weights, &[*sources, targets])?);
-    if !p.bias.is_empty() && p.bias.len() != targets {
+    let weights = values.iter().enumerate().map(|(i, w)| w * gain(channel(i))).collect();
+    parameters.insert(weights_path(&p.name), Tensor::from_f32(weights, &p.weights.shape())?);
+    if !p.bias.is_empty() && p.bias.len() != channels {
         return Err(Error::Network(vec![format!(
-            "`{}`: {} biases for {targets} targets",
+            "`{}`: {} biases for {channels} of {targets} targets",
             p.name,
             p.bias.len()
         )]));
     }
     if !p.bias.is_empty() {
         let bias = p.bias.iter().enumerate().map(|(i, b)| b * gain(i)).collect();
-        parameters.insert(bias_path(&p.name), Tensor::from_f32(bias, &[targets])?);
+        parameters.insert(bias_path(&p.name), Tensor::from_f32(bias, &[channels])?);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
-use super::model::{Credit, Dropout, Encoded, Gradient, Model};
+use super::model::{Credit, Dropout, Encoded, Gradient, Model, Statistics};
 use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
 use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
@@ -148,6 +148,7 @@ impl Options {
                 detach: true,
                 decay: false,
                 threshold: false,
+                normalize: false,
             },
             credit: Credit::Bptt,
             method: Method::Adam,
@@ -167,7 +168,7 @@ impl Options {
     /// Bytes that a mini-batch of a model takes beside the parameters.
     pub fn batch_bytes(&self, model: &Model, encoding: &Encoding) -> usize {
         match self.credit {
-            Credit::Bptt => model.activation_bytes(encoding.steps(), self.batch),
+            Credit::Bptt => model.activation_bytes(encoding.steps(), self.batch, encoding.is_constant()),
             credit => model.online_bytes(credit, encoding.is_constant(), self.batch),
         }
     }
@@ -334,11 +335,12 @@ impl<'a> Trainer<'a> {
     /// As [`step`](Self::step).
     pub fn update(&mut self, input: &Encoded, labels: &[u32]) -> Result<(f64, f64)> {
         let options = &self.options;
-        let (loss, mut grads, right) = match options.credit {
+        let (loss, mut grads, right, statistics) = match options.credit {
             Credit::Bptt => self.backwards(input, labels)?,
             credit => {
                 let found = self.model.online(credit, input, labels)?;
-                (found.loss, found.grads, count_right(&found.outputs, options.loss, labels)?)
+                let right = count_right(&found.outputs, options.loss, labels)?;
+                (found.loss, found.grads, right, vec![])
             }
         };
         let norm = if options.clip > 0.0 { grads.clip_norm(options.clip)? } else { 0.0 };
@@ -357,14 +359,15 @@ impl<'a> Trainer<'a> {
         let optimizer = self.optimizer.as_dyn();
         optimizer.set_learning_rate(self.options.lr * schedule.factor(self.iteration as u64 - 1));
         optimizer.step(&mut self.model, &grads)?;
+        self.model.absorb(&statistics)?;
         if self.options.gradient.decay || self.options.gradient.threshold {
             self.model.clamp()?;
         }
         Ok((loss, right as f64 / labels.len().max(1) as f64))
     }
 
-    /// Loss, gradients and number of right samples by back-propagation through time.
-    fn backwards(&self, input: &Encoded, labels: &[u32]) -> Result<(f64, Grads, usize)> {
+    /// Loss, gradients, number of right samples and statistics of the batch, by back-propagation through time.
+    fn backwards(&self, input: &Encoded, labels: &[u32]) -> Result<(f64, Grads, usize, Statistics)> {
         let (options, model) = (&self.options, &self.model);
         let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?;
         let dropout = (options.dropout > 0.0).then(|| Dropout {
@@ -372,9 +375,10 @@ impl<'a> Trainer<'a> {
             stream: Stream::named(self.net.seed, "train/dropout"),
             call: self.iteration as u64,
         });
-        let mut right = 0;
+        let (mut right, mut statistics) = (0, vec![]);
         let (loss, grads) = grad(model, || {
-            let pass = model.forward(input, dropout)?;
+            let pass = model.forward_in_training(input, dropout)?;
+            statistics = pass.statistics;
             right = count_right(&pass.outputs, options.loss, labels)?;
             let mut loss = options.loss.of(&pass.outputs, &targets)?;
             if options.penalty.is_active() {
@@ -384,7 +388,7 @@ impl<'a> Trainer<'a> {
             }
             Ok(loss)
         })?;
-        Ok((loss.to_scalar()?, grads, right))
+        Ok((loss.to_scalar()?, grads, right, statistics))
     }
 
     fn diverged(&self, loss: f64, norm: f64) -> Error {
@@ -500,7 +504,7 @@ impl<'a> Trainer<'a> {
         let right = classes.iter().zip(labels).filter(|(a, b)| a == b).count();
         let accuracy = right as f64 / labels.len().max(1) as f64;
         if self.best.as_ref().is_none_or(|(best, _)| accuracy > *best) {
-            self.best = Some((accuracy, self.model.parameters.clone()));
+            self.best = Some((accuracy, self.model.numbers()));
         }
         self.judged.push((self.iteration, accuracy));
         self.stopped = self.is_stopped();
@@ -536,7 +540,7 @@ impl<'a> Trainer<'a> {
     /// What tensors return.
     pub fn take_best(&mut self) -> Result<()> {
         if let Some((_, best)) = self.best.take() {
-            self.model.parameters = best;
+            self.model.set_numbers(best);
         }
         self.model.write_back(&mut self.net)
     }

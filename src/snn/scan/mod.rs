@@ -22,7 +22,9 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 
+mod blocks;
 mod kernel;
+mod layer;
 mod product;
 mod simd;
 
@@ -203,18 +205,7 @@ impl Scan {
     }
 
     fn scan(&self, x: &Tensor, held: Option<usize>, parameters: &Parameters) -> Result<Scanned> {
-        let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } = parameters;
-        let mut inputs = vec![x, decay, gain, threshold];
-        inputs.extend(current_decay);
-        inputs.extend(adaptation.iter().flat_map(|(rho, strength)| [rho, strength]));
-        inputs.extend(recurrent);
-        let operation = Operation {
-            scan: *self,
-            held,
-            current: current_decay.is_some(),
-            adaptive: adaptation.is_some(),
-            recurrent: recurrent.is_some(),
-        };
+        let (operation, inputs) = Operation::new(self, held, x, parameters);
         let mut outputs = apply(operation, &inputs)?.into_iter();
         let lost = || Error::Internal("scan lost an output".into());
         let (spikes, potential) = outputs.next().zip(outputs.next()).ok_or_else(lost)?;
@@ -259,6 +250,28 @@ impl Sizes {
 }
 
 impl Operation {
+    /// The operation and its inputs, `first` before the parameters.
+    fn new<'a>(
+        scan: &Scan,
+        held: Option<usize>,
+        first: &'a Tensor,
+        parameters: &'a Parameters,
+    ) -> (Self, Vec<&'a Tensor>) {
+        let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } = parameters;
+        let mut inputs = vec![first, decay, gain, threshold];
+        inputs.extend(current_decay);
+        inputs.extend(adaptation.iter().flat_map(|(rho, strength)| [rho, strength]));
+        inputs.extend(recurrent);
+        let operation = Self {
+            scan: *scan,
+            held,
+            current: current_decay.is_some(),
+            adaptive: adaptation.is_some(),
+            recurrent: recurrent.is_some(),
+        };
+        (operation, inputs)
+    }
+
     fn rule<F: Float>(&self) -> Rule<F> {
         let scan = &self.scan;
         Rule {

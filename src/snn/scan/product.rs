@@ -134,6 +134,14 @@ impl Spikes {
         all
     }
 
+    /// [`dense`](Self::dense) as a tensor of f32 with the columns as its last axis.
+    ///
+    /// # Errors
+    /// What tensors return.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        Tensor::from_f32(self.dense(), &[&self.front[..], &[self.columns]].concat())
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.indices.len()
@@ -144,7 +152,53 @@ impl Spikes {
         self.indices.is_empty()
     }
 
-    fn row(&self, i: usize) -> (&[u32], &[f64]) {
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Length of a row.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Whether all entries are 1.
+    pub(super) fn is_binary(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Steps and samples, where the front axes are those two.
+    pub(super) fn sequence(&self) -> Option<[usize; 2]> {
+        self.front.as_slice().try_into().ok()
+    }
+
+    /// The rows of a sequence, those of the first sample first.
+    pub(super) fn sample_by_sample(&self) -> impl Iterator<Item = usize> {
+        let [steps, batch] = self.sequence().unwrap_or([self.rows(), 1]);
+        (0..batch).flat_map(move |b| (0..steps).map(move |t| t * batch + b))
+    }
+
+    /// From masks: bit i of word w in a row is column 64 w + i; bits beyond the last column are 0.
+    pub(super) fn from_words<R: Iterator<Item = u64>>(
+        front: &[usize],
+        columns: usize,
+        rows: impl Iterator<Item = R>,
+    ) -> Self {
+        let (mut offsets, mut indices) = (vec![0u32], vec![]);
+        for row in rows {
+            for (i, mut word) in row.enumerate() {
+                while word != 0 {
+                    indices.push((64 * i) as u32 + word.trailing_zeros());
+                    word &= word - 1;
+                }
+            }
+            offsets.push(indices.len() as u32);
+        }
+        debug_assert!(indices.iter().all(|&i| (i as usize) < columns));
+        Self { front: front.to_vec(), columns, offsets, indices, values: vec![] }
+    }
+
+    pub(super) fn row(&self, i: usize) -> (&[u32], &[f64]) {
         let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
         (&self.indices[range.clone()], if self.values.is_empty() { &[] } else { &self.values[range] })
     }

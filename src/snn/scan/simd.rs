@@ -2,6 +2,7 @@
 //! AVX2 is. Neither fuses products with sums, so that both give the same bits.
 #![allow(unsafe_code)]
 
+use super::blocks::Blocks;
 use super::kernel::{Feedback, PARAMETERS, Rows, Rule, Scratch};
 use crate::tensor::dtype::Float;
 
@@ -75,6 +76,88 @@ pub(super) fn add_rows<F: Float>(
         for (&k, &value) in indices.iter().zip(values) {
             let (row, value) = (&matrix[k as usize * width + from..][..n], F::of_f64(value));
             sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += value * w);
+        }
+    }
+}
+
+/// For each row of `sums`, `[rows, 64]`, and with it of a block from its row `first` on: adds the rows of `matrix`,
+/// `[.., 64]`, that its list names, one after another.
+pub(super) fn add_block<F: Float>(blocks: &Blocks, block: usize, first: usize, matrix: &[F], sums: &mut [F]) {
+    assert!(matrix.len() >= blocks.below(block) * COLUMNS && sums.len().is_multiple_of(COLUMNS));
+    #[cfg(target_arch = "x86_64")]
+    if let (true, true, Ok(matrix), Ok(sums)) = (
+        F::DTYPE == crate::tensor::DType::F32,
+        std::arch::is_x86_feature_detected!("avx2"),
+        bytemuck::try_cast_slice::<F, f32>(matrix),
+        bytemuck::try_cast_slice_mut::<F, f32>(sums),
+    ) {
+        let mut pairs = sums.chunks_exact_mut(2 * COLUMNS);
+        let mut row = first;
+        for sums in pairs.by_ref() {
+            let lists = [blocks.list(block, row), blocks.list(block, row + 1)];
+            row += 2;
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has AVX-512; a list holds no index beyond `below`, for which there are rows.
+                unsafe { add_64_twice(lists, matrix, sums) };
+            } else {
+                let (upper, lower) = sums.split_at_mut(COLUMNS);
+                // SAFETY: the processor has AVX2; the rest is as above.
+                unsafe {
+                    add_64(lists[0], matrix, COLUMNS, upper);
+                    add_64(lists[1], matrix, COLUMNS, lower);
+                }
+            }
+        }
+        let last = pairs.into_remainder();
+        if !last.is_empty() {
+            // SAFETY: as above.
+            unsafe { add_64(blocks.list(block, row), matrix, COLUMNS, last) };
+        }
+        return;
+    }
+    for (i, sums) in sums.chunks_exact_mut(COLUMNS).enumerate() {
+        for &k in blocks.list(block, first + i) {
+            let row = &matrix[k as usize * COLUMNS..][..COLUMNS];
+            sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += w);
+        }
+    }
+}
+
+/// Twice 64 sums in eight registers, so that twice four additions are under way at a time.
+///
+/// # Safety
+/// `matrix` holds 64 numbers from `64 k` on for each index `k`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[allow(clippy::needless_range_loop, reason = "indices name registers")]
+unsafe fn add_64_twice(lists: [&[u32]; 2], matrix: &[f32], sums: &mut [f32]) {
+    use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+    assert!(sums.len() == 2 * COLUMNS);
+    let mut s = [[_mm512_setzero_ps(); 4]; 2];
+    // SAFETY: 128 sums are there, as was just asked, and rows as the caller promises.
+    unsafe {
+        for i in 0..8 {
+            s[i / 4][i % 4] = _mm512_loadu_ps(sums.as_ptr().add(16 * i));
+        }
+        let both = lists[0].len().min(lists[1].len());
+        for (&a, &b) in lists[0].iter().zip(lists[1]) {
+            for (s, k) in s.iter_mut().zip([a, b]) {
+                let row = matrix.as_ptr().add(k as usize * COLUMNS);
+                for i in 0..4 {
+                    s[i] = _mm512_add_ps(s[i], _mm512_loadu_ps(row.add(16 * i)));
+                }
+            }
+        }
+        for (s, list) in s.iter_mut().zip(lists) {
+            for &k in &list[both..] {
+                let row = matrix.as_ptr().add(k as usize * COLUMNS);
+                for i in 0..4 {
+                    s[i] = _mm512_add_ps(s[i], _mm512_loadu_ps(row.add(16 * i)));
+                }
+            }
+        }
+        for i in 0..8 {
+            _mm512_storeu_ps(sums.as_mut_ptr().add(16 * i), s[i / 4][i % 4]);
         }
     }
 }

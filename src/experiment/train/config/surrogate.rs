@@ -29,6 +29,9 @@ pub struct Surrogate {
     /// The threshold of each hidden population learns.
     #[serde(default)]
     pub learn_threshold: bool,
+    /// Normalise the currents of hidden populations over the batch; folded into the weights in the end.
+    #[serde(default)]
+    pub batch_norm: bool,
     /// Who changes the parameters.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -322,6 +325,7 @@ impl Surrogate {
                 detach: self.detach_reset,
                 decay: self.learn_beta,
                 threshold: self.learn_threshold,
+                normalize: self.batch_norm,
             },
             credit: match self.gradient {
                 Credit::Bptt => surrogate::Credit::Bptt,
@@ -382,6 +386,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.detach_reset", "leave resets out of the gradient"),
     ("train.surrogate.learn_beta", "the leak of each population learns"),
     ("train.surrogate.learn_threshold", "the threshold of each hidden population learns"),
+    (
+        "train.surrogate.batch_norm",
+        "normalise the currents of hidden populations over the batch; folded into the weights in the end",
+    ),
     ("train.surrogate.optimizer", "adam, adamw, or sgd = { … }"),
     ("train.surrogate.optimizer.sgd.momentum", "μ"),
     ("train.surrogate.lr", "learning rate"),

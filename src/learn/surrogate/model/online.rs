@@ -112,6 +112,14 @@ impl Model {
         if let Some(path) = self.parameters.keys().find(|path| path.starts_with("population.")) {
             return refuse(format!("on `{path}`: only weights and biases learn"));
         }
+        for from in self.layers.iter().flat_map(|layer| &layer.incoming) {
+            if from.geometry.is_some() {
+                return refuse(format!("on `{}`: it is a convolution", from.name));
+            }
+            if from.channels.is_some() {
+                return refuse(format!("on `{}`: it is normalised over all steps", from.name));
+            }
+        }
         for layer in self.layers.iter().filter(|layer| layer.traced) {
             if matches!(layer.scan.reset, Reset::To(_)) {
                 return refuse(format!(
@@ -239,7 +247,8 @@ impl Model {
         }
         let held = match held {
             true => {
-                let parts = layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new()));
+                let parts =
+                    layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new(), true));
                 Some(total(parts)?.to_f32()?)
             }
             false => None,
@@ -310,7 +319,7 @@ impl Model {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Some(now)) => product_of(now, weights, bias)?,
             (None, None) => {
-                let current = self.current(from, input, fired)?;
+                let current = self.current(from, input, &BTreeMap::new(), true)?;
                 return current.reshape(&[batch, current.len() / batch]);
             }
         };

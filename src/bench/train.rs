@@ -1,0 +1,168 @@
+//! Training whole networks by surrogate gradients, and running what comes out: the workloads that other frameworks
+//! are measured on, see `benches/peers.md`.
+
+use super::{Floor, Scale, Unit, measure::Measured, measure::Timer};
+use crate::engine::{Feedforward, Input, Probe, Recording, What};
+use crate::error::{Error, Result};
+use crate::learn::surrogate::{Credit, Data, Encoded, Gradient, Loss, Method, Options, RatePenalty, Trainer};
+use crate::rng::Stream;
+use crate::snn::neurons::{Fires, Lif};
+use crate::snn::{Encoding, Init, Network, Pop, Rule};
+use crate::tensor::Surrogate;
+use crate::units::Ms;
+
+const INPUTS: usize = 784;
+const CLASSES: usize = 10;
+/// Largest probability of an input to fire in a step.
+const RATE: f32 = 0.25;
+/// Weights are uniform in ± GAIN/√fan-in: about 7 % of the hidden neurons fire in a step.
+const GAIN: f64 = 2.0;
+
+/// Weights added a cycle for spikes: two loads and two sums of 8 lanes.
+const SUMS_PER_CYCLE: f64 = 16.0;
+/// Multiplications with additions a cycle: two of 8 lanes.
+const PRODUCTS_PER_CYCLE: f64 = 16.0;
+/// Bytes a cycle between a core and memory beyond its caches.
+const BYTES_PER_CYCLE: f64 = 4.0;
+
+/// 784-HIDDEN-10, all to all.
+struct Mlp {
+    net: Network,
+    hidden: Pop,
+    output: Pop,
+    neurons: usize,
+    steps: usize,
+    batch: usize,
+    /// Probability of each input, `[batch, INPUTS]`, as a share of [`RATE`].
+    rates: Vec<f32>,
+    labels: Vec<u16>,
+}
+
+impl Mlp {
+    fn new(scale: Scale) -> Result<Self> {
+        let (neurons, steps, batch) = (scale.pick(1000, 65), scale.pick(25, 8), scale.pick(128, 3));
+        let lif = Lif { decay: 0.95, fires: Fires::Above, ..Lif::default() };
+        let mut builder = Network::builder(Ms(1.0));
+        let pixels = builder.input("pixels", INPUTS);
+        let hidden = builder.population("hidden", neurons, lif);
+        let output = builder.population("output", CLASSES, lif);
+        for (pre, post, fan_in) in [(pixels, hidden, INPUTS), (hidden, output, neurons)] {
+            let bound = GAIN / (fan_in as f64).sqrt();
+            let init = Init::Uniform { low: -bound, high: bound };
+            builder.connect(pre, post, Rule::Dense).weights(init).bias(Init::Constant(0.0));
+        }
+        Ok(Self {
+            net: builder.build(1)?,
+            hidden,
+            output,
+            neurons,
+            steps,
+            batch,
+            rates: uniform(batch * INPUTS),
+            labels: (0..batch).map(|i| (i * 7 % CLASSES) as u16).collect(),
+        })
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::Bernoulli { steps: self.steps, gain: RATE }
+    }
+}
+
+/// Numbers of 0 to 1.
+fn uniform(n: usize) -> Vec<f32> {
+    let draw = Stream::named(2, "bench/rates");
+    (0..n).map(|i| (draw.block([i as u32, 0, 0, 0])[0] >> 8) as f32 / (1 << 24) as f32).collect()
+}
+
+fn options(batch: usize) -> Options {
+    Options {
+        loss: Loss::CeCount,
+        penalty: RatePenalty::default(),
+        gradient: Gradient {
+            surrogate: Surrogate::FastSigmoid { slope: 25.0 },
+            detach: true,
+            decay: false,
+            threshold: false,
+            normalize: false,
+        },
+        credit: Credit::Bptt,
+        method: Method::Adam,
+        // Training goes nowhere, so that every step has the same spikes.
+        lr: 0.0,
+        weight_decay: 0.0,
+        cosine: false,
+        warmup: 0,
+        clip: 0.0,
+        dropout: 0.0,
+        batch,
+        epochs: 1,
+        held_out: 0,
+        patience: 0,
+    }
+}
+
+/// A training step on spikes that were drawn before: forward, backward, Adam.
+pub(super) fn mlp(scale: Scale, timer: &Timer) -> Result<Measured> {
+    let mlp = Mlp::new(scale)?;
+    let (neurons, steps, batch, output) = (mlp.neurons, mlp.steps, mlp.batch, mlp.output);
+    let encoding = mlp.encoding();
+    let data = Data { samples: Input::F32(&mlp.rates), labels: &mlp.labels };
+    let mut trainer = Trainer::new(mlp.net, encoding, output, data, options(batch))?;
+    let ids: Vec<u64> = (0..batch as u64).collect();
+    let input = trainer.encode(&ids, &Stream::named(1, "bench/spikes"))?;
+    let labels: Vec<u32> = mlp.labels.iter().map(|&label| label.into()).collect();
+    let Encoded::Spikes(spikes) = &input else {
+        return Err(Error::Internal("the inputs of this benchmark spike".into()));
+    };
+    let first = spikes.len() as f64 * neurons as f64;
+    let hidden = fired(&trainer.model().forward(&input, None)?.hidden[0].spikes)?;
+    let second = hidden * CLASSES as f64;
+    let times = timer.measure(|| trainer.update(&input, &labels).map(|_| ()))?;
+
+    // Forward and by the weights: a sum for each spike and target. By the hidden spikes: a product for each neuron and
+    // class.
+    let sums = 2.0 * (first + second);
+    let products = (steps * batch * neurons * CLASSES) as f64;
+    // Currents, potentials and their gradient are written and read once; Adam reads four numbers and writes three.
+    let bytes = 4.0 * (6 * steps * batch * neurons + 7 * trainer.model().size()) as f64;
+    let what = format!(
+        "{:.0} M weights and gradients added for spikes, {SUMS_PER_CYCLE} a cycle, {:.0} M products, {PRODUCTS_PER_CYCLE} a cycle, and {:.0} MB moved, {BYTES_PER_CYCLE} bytes a cycle",
+        sums / 1e6,
+        products / 1e6,
+        bytes / 1e6
+    );
+    let cycles = sums / SUMS_PER_CYCLE + products / PRODUCTS_PER_CYCLE + bytes / BYTES_PER_CYCLE;
+    Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: batch as f64, floor: Floor::of(cycles, what) })
+}
+
+/// Number of ones; a silent layer would be measured as a very fast one.
+fn fired(spikes: &crate::tensor::Tensor) -> Result<f64> {
+    match spikes.sum_all()?.to_scalar()? {
+        0.0 => Err(Error::Internal("the benchmark's layer is silent".into())),
+        n => Ok(n),
+    }
+}
+
+/// Spike counts of the outputs of the same network, from spikes that were drawn before.
+pub(super) fn infer(scale: Scale, timer: &Timer) -> Result<Measured> {
+    let mlp = Mlp::new(scale)?;
+    let encoding = mlp.encoding();
+    let ids: Vec<u64> = (0..mlp.batch as u64).collect();
+    let stream = Stream::named(1, "bench/spikes");
+    let lists = crate::engine::encode(&encoding, INPUTS, Input::F32(&mlp.rates), &ids, &stream)?;
+    let probes = [Probe { population: mlp.output, what: What::Counts }];
+    let engine = Feedforward::compile(&mlp.net, &encoding, &probes)?;
+    let mut recording = Recording::default();
+    let mut activity = Default::default();
+    let times = timer.measure(|| {
+        activity = engine.run(Input::Events(&lists), &ids, &stream, &mut recording)?;
+        Ok(())
+    })?;
+    if activity.spikes[mlp.hidden.0] == 0 {
+        return Err(Error::Internal("the benchmark's layer is silent".into()));
+    }
+    let sums = activity.synaptic_operations as f64;
+    let what = format!("{:.0} M weights added for spikes, {SUMS_PER_CYCLE} a cycle", sums / 1e6);
+    let floor = Floor::of(sums / SUMS_PER_CYCLE, what);
+    Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: mlp.batch as f64, floor })
+}
