@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::parallel;
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{Buffer, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::{Grads, Tensor, Trainable};
@@ -120,6 +120,7 @@ struct Update<'a, T> {
 
 impl<T: Float> Work for Update<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         let f = self.factors;

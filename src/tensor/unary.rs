@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::cpu::wide::{self, Work};
+use super::cpu::wide::{self, Width, Work};
 use super::cpu::{View, ViewMut, loops};
 use super::dtype::{Float, each_float};
 use super::op::{Backward, Keep, Op, apply1, infer};
@@ -74,6 +74,7 @@ struct Values<'a, F, T> {
 
 impl<F: Unary, T: Float> Work for Values<'_, F, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         for (out, &x) in self.out.iter_mut().zip(self.x) {
@@ -92,6 +93,7 @@ struct Slopes<'a, F, T> {
 
 impl<F: Unary, T: Float> Work for Slopes<'_, F, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         for (out, (&grad, &saved)) in self.out.iter_mut().zip(self.grad.iter().zip(self.saved)) {

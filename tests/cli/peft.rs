@@ -138,7 +138,7 @@ fn methods_side_by_side() {
     let diverging = ["a.toml", "--learning-rates", "1e30", "--seeds", "0", "--set", "train.clip_norm=0"];
     assert!(at(&diverging, 0).0.contains("all diverged"));
     write("d.toml", &file.replace("\"tiny\"", "\"long\""));
-    assert!(at(&["a.toml", "d.toml"], 1).1.contains("here train.steps = 6"));
+    assert!(at(&["a.toml", "d.toml"], 1).1.contains("train.steps = 6"));
     assert!(at(&["a.toml", "a.toml"], 1).1.contains("`tiny` is the name of another file"));
     assert!(at(&["a.toml", "--learning-rates", "0"], 1).1.contains("above 0"));
     let alone = ["a.toml", "--set", "data.validation_share=0.0", "--seeds", "0"];

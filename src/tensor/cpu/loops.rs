@@ -1,6 +1,6 @@
 //! The loops that operations share: map, broadcasted zip, sums along axes, copies through strides.
 
-use super::wide::{self, Work};
+use super::wide::{self, Width, Work};
 use crate::parallel;
 use crate::tensor::dtype::{Element, Float};
 use crate::tensor::shape::{broadcast_strides, strides};
@@ -33,6 +33,7 @@ struct Map<'a, T, U, F> {
 
 impl<T: Element, U: Element, F: Fn(T) -> U> Work for Map<'_, T, U, F> {
     type Out = ();
+    const WIDEST: Width = Width::of_memory::<T>();
     #[inline(always)]
     fn run(self) {
         for (out, &x) in self.out.iter_mut().zip(self.x) {
@@ -56,6 +57,7 @@ struct Map2<'a, T, U, F> {
 
 impl<T: Element, U: Element, F: Fn(T, T) -> U> Work for Map2<'_, T, U, F> {
     type Out = ();
+    const WIDEST: Width = Width::of_memory::<T>();
     #[inline(always)]
     fn run(self) {
         for (out, (&a, &b)) in self.out.iter_mut().zip(self.a.iter().zip(self.b)) {
@@ -78,6 +80,7 @@ struct Combine<'a, T, F> {
 
 impl<T: Element, F: Fn(T, T) -> T> Work for Combine<'_, T, F> {
     type Out = ();
+    const WIDEST: Width = Width::of_memory::<T>();
     #[inline(always)]
     fn run(self) {
         for (to, &from) in self.to.iter_mut().zip(self.from) {
@@ -232,6 +235,7 @@ pub(crate) struct Dot<'a, T, F> {
 
 impl<T: Float, F: Fn(T, T) -> T> Work for Dot<'_, T, F> {
     type Out = T;
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) -> T {
         let mut lanes = [T::ZERO; LANES];
@@ -358,6 +362,7 @@ struct SumRows<'a, T, F> {
 
 impl<T: Float, F: Fn(T, T) -> T> Work for SumRows<'_, T, F> {
     type Out = ();
+    const WIDEST: Width = Width::of_memory::<T>();
     #[inline(always)]
     fn run(self) {
         self.out.fill(T::ZERO);

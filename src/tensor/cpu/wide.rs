@@ -2,27 +2,53 @@
 //! where the processor has them. None fuses products with sums, so that all give the same bits.
 #![allow(unsafe_code)]
 
+use crate::tensor::dtype::{DType, Element};
+
 /// A loop. Its code follows the processor as far as it is inlined: `run` and what it calls must be `#[inline(always)]`, and
 /// a closure is only sure to be inlined while it is small.
 pub(crate) trait Work {
     type Out;
+    /// The widest vectors that it is compiled for.
+    const WIDEST: Width;
     fn run(self) -> Self::Out;
 }
 
-/// Runs a loop with the widest vectors that the processor has.
+/// Vectors that a loop is compiled for, beside those of any processor. Every copy is paid for by whoever compiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    Any,
+    Avx2,
+    Avx512,
+}
+
+impl Width {
+    /// Of a loop that computes: wide for what models are trained in, and not for numbers that only tests use.
+    pub const fn of<T: Element>() -> Self {
+        if matches!(T::DTYPE, DType::F32) { Self::Avx512 } else { Self::Any }
+    }
+
+    /// Of a loop that waits for memory: the widest vectors are no faster.
+    pub const fn of_memory<T: Element>() -> Self {
+        if matches!(T::DTYPE, DType::F32) { Self::Avx2 } else { Self::Any }
+    }
+}
+
+/// Runs a loop with the widest vectors that the processor has and the loop is compiled for.
 #[inline]
 pub(crate) fn run<W: Work>(work: W) -> W::Out {
+    // Constants, so that copies that cannot be reached are not compiled.
     #[cfg(target_arch = "x86_64")]
-    {
+    if const { matches!(W::WIDEST, Width::Avx512) } {
         use std::arch::is_x86_feature_detected as has;
         if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
             // SAFETY: the processor has these instructions, as was just asked.
             return unsafe { avx512(work) };
         }
-        if has!("avx2") {
-            // SAFETY: likewise.
-            return unsafe { avx2(work) };
-        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if const { !matches!(W::WIDEST, Width::Any) } && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: likewise.
+        return unsafe { avx2(work) };
     }
     work.run()
 }
@@ -48,6 +74,7 @@ mod tests {
 
     impl Work for Sums<'_> {
         type Out = ();
+        const WIDEST: Width = Width::Avx512;
         #[inline(always)]
         fn run(self) {
             for (out, &x) in self.1.iter_mut().zip(self.0) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product_here as add_product, product_here as product};
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
@@ -213,6 +213,7 @@ struct Shares<'a, T> {
 
 impl<T: Float> Work for Shares<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         let hidden = T::of_f64(f64::NEG_INFINITY);
@@ -251,6 +252,7 @@ struct SharesAgain<'a, T> {
 
 impl<T: Float> Work for SharesAgain<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         for (row, &sum) in self.scores.chunks_mut(self.cols).zip(self.sums) {
@@ -271,6 +273,7 @@ struct Slopes<'a, T> {
 
 impl<T: Float> Work for Slopes<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         for (slopes, shares) in self.slopes.chunks_mut(self.cols).zip(self.shares.chunks(self.cols)) {

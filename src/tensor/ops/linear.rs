@@ -6,7 +6,7 @@ use crate::Result;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK, loops::LANES};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
@@ -184,6 +184,7 @@ struct DotBf16<'a, T> {
 
 impl<T: Float> Work for DotBf16<'_, T> {
     type Out = T;
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) -> T {
         let mut lanes = [T::ZERO; LANES];

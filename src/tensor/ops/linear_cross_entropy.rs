@@ -5,7 +5,7 @@
 
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product, product};
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
@@ -120,6 +120,7 @@ struct Slope<'a, T> {
 
 impl<T: Float> Work for Slope<'_, T> {
     type Out = f64;
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) -> f64 {
         let Self { row, label, scale } = self;

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::parallel;
 use crate::tensor::check::{self, Case};
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
@@ -98,6 +98,7 @@ struct Rotate<'a, T> {
 
 impl<T: Float> Work for Rotate<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         let half = self.cos.len();

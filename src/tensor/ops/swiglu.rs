@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::tensor::check::{self, Case};
-use crate::tensor::cpu::wide::{self, Work};
+use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
@@ -67,6 +67,7 @@ struct Slopes<'a, T> {
 
 impl<T: Float> Work for Slopes<'_, T> {
     type Out = ();
+    const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) {
         let inputs = self.grad.iter().zip(self.gate).zip(self.up);
