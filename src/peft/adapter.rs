@@ -115,7 +115,7 @@ impl Adapter {
     }
 
     /// How files name the bias that is trained beside this adapter.
-    pub(super) fn bias_key(&self) -> &'static str {
+    pub(crate) fn bias_key(&self) -> &'static str {
         if matches!(self, Self::Full(_)) { "bias" } else { "base_layer.bias" }
     }
 }

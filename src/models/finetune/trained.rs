@@ -31,7 +31,8 @@ impl Trainable for Trained<'_> {
                 self.model.visit_slots(&mut |path, slot| {
                     for entry in slot.entries().iter().filter(|entry| entry.enabled) {
                         entry.adapter.visit(&mut |key, tensor| f(&format!("{path}.{key}"), tensor));
-                        entry.bias.iter().for_each(|bias| f(&format!("{path}.base_layer.bias"), bias));
+                        let key = entry.adapter.bias_key();
+                        entry.bias.iter().for_each(|bias| f(&format!("{path}.{key}"), bias));
                     }
                 });
             }
@@ -45,7 +46,8 @@ impl Trainable for Trained<'_> {
                 self.model.visit_slots_mut(&mut |path, slot| {
                     for entry in slot.entries_mut().iter_mut().filter(|entry| entry.enabled) {
                         entry.adapter.visit_mut(&mut |key, tensor| f(&format!("{path}.{key}"), tensor));
-                        entry.bias.iter_mut().for_each(|bias| f(&format!("{path}.base_layer.bias"), bias));
+                        let key = entry.adapter.bias_key();
+                        entry.bias.iter_mut().for_each(|bias| f(&format!("{path}.{key}"), bias));
                     }
                 });
             }
