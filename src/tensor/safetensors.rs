@@ -158,11 +158,11 @@ fn sum(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) 
     Ok(files::sha256([head.as_bytes()].into_iter().chain(values)))
 }
 
-/// [`write`] with a SHA-256 of everything in a text entry, for [`File::check_sum`]: in files whose flipped bit nobody
+/// [`write()`] with a SHA-256 of everything in a text entry, for [`File::check_sum`]: in files whose flipped bit nobody
 /// would see.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_summed(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
