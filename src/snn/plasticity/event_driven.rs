@@ -222,7 +222,7 @@ impl EventDriven<f64> {
     ///
     /// ```
     /// use ransnn::{snn::plasticity::{EventDriven, Incidence, Pair}, units::Ms};
-    /// let mut weights = [0.5];
+    /// let mut weights = [0.5f64];
     /// let mut stdp = EventDriven::continuous(Pair::default(), Ms(1.0), Incidence::dense(1, 1)?)?;
     /// stdp.arrive_at(3.25, &[0], &mut weights)?;
     /// stdp.fire(3.75, &[0], &mut weights)?; // + 0.01 · exp(−0.5 / 20)
