@@ -24,14 +24,14 @@ use super::config::{Config, Neuron, On, Train};
 use super::run_dir::RunDir;
 use super::summary::{Parameters, Seconds, Seed};
 use crate::data::{self, Dataset, Samples, Split};
-use crate::engine::Input;
+use crate::engine::{Activity, Input, Probe};
 use crate::error::{Error, Result};
 use crate::learn::ransnn::calibrate;
-use crate::learn::surrogate::{Agreement, Step};
+use crate::learn::surrogate::{Agreement, Step, classify, silent_or_saturated};
 use crate::progress::{Progress, Unit};
 use crate::report::{Example, Layer, Part, Picture, Plot, Series, Tile};
-use crate::snn::Network;
 use crate::snn::neurons::Lif;
+use crate::snn::{Encoding, Network};
 use crate::tensor::{Tensor, safetensors};
 use config::Augment;
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,15 @@ struct Ending {
     shown: Shown,
 }
 
+/// What the engine makes of a trained network.
+struct Verdict {
+    train_accuracy: f64,
+    /// Of the test samples.
+    predicted: Vec<u16>,
+    activity: Activity,
+    notices: Vec<String>,
+}
+
 impl Job<'_> {
     pub(super) fn run(&mut self) -> Result<Outcome> {
         match &self.config.train {
@@ -133,6 +142,22 @@ impl Job<'_> {
     /// The first samples of a split.
     fn samples<'s>(&self, split: &'s Split, count: usize) -> Input<'s> {
         input(split, self.data.features(), 0..count)
+    }
+
+    /// Judges a trained network by the largest number that `probe` reads, on some training samples and on the test set.
+    fn judge(&mut self, net: &Network, encoding: &Encoding, probe: Probe) -> Result<Verdict> {
+        let data = self.data;
+        let judged = data.train.len().min(JUDGED);
+        self.progress.start("test", None, Unit::Samples);
+        let seen = self.samples(&data.train, judged);
+        let (guesses, _) = classify(net, encoding, probe, seen, judged, "train")?;
+        let train_accuracy = share(&guesses, &data.train.labels[..judged]);
+        self.check_interrupt()?;
+        let unseen = self.samples(&data.test, data.test.len());
+        let (predicted, activity) = classify(net, encoding, probe, unseen, data.test.len(), "test")?;
+        self.progress.finish();
+        let notices = silent_or_saturated(net, &activity, encoding.steps(), &[]);
+        Ok(Verdict { train_accuracy, predicted, activity, notices })
     }
 
     fn check_interrupt(&self) -> Result<()> {

@@ -1,14 +1,13 @@
 //! `[train.stdp-readout]`: a spiking readout of frozen layers learns by the times of spikes, judged by the engine.
 
 use super::config::StdpReadout;
-use super::{COMPARED, Ending, JUDGED, Job, Outcome, Shown, agree, curve_plots, in_words, share, show};
+use super::{COMPARED, Ending, Job, Outcome, Shown, Verdict, agree, curve_plots, in_words, show};
 use crate::engine::{Probe, What};
 use crate::error::{Error, Result};
 use crate::experiment::build;
 use crate::experiment::summary::{Parameters, Seconds};
 use crate::learn::stdp::readout::Trainer;
-use crate::learn::surrogate::{Data, classify, silent_or_saturated};
-use crate::progress::Unit;
+use crate::learn::surrogate::Data;
 use std::time::Instant;
 
 impl Job<'_> {
@@ -33,16 +32,7 @@ impl Job<'_> {
 
         let testing = Instant::now();
         let probe = Probe { population: output, what: What::Counts };
-        let judged = data.train.len().min(JUDGED);
-        self.progress.start("test", None, Unit::Samples);
-        let seen = self.samples(&data.train, judged);
-        let (guesses, _) = classify(&net, &encoding, probe, seen, judged, "train")?;
-        let train_accuracy = share(&guesses, &data.train.labels[..judged]);
-        self.check_interrupt()?;
-        let unseen = self.samples(&data.test, data.test.len());
-        let (predicted, activity) = classify(&net, &encoding, probe, unseen, data.test.len(), "test")?;
-        self.progress.finish();
-        let notices = silent_or_saturated(&net, &activity, encoding.steps(), &[]);
+        let Verdict { train_accuracy, predicted, activity, notices } = self.judge(&net, &encoding, probe)?;
         self.write_model(&net)?;
         let parameters = Parameters { trained, frozen: net.parameters().frozen };
         let shown = if self.is_shown() {

@@ -2,14 +2,11 @@
 //! engine.
 
 use super::config::Surrogate;
-use super::{
-    COMPARED, Ending, JUDGED, Job, Outcome, Shown, agree, changes, curve_plots, in_words, share, show,
-};
+use super::{COMPARED, Ending, Job, Outcome, Shown, Verdict, agree, changes, curve_plots, in_words, show};
 use crate::error::{Error, Result};
 use crate::experiment::build;
 use crate::experiment::summary::{Parameters, Seconds};
-use crate::learn::surrogate::{Data, Trainer, classify, probe, silent_or_saturated};
-use crate::progress::Unit;
+use crate::learn::surrogate::{Data, Trainer, probe};
 use std::time::Instant;
 
 impl Job<'_> {
@@ -39,16 +36,7 @@ impl Job<'_> {
 
         let testing = Instant::now();
         let probe = probe(output, options.loss);
-        let judged = data.train.len().min(JUDGED);
-        self.progress.start("test", None, Unit::Samples);
-        let seen = self.samples(&data.train, judged);
-        let (guesses, _) = classify(&net, &encoding, probe, seen, judged, "train")?;
-        let train_accuracy = share(&guesses, &data.train.labels[..judged]);
-        self.check_interrupt()?;
-        let unseen = self.samples(&data.test, data.test.len());
-        let (predicted, activity) = classify(&net, &encoding, probe, unseen, data.test.len(), "test")?;
-        self.progress.finish();
-        let notices = silent_or_saturated(&net, &activity, encoding.steps(), &[]);
+        let Verdict { train_accuracy, predicted, activity, notices } = self.judge(&net, &encoding, probe)?;
         self.write_model(&net)?;
         let parameters = Parameters { trained, frozen: net.parameters().frozen };
         let shown = if self.is_shown() {
