@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `model` | the network as a function of its trained parameters |
+//! | `model::normalize` | normalisation over the batch, and how it ends in weights |
 //! | `model::online` | e-prop and OTTT: gradients forward in time |
 //! | `loss` | what is made small |
 //! | `trainer` | mini-batches, optimiser, held-out samples |
