@@ -123,7 +123,7 @@ pub fn refusals(gpu: &Gpu) {
     let mut builder = Network::builder(Ms(1.0));
     let image = builder.input("image", [1, 6, 6]);
     let maps = builder.population("maps", [2, 4, 4], Lif::default());
-    builder.connect(image, maps, Rule::Conv2d { kernel: 3, stride: 1, padding: 0 }).frozen();
+    builder.connect(image, maps, Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 }).frozen();
     refused(builder.build(0).unwrap(), constant, "convolution");
 
     let mut delayed = plain();
