@@ -97,6 +97,14 @@ impl<'n> Clock<'n> {
         }
     }
 
+    /// Gives a reward now.
+    pub fn reward(&mut self, amount: f64) -> Result<()> {
+        match self {
+            Self::Grid(clock) => clock.reward(amount),
+            Self::Lazy(clock) => clock.reward(amount),
+        }
+    }
+
     pub fn activity(&self) -> Activity {
         match self {
             Self::Grid(clock) => clock.activity(),
