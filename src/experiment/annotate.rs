@@ -38,6 +38,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("projection.*.connect.conv2d.kernel", "side of the kernel"),
     ("projection.*.connect.conv2d.stride", "step between neighbouring targets"),
     ("projection.*.connect.conv2d.padding", "zeros added on each side"),
+    (
+        "projection.*.connect.conv2d.pool",
+        "side of the windows over which the source is averaged first; 1 for none",
+    ),
     ("projection.*.connect.local-fields.min", "smallest side of the random square windows"),
     ("projection.*.connect.local-fields.max", "largest side"),
     ("projection.*.weights", "kaiming-uniform, or one of the tables below"),
