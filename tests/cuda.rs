@@ -26,4 +26,7 @@ fn reservoir_equals_the_reference() {
     let spikes = reservoir::engine::compare_all(&gpu);
     assert!(spikes.iter().all(|&spikes| spikes > 100), "{spikes:?}");
     reservoir::engine::refusals(&gpu);
+    let spikes = reservoir::features::compare_all(&gpu);
+    assert!(spikes.iter().sum::<u64>() > 10_000, "{spikes:?}");
+    reservoir::features::refusals(&gpu);
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr)] // says what is skipped
 
 mod cuda_emu;
+mod cuda_program;
 mod reservoir;
 
 use cuda_emu::Emulator;
@@ -66,6 +67,19 @@ fn reservoir_equals_the_cpu_engine() {
     let spikes = reservoir::engine::compare_all(&gpu);
     assert!(spikes.len() == 28 && spikes.iter().all(|&spikes| spikes > 100), "{spikes:?}");
     reservoir::engine::refusals(&gpu);
+}
+
+#[test]
+fn features_equal_the_cpu_engine() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = reservoir::features::compare_all(&gpu);
+    assert!(spikes.contains(&0) && spikes.iter().sum::<u64>() > 10_000, "{spikes:?}");
+    emulator.set_order(12345);
+    reservoir::features::compare_all(&gpu);
+    emulator.set_order(0);
+    reservoir::features::refusals(&gpu);
+    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
 }
 
 #[test]
@@ -149,11 +163,12 @@ fn arguments_are_checked_against_the_table() {
     let (bytes, floats) = (gpu.upload(&[1u8; 256]).unwrap(), gpu.upload(&[1.0f32]).unwrap());
     let elsewhere = other.upload(&[1.0f32]).unwrap();
     let mut counts = gpu.zeros(ElementType::U16, 1).unwrap();
+    let mut activity = gpu.zeros(ElementType::U64, 3).unwrap();
     let mut attempt = |geometry, change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| {
         let mut args = vec![Arg::In(&bytes), Arg::In(&bytes), Arg::In(&floats), Arg::In(&floats)];
         args.extend([0.9, 1.0, 0.0, 1.0, 0.0].map(Arg::F32));
         args.extend([Arg::U32(3), Arg::I32(0), Arg::I32(1), Arg::I32(1), Arg::I32(1), Arg::I32(1)]);
-        args.push(Arg::Out(&mut counts));
+        args.extend([Arg::Out(&mut counts), Arg::Out(&mut activity)]);
         change(&mut args, [&bytes, &floats, &elsewhere]);
         let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
         gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).map_err(|error| error.to_string())
@@ -163,7 +178,7 @@ fn arguments_are_checked_against_the_table() {
     assert!(attempt(none, &|_, _| {}).unwrap_err().contains("launching reservoir_constant_dense on cuda:0"));
     let mut error =
         |change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| attempt(geometry, change).unwrap_err();
-    assert!(error(&|args, _| args.truncate(15)).contains("15 arguments instead of 16"));
+    assert!(error(&|args, _| args.truncate(16)).contains("16 arguments instead of 17"));
     assert!(error(&|args, _| args[4] = Arg::I32(1)).contains("`decay`"));
     assert!(error(&|args, [_, floats, _]| args[0] = Arg::In(floats)).contains("`pixels`"));
     assert!(error(&|args, [bytes, ..]| args[15] = Arg::In(bytes)).contains("`counts`"));
@@ -181,6 +196,7 @@ fn arguments_are_checked_against_the_table() {
         Arg::I32(1),
         Arg::I32(1),
         Arg::Out(&mut shared),
+        Arg::Out(&mut activity),
     ]);
     let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
     let error = gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).unwrap_err().to_string();

@@ -52,6 +52,11 @@ pub(super) fn store(global: &Global) -> Result<Store> {
     Ok(Store { dir, offline: global.offline })
 }
 
+/// Where compiled kernels of a GPU are kept, if there is a place.
+pub(super) fn kernels() -> Option<PathBuf> {
+    Some(cache_dir().ok()?.join("ransnn").join("kernels"))
+}
+
 fn cache_dir() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || set("HOME").or_else(|| set("USERPROFILE"));
@@ -93,6 +98,7 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         return Err(Error::value("--resume", "given with a sweep", "given for a single run"));
     }
     let store = store(global)?;
+    let kernels = kernels();
     let threads = threads(global, base.run.threads)?;
     // All of them first: a mistake in the last point of a sweep must not show after hours.
     let resolved: Vec<_> =
@@ -111,8 +117,9 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         if points.len() > 1 {
             console.note(&point.label());
         }
+        let kernels = kernels.as_deref();
         let mut context =
-            execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
+            execute::Context { store: &store, run_dir: &run_dir, threads, kernels, progress: &mut console };
         let summary = execute::run(&config, &mut context)?;
         if !global.json {
             print(&render::summary(&summary))?;

@@ -108,16 +108,19 @@ pub struct Kernel {
 }
 
 /// Every source file.
-pub static SOURCES: &[&Source] = &[&RESERVOIR];
+pub static SOURCES: &[&Source] = &[&RESERVOIR, &RESERVOIR_CONV, &POOL];
 
 /// Files that sources include: name and text.
-pub static HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("../../kernels/common.cuh"))];
+pub static HEADERS: &[(&str, &str)] = &[
+    ("common.cuh", include_str!("../../kernels/common.cuh")),
+    ("lif.cuh", include_str!("../../kernels/lif.cuh")),
+];
 
 /// Compiler options of every source. Nothing is fused: spikes are to equal those of the CPU.
 pub static OPTIONS: &[&str] = &["--std=c++17", "-default-device", "--fmad=false"];
 
 use Argument::{In, Out, Scalar};
-use ElementType::{F32, I32, U8, U16, U32, U64};
+use ElementType::{F32, I8, I32, U8, U16, U32, U64};
 
 /// The reservoir pass: encoder, frozen weights, LIF over all steps, spike counts.
 pub static RESERVOIR: Source = Source {
@@ -151,6 +154,7 @@ macro_rules! reservoir_arguments {
             Scalar("targets", I32),
             Scalar("steps", I32),
             Out("counts", U16),
+            Out("activity", U64),
         ]
     };
 }
@@ -192,6 +196,68 @@ pub static RESERVOIR_CONSTANT_DENSE: Kernel = Kernel {
 pub static RESERVOIR_CONSTANT_SPARSE: Kernel = Kernel {
     name: "reservoir_constant_sparse",
     arguments: reservoir_arguments![In("pixels", U8), In("offsets", U32), In("entries", U16)],
+};
+
+/// The reservoir pass behind a convolution.
+pub static RESERVOIR_CONV: Source = Source {
+    file: "reservoir_conv.cu",
+    text: include_str!("../../kernels/reservoir_conv.cu"),
+    options: &[],
+    kernels: &[&RESERVOIR_CONV_COUNTS],
+};
+
+/// Constant current through a convolution.
+pub static RESERVOIR_CONV_COUNTS: Kernel = Kernel {
+    name: "reservoir_conv",
+    arguments: &[
+        In("pixels", U8),
+        In("weights", I8),
+        In("factor", F32),
+        In("bias", F32),
+        Scalar("decay", F32),
+        Scalar("gain", F32),
+        Scalar("rest", F32),
+        Scalar("threshold", F32),
+        Scalar("reset_value", F32),
+        Scalar("dialect", U32),
+        Scalar("refractory_steps", I32),
+        Scalar("channels_in", I32),
+        Scalar("height", I32),
+        Scalar("width", I32),
+        Scalar("channels", I32),
+        Scalar("rows", I32),
+        Scalar("columns", I32),
+        Scalar("kernel", I32),
+        Scalar("stride", I32),
+        Scalar("padding", I32),
+        Scalar("steps", I32),
+        Out("counts", U16),
+        Out("activity", U64),
+    ],
+};
+
+/// Sums of spike counts.
+pub static POOL: Source = Source {
+    file: "pool.cu",
+    text: include_str!("../../kernels/pool.cu"),
+    options: &[],
+    kernels: &[&POOL_COUNTS],
+};
+
+/// Windows of an image.
+pub static POOL_COUNTS: Kernel = Kernel {
+    name: "pool_counts",
+    arguments: &[
+        In("counts", U16),
+        In("rows", U32),
+        In("columns", U32),
+        Scalar("maps", U64),
+        Scalar("height", I32),
+        Scalar("width", I32),
+        Scalar("windows_y", I32),
+        Scalar("windows_x", I32),
+        Out("pooled", U16),
+    ],
 };
 
 #[cfg(test)]

@@ -202,6 +202,9 @@ static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __int2float_rn(int x) { return static_cast<float>(x); }
+static inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }
+static inline float __ll2float_rn(long long x) { return static_cast<float>(x); }
+static inline long long __float2ll_rn(float x) { return std::llrint(x); }
 static inline int __float_as_int(float x) { return emu::from_bits<int>(emu::to_bits(x)); }
 static inline unsigned __float_as_uint(float x) { return emu::from_bits<unsigned>(emu::to_bits(x)); }
 static inline float __int_as_float(int x) { return emu::from_bits<float>(emu::to_bits(x)); }

@@ -21,6 +21,8 @@ const FLAGS: &str =
 
 /// The stand-in, loaded.
 pub struct Emulator {
+    /// Where its libraries are: a program that is started with this folder in `LD_LIBRARY_PATH` finds them, too.
+    pub folder: PathBuf,
     set_order: unsafe extern "C" fn(u32),
     compilations: unsafe extern "C" fn() -> i32,
 }
@@ -61,6 +63,7 @@ fn build_and_open() -> Option<Emulator> {
     // SAFETY: these functions have these types in runtime.cpp and nvrtc.cpp.
     let emulator = unsafe {
         Emulator {
+            folder,
             set_order: *cuda.get(b"emu_set_order").unwrap(),
             compilations: *nvrtc.get(b"emu_compilations").unwrap(),
         }

@@ -9,7 +9,8 @@ use crate::engine::clock::SpikeTrain;
 use crate::engine::clock::statistics::Statistics;
 use crate::engine::{Connections, SpikeTimes, whole_steps};
 use crate::error::{Error, Result};
-use crate::experiment::execute::{device, supervised};
+use crate::experiment::device::device;
+use crate::experiment::execute::supervised;
 use crate::experiment::run_dir::RunDir;
 use crate::experiment::summary::{Memory, Status, peak_rss_bytes};
 use crate::files::read_text;
@@ -125,7 +126,7 @@ struct Run<'c, 'n> {
 const PLOTTED: usize = 1 << 20;
 
 fn simulate(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
-    device(&config.run.device)?;
+    device(&config.run.device, "[simulate]", false, None)?;
     let position = if context.resume { position(context.run_dir)? } else { Position::default() };
     let begun = Instant::now();
     context.progress.start("synapses", None, Unit::Steps);

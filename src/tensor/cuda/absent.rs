@@ -33,6 +33,10 @@ impl Gpu {
         match *self {}
     }
 
+    pub fn multiprocessors(&self) -> u32 {
+        match *self {}
+    }
+
     pub fn memory(&self) -> Result<(u64, u64)> {
         match *self {}
     }

@@ -70,6 +70,11 @@ impl Gpu {
         self.0.info.compute_capability
     }
 
+    /// Streaming multiprocessors.
+    pub fn multiprocessors(&self) -> u32 {
+        self.0.info.multiprocessors
+    }
+
     /// Bytes of memory: free, total.
     ///
     /// # Errors

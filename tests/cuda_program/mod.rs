@@ -1,0 +1,97 @@
+//! The program as it is typed, with a GPU: under the stand-in driver of `cuda_emu`, the same results as on the CPU.
+
+use crate::cuda_emu;
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::Path;
+
+/// Runs the program in `folder`, where it finds a GPU; stdout, or stderr where it fails.
+fn ransnn(folder: &Path, args: &[&str]) -> Result<String, String> {
+    let libraries = &cuda_emu::load().expect("there is a stand-in").folder;
+    let mut command = Command::cargo_bin("ransnn").expect("cargo has built it");
+    command.current_dir(folder).env("LD_LIBRARY_PATH", libraries).env("XDG_CACHE_HOME", folder.join("cache"));
+    for name in ["RANSNN_THREADS", "RANSNN_RUNS", "RANSNN_DEVICE", "RANSNN_DATA"] {
+        command.env_remove(name);
+    }
+    let output = command.args(args).output().expect("it starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert!(!err.contains("panicked"), "{err}");
+    if output.status.success() { Ok(out) } else { Err(err) }
+}
+
+fn repository(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+}
+
+/// A run on a device: its summary without times and places, and its model.
+fn strokes(device: &str, set: &[&str]) -> (Value, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = repository("experiments/strokes.toml");
+    let mut args = vec!["run", &file, "--json", "--device", device];
+    for pair in ["data.train_limit=1100", "data.test_limit=100"].iter().chain(set) {
+        args.extend(["--set", pair]);
+    }
+    let mut summary: Value = serde_json::from_str(&ransnn(folder.path(), &args).unwrap()).unwrap();
+    let run = Path::new(summary["run_directory"].as_str().unwrap());
+    let model = std::fs::read(folder.path().join(run).join("model-0.safetensors")).unwrap();
+    for seed in summary["seeds"].as_array_mut().unwrap() {
+        seed.as_object_mut().unwrap().remove("seconds");
+    }
+    for key in ["seconds", "memory", "run_directory"] {
+        summary.as_object_mut().unwrap().remove(key);
+    }
+    (summary, model)
+}
+
+/// Takes the device out of a summary.
+fn device(summary: &mut Value) -> String {
+    summary["device"].take().as_str().unwrap().to_string()
+}
+
+#[test]
+fn a_run_on_a_gpu_is_the_run_on_the_cpu() {
+    if cuda_emu::load().is_none() {
+        return;
+    }
+    let adam = ["train.ransnn.solver={adam={batches=60}}"];
+    for set in [&[][..], &adam] {
+        let (mut cpu, model) = strokes("cpu", set);
+        assert_eq!(device(&mut cpu), "cpu");
+        assert!(cpu["test"]["accuracy"].as_f64().unwrap() > 0.3, "{cpu}");
+        for name in ["cuda", "cuda:0", "auto"] {
+            let (mut gpu, same) = strokes(name, set);
+            assert_eq!(device(&mut gpu), "cuda:0 (CPU under the stand-in driver)", "{name}");
+            assert_eq!(gpu, cpu, "{name}");
+            assert!(same == model, "{name}: another model");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_kernels_is_refused_by_name_and_left_to_the_cpu_under_auto() {
+    if cuda_emu::load().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = repository("experiments/strokes.toml");
+    let run = |device: &str, set: &[&str]| {
+        let mut args = vec!["run", &file, "--device", device];
+        for pair in ["data.train_limit=300", "data.test_limit=100"].iter().chain(set) {
+            args.extend(["--set", pair]);
+        }
+        ransnn(folder.path(), &args)
+    };
+    let out = run("cuda", &[]).unwrap();
+    assert!(out.contains("cuda:0 (CPU under the stand-in driver) on"), "{out}");
+    let report = folder.path().join("runs/strokes/latest/report.html");
+    assert!(std::fs::read_to_string(report).unwrap().contains("CPU under the stand-in driver"));
+    // Spikes into a convolution: the kernel takes a constant current.
+    let spikes = ["encode={poisson={steps=4}}", "projection.random.gain={fixed=1.0}"];
+    let err = run("cuda", &spikes).unwrap_err();
+    assert!(err.contains("a convolution of spikes cannot run on a GPU"), "{err}");
+    let out = run("auto", &spikes).unwrap();
+    assert!(out.contains("cpu on"), "{out}");
+    let err = run("cuda:1", &[]).unwrap_err();
+    assert!(err.contains("no such GPU"), "{err}");
+}
