@@ -2,6 +2,7 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::print_stderr)] // says what is skipped
 
+mod operations;
 mod reservoir;
 
 use ransnn::tensor::cuda::{self, Gpu};
@@ -29,4 +30,26 @@ fn reservoir_equals_the_reference() {
     let spikes = reservoir::features::compare_all(&gpu);
     assert!(spikes.iter().sum::<u64>() > 10_000, "{spikes:?}");
     reservoir::features::refusals(&gpu);
+}
+
+#[test]
+fn operations_equal_the_cpu() {
+    if let Some(reason) = cuda::probe().unusable {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = Gpu::open(0, Some(folder.path())).unwrap();
+    let cases = operations::registered(&gpu);
+    operations::equal_in_every_bit(&gpu);
+    operations::reordered(&gpu);
+    let spikes = operations::scans(&gpu);
+    operations::optimizers(&gpu);
+    operations::products(&gpu);
+    gpu.use_cublas(false);
+    operations::products(&gpu);
+    gpu.use_cublas(true);
+    operations::surrogate(&gpu);
+    operations::models(&gpu);
+    eprintln!("{cases} cases of registered operations; scans with {spikes} spikes");
 }

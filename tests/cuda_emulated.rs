@@ -6,6 +6,7 @@
 
 mod cuda_emu;
 mod cuda_program;
+mod operations;
 mod reservoir;
 
 use cuda_emu::Emulator;
@@ -19,6 +20,79 @@ fn alone() -> Option<(&'static Emulator, MutexGuard<'static, ()>)> {
     static ONE: Mutex<()> = Mutex::new(());
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     Some((cuda_emu::load()?, guard))
+}
+
+/// Bytes free and in all, with a GPU that is open and holds what kernels report their faults in.
+const FREE: (u64, u64) = ((256 << 20) - 16, 256 << 20);
+
+#[test]
+fn operations_equal_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    gpu.use_cublas(false);
+    assert!(operations::registered(&gpu) > 300);
+    operations::equal_in_every_bit(&gpu);
+    operations::reordered(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn products_by_cublas_equal_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    assert!(gpu.uses_cublas());
+    let before = emulator.products();
+    operations::products(&gpu);
+    assert!(emulator.products() - before > 50);
+    gpu.use_cublas(false);
+    let before = emulator.products();
+    operations::products(&gpu);
+    assert_eq!(emulator.products(), before);
+}
+
+#[test]
+fn a_training_step_waits_for_nothing() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let mut training = operations::Perceptron::new(&gpu);
+    let first = training.step().to_scalar().unwrap();
+    let (waits, launches) = (emulator.synchronizations(), emulator.launches());
+    let mut loss = training.step();
+    for _ in 0..20 {
+        loss = training.step();
+    }
+    assert_eq!(emulator.synchronizations(), waits);
+    assert!(emulator.launches() - launches > 21 * 15);
+    assert!(loss.to_scalar().unwrap() < 0.5 * first, "it learns");
+    assert_eq!(emulator.synchronizations(), waits + 1);
+}
+
+#[test]
+fn language_models_equal_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    operations::models(&gpu);
+}
+
+#[test]
+fn surrogate_training_equals_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    operations::surrogate(&gpu);
+}
+
+#[test]
+fn scans_and_optimizers_equal_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    assert!(operations::scans(&gpu) > 10_000);
+    operations::optimizers(&gpu);
+    // What one thread sees of another must not depend on which runs first.
+    for order in [1, 12345] {
+        emulator.set_order(order);
+        operations::registered(&gpu);
+    }
+    emulator.set_order(0);
 }
 
 #[test]
@@ -57,7 +131,7 @@ fn reservoir_equals_the_reference() {
         run(reservoir::dialects());
     }
     emulator.set_order(0);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]
@@ -79,7 +153,7 @@ fn features_equal_the_cpu_engine() {
     reservoir::features::compare_all(&gpu);
     emulator.set_order(0);
     reservoir::features::refusals(&gpu);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]
@@ -92,7 +166,7 @@ fn memory_goes_there_and_back() {
     assert!(matches!(buffer.download::<u32>(), Err(Error::Internal(_))));
     assert_eq!(gpu.zeros(ElementType::U16, 5).unwrap().download::<u16>().unwrap(), [0; 5]);
     assert!(gpu.upload::<u8>(&[]).unwrap().download::<u8>().unwrap().is_empty());
-    assert_eq!(gpu.memory().unwrap().0, (256 << 20) - 12);
+    assert_eq!(gpu.memory().unwrap().0, FREE.0 - 12);
     assert_eq!(buffer, buffer.clone());
     assert_ne!(buffer, gpu.upload(&[1.5f32, -2.0, f32::MAX]).unwrap());
 }
@@ -104,7 +178,7 @@ fn too_much_memory_is_an_error_with_numbers() {
     let _held = gpu.zeros(ElementType::U8, 1000).unwrap();
     match gpu.zeros(ElementType::F64, 1 << 30) {
         Err(Error::Memory { needed, available, what }) => {
-            assert_eq!((needed, available), (8 << 30, (256 << 20) - 1000));
+            assert_eq!((needed, available), (8 << 30, FREE.0 - 1000));
             assert!(what.contains("cuda:0"));
         }
         other => panic!("{other:?}"),

@@ -3,6 +3,8 @@
 //! [`cuda::Gpu::launch`](super::cuda::Gpu::launch) checks every launch against this table, and a test compares the
 //! table with the `extern "C" __global__` lines of `kernels/*.cu`.
 
+pub mod operations;
+
 use half::{bf16, f16};
 
 /// Kind of number in device memory.
@@ -81,8 +83,16 @@ pub enum Argument {
     In(&'static str, ElementType),
     /// Device memory that is written.
     Out(&'static str, ElementType),
+    /// Device memory that is read, of any kind of number as long as this one; of any at all for bytes.
+    AnyIn(&'static str, ElementType),
+    /// Device memory that is written, likewise.
+    AnyOut(&'static str, ElementType),
     /// A number passed by value.
     Scalar(&'static str, ElementType),
+    /// An [`Axes`](super::cuda::Axes) passed by value.
+    Strides(&'static str),
+    /// Where the kernel says what is wrong with its data.
+    Fault,
 }
 
 /// A file of `kernels/`, embedded.
@@ -108,12 +118,28 @@ pub struct Kernel {
 }
 
 /// Every source file.
-pub static SOURCES: &[&Source] = &[&RESERVOIR, &RESERVOIR_CONV, &POOL];
+pub static SOURCES: &[&Source] = &[
+    &RESERVOIR,
+    &RESERVOIR_CONV,
+    &POOL,
+    &operations::attention::SOURCE,
+    &operations::butterfly::SOURCE,
+    &operations::elementwise::SOURCE,
+    &operations::layout::SOURCE,
+    &operations::matmul::SOURCE,
+    &operations::norm::SOURCE,
+    &operations::optimizer::SOURCE,
+    &operations::reduce::SOURCE,
+    &operations::scan::SOURCE,
+    &operations::softmax::SOURCE,
+];
 
 /// Files that sources include: name and text.
 pub static HEADERS: &[(&str, &str)] = &[
     ("common.cuh", include_str!("../../kernels/common.cuh")),
     ("lif.cuh", include_str!("../../kernels/lif.cuh")),
+    ("math.cuh", include_str!("../../kernels/math.cuh")),
+    ("tensor.cuh", include_str!("../../kernels/tensor.cuh")),
 ];
 
 /// Compiler options of every source. Nothing is fused: spikes are to equal those of the CPU.
@@ -262,14 +288,47 @@ pub static POOL_COUNTS: Kernel = Kernel {
 
 #[cfg(test)]
 mod tests {
+    use super::Argument::{AnyIn, AnyOut, Fault, Strides};
     use super::*;
     use std::collections::BTreeMap;
+
+    fn normal(argument: &str) -> String {
+        let spaced =
+            argument.replace("__restrict__", " ").replace("__grid_constant__", " ").replace('*', " * ");
+        spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// What `macro(name, (parameters), ..)` of `tensor.cuh` stands for: one entry point for each kind of number.
+    fn families(code: &str, mark: &str, kinds: &[(&str, &str)], found: &mut BTreeMap<String, Vec<String>>) {
+        for part in code.split(mark).skip(1) {
+            let (name, rest) = part.split_once(',').unwrap();
+            let parameters = rest.trim().strip_prefix('(').unwrap().split_once(')').unwrap().0;
+            for (suffix, kind) in kinds {
+                let typed = |argument: &str| {
+                    let words = normal(argument)
+                        .split(' ')
+                        .map(|w| if w == "T" { kind } else { w })
+                        .collect::<Vec<_>>()
+                        .join(" ");
+                    words
+                };
+                found.insert(format!("{}{suffix}", name.trim()), parameters.split(',').map(typed).collect());
+            }
+        }
+    }
 
     /// The entry points of a source: name and one normalised string per argument.
     fn entry_points(text: &str) -> BTreeMap<String, Vec<String>> {
         let code: String =
             text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join(" ");
         let mut found = BTreeMap::new();
+        families(&code, "FLOATS(", &[("_f32", "float"), ("_f64", "double")], &mut found);
+        families(
+            &code,
+            "WORDS(",
+            &[("_8", "u8"), ("_16", "u16"), ("_32", "u32"), ("_64", "u64")],
+            &mut found,
+        );
         for part in code.split("extern \"C\" __global__").skip(1) {
             let part = part.split('{').next().unwrap().trim().strip_prefix("void").unwrap().trim();
             let part = match part.strip_prefix("__launch_bounds__(") {
@@ -278,10 +337,6 @@ mod tests {
             };
             let (name, arguments) = part.split_once('(').unwrap();
             let arguments = arguments.trim().strip_suffix(')').unwrap();
-            let normal = |argument: &str| {
-                let spaced = argument.replace("__restrict__", " ").replace('*', " * ");
-                spaced.split_whitespace().collect::<Vec<_>>().join(" ")
-            };
             found.insert(name.trim().to_string(), arguments.split(',').map(normal).collect());
         }
         found
@@ -289,9 +344,11 @@ mod tests {
 
     fn expected(argument: &Argument) -> String {
         match argument {
-            In(name, kind) => format!("const {} * {name}", kind.c_name()),
-            Out(name, kind) => format!("{} * {name}", kind.c_name()),
+            In(name, kind) | AnyIn(name, kind) => format!("const {} * {name}", kind.c_name()),
+            Out(name, kind) | AnyOut(name, kind) => format!("{} * {name}", kind.c_name()),
             Scalar(name, kind) => format!("{} {name}", kind.c_name()),
+            Strides(name) => format!("const Axes {name}"),
+            Fault => "u32 * fault".into(),
         }
     }
 
@@ -302,6 +359,14 @@ mod tests {
         let found = entry_points(text);
         assert_eq!(found.len(), 1);
         assert_eq!(found["f"], ["const u8 * a", "int b"]);
+    }
+
+    #[test]
+    fn parser_sees_families() {
+        let found = entry_points("FLOATS(f, (const T *a, u32 n), (a, n)) WORDS(g, (T *b), (b))");
+        assert_eq!(found.len(), 6);
+        assert_eq!(found["f_f64"], ["const double * a", "u32 n"]);
+        assert_eq!(found["g_16"], ["u16 * b"]);
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn changes((augment, shape): (data::Augment, [usize; 3])) -> impl Fn(usize, u64,
 pub(super) fn trainer(train: &Train) -> (&'static str, bool) {
     match train {
         Train::Ransnn { .. } => ("[train.ransnn]", true),
-        Train::Surrogate(_) => ("[train.surrogate]", false),
+        Train::Surrogate(_) => ("[train.surrogate]", true),
         Train::Convert(_) => ("[train.convert]", false),
         Train::Stdp(_) => ("[train.stdp]", false),
         Train::StdpReadout(_) => ("[train.stdp-readout]", false),

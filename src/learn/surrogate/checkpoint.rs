@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::trainer::Trainer;
-use crate::tensor::{Tensor, safetensors};
+use crate::tensor::{Device, Tensor, safetensors};
 use crate::{Error, Result};
 
 impl Trainer<'_> {
@@ -28,6 +28,9 @@ impl Trainer<'_> {
         tensors.insert("curve".into(), Tensor::from_f64(curve, &[self.curve.len(), 3])?);
         let judged: Vec<f64> = self.judged.iter().flat_map(|&(i, a)| [i as f64, a]).collect();
         tensors.insert("judged".into(), Tensor::from_f64(judged, &[self.judged.len(), 2])?);
+        for tensor in tensors.values_mut() {
+            *tensor = tensor.to_device(&Device::Cpu)?;
+        }
         let about = BTreeMap::from([
             ("kind".to_string(), "ransnn-surrogate".to_string()),
             ("iteration".to_string(), self.iteration.to_string()),
@@ -73,7 +76,7 @@ impl Trainer<'_> {
         let mut optimizer = self.options.optimizer();
         optimizer.as_dyn().load_state(&file.group("optimizer/")?)?;
         self.optimizer = optimizer;
-        self.model.set_numbers(parameters);
+        self.model.set_numbers(parameters)?;
         self.best = best;
         self.curve = curve.chunks_exact(3).map(|c| (c[0] as usize, c[1], c[2])).collect();
         self.judged = judged.chunks_exact(2).map(|c| (c[0] as usize, c[1])).collect();
