@@ -43,6 +43,12 @@ impl fmt::Display for Device {
     }
 }
 
+/// Whether `name` is `auto`, `cpu`, `cuda` or `cuda:N`.
+pub fn is_name(name: &str) -> bool {
+    let numbered = name.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+    numbered || ["auto", "cpu", "cuda"].contains(&name)
+}
+
 /// The device that `name` (`auto`, `cpu`, `cuda` or `cuda:N`) asks for. `work` names what is to be done there, and
 /// `kernels` says whether a GPU can do any of it; compiled ones are kept in the folder `cache`.
 ///

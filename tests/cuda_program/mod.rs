@@ -95,3 +95,76 @@ fn what_has_no_kernels_is_refused_by_name_and_left_to_the_cpu_under_auto() {
     let err = run("cuda:1", &[]).unwrap_err();
     assert!(err.contains("no such GPU"), "{err}");
 }
+
+/// 784 - 40 - 10, all weights trained.
+const SURROGATE: &str = r#"
+schema = 1
+name   = "small"
+[data]
+dataset     = "strokes"
+train_limit = 200
+test_limit  = 100
+[encode.constant]
+steps = 5
+[population.pixels]
+shape  = [1, 28, 28]
+neuron = "input"
+[population.hidden]
+shape      = 40
+neuron.lif = { beta = 0.9 }
+[population.output]
+shape      = 10
+neuron.lif = { beta = 0.9 }
+[projection.first]
+from    = "pixels"
+to      = "hidden"
+weights = "kaiming-uniform"
+frozen  = false
+[projection.second]
+from    = "hidden"
+to      = "output"
+weights = "kaiming-uniform"
+bias    = "kaiming-uniform"
+frozen  = false
+[train.surrogate]
+output = "output"
+lr     = 5e-3
+batch  = 20
+epochs = 3
+"#;
+
+#[test]
+fn training_by_surrogate_gradients_on_a_gpu_is_that_on_the_cpu() {
+    if cuda_emu::load().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small.toml"), SURROGATE).unwrap();
+    let run = |name: &str, set: &[&str]| -> Result<(Value, Vec<f64>), String> {
+        let mut args = vec!["run", "small.toml", "--json", "--device", name];
+        set.iter().for_each(|pair| args.extend(["--set", pair]));
+        let summary: Value = serde_json::from_str(&ransnn(folder.path(), &args)?).unwrap();
+        let metrics = folder.path().join(summary["run_directory"].as_str().unwrap()).join("metrics.jsonl");
+        let lines = std::fs::read_to_string(metrics).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        Ok((summary, lines.filter_map(|line| line["loss"].as_f64()).collect()))
+    };
+    let ((mut cpu, want), (mut gpu, losses)) = (run("cpu", &[]).unwrap(), run("cuda", &[]).unwrap());
+    assert_eq!(
+        (device(&mut cpu), device(&mut gpu)),
+        ("cpu".into(), "cuda:0 (CPU under the stand-in driver)".into())
+    );
+    assert!(
+        losses.len() > 2 && losses.len() == want.len() && losses[losses.len() - 1] < losses[0],
+        "{losses:?}"
+    );
+    for (got, want) in losses.iter().zip(&want) {
+        assert!((got - want).abs() < 1e-3 * want, "{losses:?} and {want:?}");
+    }
+    let accuracy = |summary: &Value| summary["test"]["accuracy"].as_f64().unwrap();
+    assert!((accuracy(&cpu) - accuracy(&gpu)).abs() < 0.03 && accuracy(&gpu) > 0.3, "{cpu} and {gpu}");
+
+    let online = ["train.surrogate.gradient=eprop", "train.surrogate.loss=ce-rate"];
+    assert!(run("cuda", &online).unwrap_err().contains("forward in time"));
+    assert_eq!(device(&mut run("auto", &online).unwrap().0), "cpu");
+}

@@ -26,7 +26,7 @@ fn open(name: &str, dtype: DType) -> Model {
 
 fn examples(model: &Model) -> (Batch, Labels) {
     let rows: Vec<Vec<i64>> =
-        (0..2).map(|row| (0..7).map(|i| (row * 31 + i * 11) % 50 + 3).collect()).collect();
+        (0..2).map(|row| (0..7).map(|i| (row * 31 + i * 11) % 36 + 3).collect()).collect();
     let batch = Batch::new(&rows).unwrap().with_mask(&[vec![1; 7], vec![0, 0, 1, 1, 1, 1, 1]]).unwrap();
     let labels = match model.config().labels {
         0 => Labels::next_tokens(&rows).unwrap(),
@@ -90,7 +90,7 @@ pub fn models(gpu: &Gpu) {
 
 /// Steps of fine-tuning: the losses of the CPU.
 fn training(on: &Device) {
-    let text = |i: i64| -> Vec<i64> { (0..12).map(|k| (i * 7 + k * k) % 40 + 3).collect() };
+    let text = |i: i64| -> Vec<i64> { (0..12).map(|k| (i * 7 + k * k) % 36 + 3).collect() };
     let examples: Vec<Example> =
         (0..6).map(|i| Example { ids: text(i), types: vec![], target: Target::Tokens(text(i)) }).collect();
     let how = FineTune { steps: 6, batch: 3, learning_rate: 1e-2, ..FineTune::default() };

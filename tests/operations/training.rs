@@ -24,7 +24,7 @@ fn data() -> (Vec<u8>, Vec<u16>) {
 }
 
 /// Pixels, a hidden population behind a dense projection or a convolution, classes.
-fn network(convolution: bool, frozen: bool, out: Lif) -> Network {
+fn network((convolution, frozen, out): (bool, bool, Lif)) -> Network {
     let mut net = Network::builder(Ms(1.0));
     let (shape, hidden): (Vec<usize>, Vec<usize>) =
         if convolution { (vec![1, SIDE, SIDE], vec![5, 4, 4]) } else { (vec![SIDE * SIDE], vec![70]) };
@@ -75,42 +75,32 @@ pub fn surrogate(gpu: &Gpu) {
     let normalized = ransnn::learn::surrogate::Gradient { normalize: true, ..base.gradient };
     let penalty = RatePenalty { sparsity: 1e-4, lower: 0.1, least: 0.3, upper: 0.1, most: 0.1 };
     let cases = [
-        ("dense", network(false, false, Lif::default()), bernoulli, base),
-        (
-            "held, membranes",
-            network(false, false, integrator),
-            constant,
-            Options { loss: Loss::CeMembrane, ..base },
-        ),
-        ("convolution", network(true, false, Lif::default()), bernoulli, Options { clip: 0.5, ..base }),
-        (
-            "normalised",
-            network(true, false, Lif::default()),
-            bernoulli,
-            Options { gradient: normalized, ..base },
-        ),
+        ("dense", (false, false, Lif::default()), bernoulli, base),
+        ("held, membranes", (false, false, integrator), constant, Options { loss: Loss::CeMembrane, ..base }),
+        ("convolution", (true, false, Lif::default()), bernoulli, Options { clip: 0.5, ..base }),
+        ("normalised", (true, false, Lif::default()), bernoulli, Options { gradient: normalized, ..base }),
         (
             "frozen",
-            network(false, true, Lif::default()),
+            (false, true, Lif::default()),
             bernoulli,
             Options { loss: Loss::MseCount { correct: 0.8, incorrect: 0.2 }, ..base },
         ),
         (
             "learning leaks",
-            network(false, false, Lif::default()),
+            (false, false, Lif::default()),
             bernoulli,
             Options { gradient: learning, penalty, ..base },
         ),
         (
             "dropout, SGD",
-            network(false, false, Lif::default()),
+            (false, false, Lif::default()),
             bernoulli,
             Options { dropout: 0.2, method: Method::Sgd { momentum: 0.9 }, ..base },
         ),
     ];
     for (what, net, encoding, options) in cases {
         let of =
-            |device| train(device, net.clone(), encoding, options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            |device| train(device, network(net), encoding, options).unwrap_or_else(|e| panic!("{what}: {e}"));
         let ((losses, judged, numbers), (want, judged_there, there)) = (of(&on), of(&Device::Cpu));
         assert!(losses.len() == 6 && losses[5] < losses[0], "{what}: {losses:?}");
         let allowed = Tolerance::new(1e-4, 1e-4);
@@ -125,6 +115,6 @@ pub fn surrogate(gpu: &Gpu) {
         }
     }
     let online = Options { credit: Credit::Eprop, loss: Loss::CeRate, ..base };
-    let refused = train(&on, network(false, false, Lif::default()), bernoulli, online);
+    let refused = train(&on, network((false, false, Lif::default())), bernoulli, online);
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::trainer::Trainer;
-use crate::tensor::{Device, Tensor, safetensors};
+use crate::tensor::{Tensor, safetensors};
 use crate::{Error, Result};
 
 impl Trainer<'_> {
@@ -28,9 +28,6 @@ impl Trainer<'_> {
         tensors.insert("curve".into(), Tensor::from_f64(curve, &[self.curve.len(), 3])?);
         let judged: Vec<f64> = self.judged.iter().flat_map(|&(i, a)| [i as f64, a]).collect();
         tensors.insert("judged".into(), Tensor::from_f64(judged, &[self.judged.len(), 2])?);
-        for tensor in tensors.values_mut() {
-            *tensor = tensor.to_device(&Device::Cpu)?;
-        }
         let about = BTreeMap::from([
             ("kind".to_string(), "ransnn-surrogate".to_string()),
             ("iteration".to_string(), self.iteration.to_string()),
