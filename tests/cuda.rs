@@ -49,6 +49,10 @@ fn operations_equal_the_cpu() {
     gpu.use_cublas(false);
     operations::products(&gpu);
     gpu.use_cublas(true);
+    let mut training = operations::Perceptron::new(&gpu);
+    let first = training.step().to_scalar().unwrap();
+    let last = (0..20).map(|_| training.step()).last().unwrap();
+    assert!(last.to_scalar().unwrap() < 0.5 * first);
     operations::surrogate(&gpu);
     operations::models(&gpu);
     eprintln!("{cases} cases of registered operations; scans with {spikes} spikes");

@@ -57,11 +57,12 @@ fn a_training_step_waits_for_nothing() {
     let mut training = operations::Perceptron::new(&gpu);
     let first = training.step().to_scalar().unwrap();
     let (waits, launches) = (emulator.synchronizations(), emulator.launches());
+    let allocations = emulator.unpooled();
     let mut loss = training.step();
     for _ in 0..20 {
         loss = training.step();
     }
-    assert_eq!(emulator.synchronizations(), waits);
+    assert_eq!((emulator.synchronizations(), emulator.unpooled()), (waits, allocations));
     assert!(emulator.launches() - launches > 21 * 15);
     assert!(loss.to_scalar().unwrap() < 0.5 * first, "it learns");
     assert_eq!(emulator.synchronizations(), waits + 1);

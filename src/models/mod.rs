@@ -276,7 +276,7 @@ impl Model {
 
     /// What blocks share, where the model is.
     fn context(&self, batch: &Batch, past: usize) -> Result<Context> {
-        self.network.context(batch, past)?.to_device(self.device())
+        self.network.context(batch, past)?.moved_to(self.device())
     }
 
     /// Where the model is. Batches and labels are in main memory: what a pass needs of them goes there by itself.

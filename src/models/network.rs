@@ -20,7 +20,7 @@ pub(crate) struct Context {
 
 impl Context {
     /// The same on a device.
-    pub fn to_device(mut self, device: &Device) -> Result<Self> {
+    pub fn moved_to(mut self, device: &Device) -> Result<Self> {
         for tensor in self.mask.iter_mut().chain(self.tables.iter_mut().flatten()) {
             *tensor = tensor.to_device(device)?;
         }

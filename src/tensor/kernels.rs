@@ -305,12 +305,11 @@ mod tests {
             let parameters = rest.trim().strip_prefix('(').unwrap().split_once(')').unwrap().0;
             for (suffix, kind) in kinds {
                 let typed = |argument: &str| {
-                    let words = normal(argument)
+                    normal(argument)
                         .split(' ')
                         .map(|w| if w == "T" { kind } else { w })
                         .collect::<Vec<_>>()
-                        .join(" ");
-                    words
+                        .join(" ")
                 };
                 found.insert(format!("{}{suffix}", name.trim()), parameters.split(',').map(typed).collect());
             }

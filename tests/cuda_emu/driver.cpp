@@ -39,9 +39,12 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
 
 // ---- what a test counts: calls that wait for the GPU, and launches
 
-static std::atomic<int> synchronizations, launches;
+static std::atomic<int> synchronizations, launches, unpooled;
 extern "C" __attribute__((visibility("default"))) int emu_synchronizations() { return synchronizations; }
 extern "C" __attribute__((visibility("default"))) int emu_launches() { return launches; }
+// Allocations beside the pool, which wait for the GPU; all of them where the pool does not keep what is freed.
+static unsigned long long release_threshold;
+extern "C" __attribute__((visibility("default"))) int emu_unpooled() { return unpooled; }
 
 // ---- contexts and streams: there is one of each, and nothing is asynchronous
 
@@ -72,7 +75,7 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
     return OK;
 }
 
-API cuMemAlloc_v2(DevicePointer *pointer, size_t bytes) {
+static int allocate(DevicePointer *pointer, size_t bytes) {
     if (bytes == 0) return INVALID_VALUE;
     std::lock_guard<std::mutex> guard(memory_lock);
     if (bytes > TOTAL - used) return OUT_OF_MEMORY;
@@ -106,8 +109,12 @@ API cuMemFree_v2(DevicePointer pointer) {
     return OK;
 }
 
+API cuMemAlloc_v2(DevicePointer *pointer, size_t bytes) {
+    ++unpooled;
+    return allocate(pointer, bytes);
+}
+
 // The pool: what is freed is gone at once, so that its guard page catches whoever still uses it.
-static unsigned long long release_threshold;
 API cuDeviceGetDefaultMemPool(void **pool, int) { *pool = reinterpret_cast<void *>(3); return OK; }
 API cuMemPoolSetAttribute(void *, int attribute, void *value) {
     if (attribute != 4) return INVALID_VALUE;
@@ -120,7 +127,10 @@ API cuMemPoolGetAttribute(void *, int, void *value) {
     std::memcpy(value, &bytes, sizeof bytes);
     return OK;
 }
-API cuMemAllocAsync(DevicePointer *pointer, size_t bytes, void *) { return cuMemAlloc_v2(pointer, bytes); }
+API cuMemAllocAsync(DevicePointer *pointer, size_t bytes, void *) {
+    unpooled += release_threshold == 0;
+    return allocate(pointer, bytes);
+}
 API cuMemFreeAsync(DevicePointer pointer, void *) { return cuMemFree_v2(pointer); }
 API cuMemcpyHtoDAsync_v2(DevicePointer to, const void *from, size_t bytes, void *) {
     std::memcpy(reinterpret_cast<void *>(to), from, bytes);

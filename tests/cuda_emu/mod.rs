@@ -28,6 +28,7 @@ pub struct Emulator {
     synchronizations: unsafe extern "C" fn() -> i32,
     launches: unsafe extern "C" fn() -> i32,
     products: unsafe extern "C" fn() -> i32,
+    unpooled: unsafe extern "C" fn() -> i32,
 }
 
 impl Emulator {
@@ -47,6 +48,12 @@ impl Emulator {
     pub fn launches(&self) -> i32 {
         // SAFETY: reads one integer.
         unsafe { (self.launches)() }
+    }
+
+    /// How many allocations had to wait for the GPU.
+    pub fn unpooled(&self) -> i32 {
+        // SAFETY: reads one integer.
+        unsafe { (self.unpooled)() }
     }
 
     /// How many products cuBLAS has been asked for.
@@ -89,6 +96,7 @@ fn build_and_open() -> Option<Emulator> {
             compilations: *nvrtc.get(b"emu_compilations").unwrap(),
             synchronizations: *cuda.get(b"emu_synchronizations").unwrap(),
             launches: *cuda.get(b"emu_launches").unwrap(),
+            unpooled: *cuda.get(b"emu_unpooled").unwrap(),
             products: *cublas.get(b"emu_products").unwrap(),
         }
     };

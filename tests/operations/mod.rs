@@ -391,7 +391,7 @@ pub fn scans(gpu: &Gpu) -> usize {
                     {
                         let scan = Scan { reset, acts, detach, membrane, rest: 0.05, ..base };
                         // Every second parameter has a number for each neuron.
-                        let size = |i: usize| if i % 2 == 0 { neurons } else { 1 };
+                        let size = |i: usize| if i.is_multiple_of(2) { neurons } else { 1 };
                         let numbers =
                             [(0.7, 0.95), (0.8, 1.2), (0.5, 0.9), (0.4, 0.8), (0.6, 0.9), (0.05, 0.2)];
                         let mut inputs = vec![floats("x", &[steps, batch, neurons], -0.2, 1.1)];

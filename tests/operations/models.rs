@@ -83,7 +83,7 @@ pub fn models(gpu: &Gpu) {
         }
     }
     let mut model = open("llama3", DType::F32);
-    peft::attach(&mut model, &Urnn::default().into(), &Targets::names(["q_proj"]), "default", 3).unwrap();
+    peft::attach(&mut model, &Urnn.into(), &Targets::names(["q_proj"]), "default", 3).unwrap();
     assert!(matches!(model.move_to(&on), Err(Error::Unsupported { op: "unitary", .. })));
     training(&on);
 }
