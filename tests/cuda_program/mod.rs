@@ -168,3 +168,35 @@ fn training_by_surrogate_gradients_on_a_gpu_is_that_on_the_cpu() {
     assert!(run("cuda", &online).unwrap_err().contains("forward in time"));
     assert_eq!(device(&mut run("auto", &online).unwrap().0), "cpu");
 }
+
+const FINE_TUNING: &str = "schema = 1\nname = \"tiny\"\n[model]\npath = \"config.json\"\nrandom = true\n[data]\ntrain = \"text.txt\"\n\
+                           tokenizer = \"bytes\"\nlength = 16\nvalidation_share = 0.2\n[adapt]\nmethod.lora = { rank = 2 }\n\
+                           [train]\nsteps = 6\nbatch = 2\nlearning_rate = 0.01\n";
+
+#[test]
+fn fine_tuning_on_a_gpu_is_that_on_the_cpu() {
+    if cuda_emu::load().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(repository("tests/fixtures/models/llama3/config.json")).unwrap();
+    let config = config.replace("\"vocab_size\": 40", "\"vocab_size\": 257");
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    std::fs::write(folder.path().join("text.txt"), "to be or not to be, ".repeat(20)).unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), FINE_TUNING).unwrap();
+    let run = |set: &[&str]| -> Result<(Value, String), String> {
+        let mut args = vec!["peft", "train", "tiny.toml", "--json"];
+        set.iter().for_each(|pair| args.extend(["--set", pair]));
+        let summary: Value = serde_json::from_str(&ransnn(folder.path(), &args)?).unwrap();
+        let env = std::fs::read_to_string(folder.path().join("runs/tiny/latest/env.json")).unwrap();
+        let env: Value = serde_json::from_str(&env).unwrap();
+        Ok((summary, env["device"].as_str().unwrap().to_string()))
+    };
+    let (cpu, gpu) = (run(&["train.device=cpu"]).unwrap(), run(&["train.device=cuda"]).unwrap());
+    assert_eq!((cpu.1.as_str(), gpu.1.as_str()), ("cpu", "cuda:0 (CPU under the stand-in driver)"));
+    let loss = |summary: &Value| summary["after"]["loss"].as_f64().unwrap();
+    assert!((loss(&cpu.0) - loss(&gpu.0)).abs() < 1e-4 * loss(&cpu.0), "{} and {}", cpu.0, gpu.0);
+    let unitary = "adapt.method={urnn={}}";
+    assert!(run(&["train.device=cuda", unitary]).unwrap_err().contains("unitary"));
+    assert_eq!(run(&["train.device=auto", unitary]).unwrap().1, "cpu");
+}

@@ -8,13 +8,9 @@ use crate::tensor::kernels::ElementType;
 use cudarc::cublas::{result, sys};
 use cudarc::driver::CudaStream;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A handle of the library, bound to the stream of a GPU, and whether it is to be used.
-pub(super) struct Blas {
-    handle: Mutex<Handle>,
-    on: AtomicBool,
-}
+/// A handle of the library, bound to the stream of a GPU.
+pub(super) struct Blas(Mutex<Handle>);
 
 struct Handle(sys::cublasHandle_t);
 
@@ -36,15 +32,7 @@ impl Blas {
         // SAFETY: handle and stream are alive; cuBLAS's stream is the driver's.
         unsafe { result::set_stream(handle.0, stream.cu_stream().cast()) }
             .map_err(|error| format!("{error:?}"))?;
-        Ok(Self { handle: Mutex::new(handle), on: AtomicBool::new(true) })
-    }
-
-    pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
-    }
-
-    pub fn turn(&self, on: bool) {
-        self.on.store(on, Ordering::Relaxed);
+        Ok(Self(Mutex::new(handle)))
     }
 }
 
@@ -58,8 +46,7 @@ impl Gpu {
         out: &mut Buffer,
     ) -> Result<bool> {
         let ([m, k, n], uneven) = (product.sizes, product.axes.rank > 1);
-        let Some(blas) = self.blas().filter(|blas| blas.is_on()) else { return Ok(false) };
-        if uneven || k == 0 || product.b.element() != ElementType::from(dtype) {
+        if !self.uses_cublas() || uneven || k == 0 || product.b.element() != ElementType::from(dtype) {
             return Ok(false);
         }
         let fits = |n: usize| i32::try_from(n);
@@ -80,7 +67,7 @@ impl Gpu {
         let (of_a, of_b, of_c) =
             (stride(product.axes.a[0], m * k), stride(product.axes.b[0], k * n), (m * n) as i64);
         let (a, b, c) = (product.a.address(), product.b.address(), out.address());
-        let handle = blas.handle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let handle = self.blas()?.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.bind()?;
         macro_rules! gemm {
             ($call:ident, $float:ty) => {{

@@ -16,7 +16,8 @@ use cudarc::nvrtc::Ptx;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A GPU with one stream of work. Clones are the same GPU; two `open`s of one index are not.
 #[derive(Clone)]
@@ -33,8 +34,10 @@ struct Inner {
     functions: Mutex<BTreeMap<&'static str, CudaFunction>>,
     /// What a kernel found wrong with its data: code, place, value, bound. 0 is nothing.
     fault: Mutex<CudaSlice<u8>>,
-    /// cuBLAS, where it is installed.
-    blas: Option<Blas>,
+    /// Whether cuBLAS is installed, and whether it is to be used.
+    cublas: (bool, AtomicBool),
+    /// Opened by the first product: it takes a while and some memory.
+    blas: OnceLock<std::result::Result<Blas, String>>,
 }
 
 // SAFETY: 25 integers without padding, as in the kernels.
@@ -51,7 +54,7 @@ impl Gpu {
         if let Some(reason) = probe.unusable {
             return Err(fail(reason.to_string()));
         }
-        let (count, probe_cublas) = (probe.devices.len(), probe.cublas);
+        let (count, cublas) = (probe.devices.len(), (probe.cublas, AtomicBool::new(true)));
         let Some(info) = probe.devices.into_iter().nth(index) else {
             return Err(fail(format!("there is no such GPU, only {count}")));
         };
@@ -64,10 +67,6 @@ impl Gpu {
         let stream = context.new_stream().map_err(|error| open("creating a stream", error))?;
         keep_freed_memory(&context).map_err(|error| open("setting up the memory pool", error))?;
         let fault = stream.alloc_zeros(FAULT_BYTES).map_err(|error| open("allocating memory", error))?;
-        let blas = match probe_cublas {
-            true => Some(Blas::open(&stream).map_err(|error| fail(format!("opening cuBLAS: {error}")))?),
-            false => None,
-        };
         let cache = cache.map(Path::to_path_buf);
         let (modules, functions) = (Mutex::default(), Mutex::default());
         Ok(Self(Arc::new(Inner {
@@ -78,7 +77,8 @@ impl Gpu {
             modules,
             functions,
             fault: Mutex::new(fault),
-            blas,
+            cublas,
+            blas: OnceLock::new(),
         })))
     }
 
@@ -104,18 +104,18 @@ impl Gpu {
 
     /// Whether dense products are made by cuBLAS.
     pub fn uses_cublas(&self) -> bool {
-        self.0.blas.as_ref().is_some_and(Blas::is_on)
+        self.0.cublas.0 && self.0.cublas.1.load(Ordering::Relaxed)
     }
 
     /// Chooses cuBLAS, where it is installed, or the kernel of this crate for dense products.
     pub fn use_cublas(&self, on: bool) {
-        if let Some(blas) = &self.0.blas {
-            blas.turn(on);
-        }
+        self.0.cublas.1.store(on, Ordering::Relaxed);
     }
 
-    pub(super) fn blas(&self) -> Option<&Blas> {
-        self.0.blas.as_ref()
+    pub(super) fn blas(&self) -> Result<&Blas> {
+        let blas = self.0.blas.get_or_init(|| Blas::open(&self.0.stream)).as_ref();
+        let call = || format!("opening cuBLAS on cuda:{}", self.index());
+        blas.map_err(|message| Error::Cuda { call: call(), message: message.clone() })
     }
 
     /// Makes the context that of this thread.
