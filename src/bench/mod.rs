@@ -202,6 +202,11 @@ pub const CASES: &[Case] = &[
         work: train::mlp,
     },
     Case {
+        name: "train/conv-bptt",
+        about: "training steps of 12c5-p2-64c5-p2-10 LIF on constant images, T = 25, batch 128, Adam",
+        work: train::conv,
+    },
+    Case {
         name: "infer/mlp",
         about: "the same network by the engine, from input spikes to counts",
         work: train::infer,

@@ -126,6 +126,15 @@ impl<'n> Clock<'n> {
         }
     }
 
+    /// Gives a reward now.
+    pub fn reward(&mut self, amount: f64) -> Result<()> {
+        match self {
+            Self::Grid(clock) => clock.reward(amount),
+            Self::Lazy(clock) => clock.reward(amount),
+            Self::Gpu(_) => Err(Error::Unsupported { op: "a reward", on: "on a GPU".into() }),
+        }
+    }
+
     pub fn activity(&self) -> Result<Activity> {
         match self {
             Self::Grid(clock) => Ok(clock.activity()),

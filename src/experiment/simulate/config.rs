@@ -2,7 +2,7 @@
 //! choices are tagged from outside, and tables are named.
 
 use super::drawn::Drawn;
-use super::plastic::{Normalise, Plasticity};
+use super::plastic::{Given, Normalise, Plasticity};
 use crate::experiment::config::{Neuron, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,6 +79,9 @@ pub struct Simulate {
     /// Simulated time between checkpoints; 0 writes one on Ctrl-C only.
     #[serde(default = "ten_seconds")]
     pub checkpoint_every_ms: f64,
+    /// Rewards for the projections that wait for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<Given>,
 }
 
 fn tenth() -> f64 {

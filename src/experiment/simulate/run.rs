@@ -236,8 +236,13 @@ impl<'c, 'n> Run<'c, 'n> {
             if now < warm {
                 end = end.min(warm);
             }
+            let given = self.rewards_after(now)?;
+            end = end.min(given.iter().map(|&(step, _)| step).min().unwrap_or(end));
             let begun = Instant::now();
             self.clock.run(end - now, self.net.dt)?;
+            for &(_, amount) in given.iter().filter(|&&(step, _)| step == end) {
+                self.clock.reward(amount)?;
+            }
             self.position.seconds.simulate += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
             self.write()?;
@@ -249,6 +254,24 @@ impl<'c, 'n> Run<'c, 'n> {
         }
         progress.finish();
         Ok(())
+    }
+
+    /// The next time of each of the file's rewards after a step, and its amount.
+    fn rewards_after(&self, step: u64) -> Result<Vec<(u64, f64)>> {
+        let mut next = vec![];
+        for given in &self.config.simulate.rewards {
+            let first = self.in_steps(given.at_ms)?;
+            let at = match given.every_ms {
+                _ if first > step => first,
+                Some(every_ms) => {
+                    let every = self.in_steps(every_ms)?.max(1);
+                    first + ((step - first) / every + 1) * every
+                }
+                None => continue,
+            };
+            next.push((at, given.amount));
+        }
+        Ok(next)
     }
 
     /// Moves what was recorded to the disk.
