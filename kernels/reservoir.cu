@@ -186,7 +186,8 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
         rows.collect(sums, lane, sum);
     }
     const u64 id = Bernoulli ? sample_ids[sample] : 0;
-    u64 inputs = 0, synapses = 0;
+    u32 inputs = 0;  // of the lane: below 2^32 for 2^24 pixels over 65,535 steps in 32 lanes
+    u64 synapses = 0;
     for (int t = 0; t < steps; ++t) {
         if (Bernoulli) {
 #pragma unroll
@@ -195,7 +196,7 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
                 const u32 mask = bernoulli_octet(image, base + 8 * lane, sources, thresholds, t, id, key0, key1);
                 const int events = compact_octets(mask, lane, list);
                 __syncwarp();
-                inputs += (u64)events;
+                inputs += (u32)__popc(mask);
                 synapses += rows.add(list, events, base, lane, sums, sum);
                 __syncwarp();
             }
@@ -214,7 +215,7 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
     }
     add_of_warp(activity, spikes, lane);
     if (Bernoulli) {
-        add_of_warp(activity + 1, lane == 0 && rows.tile == 0 ? inputs : 0, lane);
+        if (rows.tile == 0) add_of_warp(activity + 1, inputs, lane);
         add_of_warp(activity + 2, synapses, lane);
     }
 }
@@ -231,7 +232,7 @@ extern "C" __global__ void __launch_bounds__(256) reservoir_bernoulli_dense(
                     counts, activity);
 }
 
-extern "C" __global__ void __launch_bounds__(256) reservoir_bernoulli_sparse(
+extern "C" __global__ void __launch_bounds__(256, 3) reservoir_bernoulli_sparse(
     const u8 *__restrict__ pixels, const u64 *__restrict__ sample_ids, const u32 *__restrict__ thresholds,
     u32 key0, u32 key1, const u32 *__restrict__ offsets, const u16 *__restrict__ entries,
     const float *__restrict__ factor, const float *__restrict__ bias, float decay, float gain, float rest,

@@ -213,7 +213,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     wrong(
         &format!("{conv}, avg-pool side=2, conv2d name=\"c2\";outputs=2;kernel=3;padding=1, relu, {end}"),
         "c2",
-        "pooling before",
+        "pooling 7 × 7 by 2 leaves pixels over",
     );
     wrong(conv, "1", "must end with a linear layer");
 }

@@ -4,18 +4,37 @@
 
 mod operations;
 mod reservoir;
+mod simulation;
 
 use ransnn::tensor::cuda::{self, Gpu};
 
-#[test]
-fn reservoir_equals_the_reference() {
+/// The first GPU, and where its kernels are kept.
+fn gpu() -> Option<(Gpu, tempfile::TempDir)> {
     if let Some(reason) = cuda::probe().unusable {
         eprintln!("skipped: {reason}");
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let gpu = Gpu::open(0, Some(folder.path())).unwrap();
     eprintln!("{gpu:?}, compute capability {}", gpu.compute_capability());
+    Some((gpu, folder))
+}
+
+#[test]
+fn simulations_equal_the_grid_clock() {
+    let Some((gpu, _folder)) = gpu() else { return };
+    let spikes = simulation::compare_random(&gpu, 0..200);
+    assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 100, "{spikes:?}");
+    simulation::compare_special(&gpu);
+    simulation::sums_are_exact(&gpu, |_| ());
+    simulation::checkpoints(&gpu);
+    simulation::compare_plastic(&gpu);
+    simulation::refusals(&gpu);
+}
+
+#[test]
+fn reservoir_equals_the_reference() {
+    let Some((gpu, _folder)) = gpu() else { return };
     let mut cases = reservoir::sizes();
     cases.extend(reservoir::dialects());
     cases.extend(reservoir::extremes());

@@ -8,11 +8,15 @@ mod cuda_emu;
 mod cuda_program;
 mod operations;
 mod reservoir;
+mod simulation;
 
 use cuda_emu::Emulator;
 use ransnn::Error;
+use ransnn::engine::cuda::Simulator;
+use ransnn::snn::{Init, Network, Rule, neurons::Iaf};
 use ransnn::tensor::cuda::{self, Arg, Buffer, Geometry, Gpu};
 use ransnn::tensor::kernels::{self, Argument, ElementType, Kernel, Source};
+use ransnn::units::Ms;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The stand-in, for one test at a time: its memory and its counters are those of the process.
@@ -155,6 +159,58 @@ fn features_equal_the_cpu_engine() {
     emulator.set_order(0);
     reservoir::features::refusals(&gpu);
     assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn simulations_equal_the_grid_clock() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = simulation::compare_random(&gpu, 0..24);
+    assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 12, "{spikes:?}");
+    emulator.set_order(12345);
+    simulation::compare_random(&gpu, 24..32);
+    emulator.set_order(0);
+    simulation::compare_special(&gpu);
+    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+}
+
+#[test]
+fn simulations_add_exactly_and_learn_as_on_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    simulation::sums_are_exact(&gpu, |order| emulator.set_order(order));
+    simulation::compare_plastic(&gpu);
+    emulator.set_order(0);
+    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+}
+
+#[test]
+fn simulations_go_on_from_a_file_and_refuse_what_they_cannot_do() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    simulation::checkpoints(&gpu);
+    simulation::refusals(&gpu);
+    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+}
+
+#[test]
+fn a_simulation_that_is_too_large_is_refused_with_both_numbers() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let mut net = Network::simulation(Ms(0.5));
+    let cells = net.population("cells", 100_000, Iaf::delta(Ms(10.0), Ms(0.5)));
+    // A ring of 400 slots of 8 bytes for each neuron: 320 MB.
+    let delays = Init::Uniform { low: 100.0, high: 200.0 };
+    net.connect(cells, cells, Rule::FixedInDegree { k: 1 }).weights(Init::Constant(0.1)).delays(delays);
+    let net = net.build(1).unwrap();
+    let (free, _) = gpu.memory().unwrap();
+    match Simulator::new(&gpu, &net) {
+        Err(Error::Memory { what, needed, available }) => {
+            assert!(needed > 320_000_000 && available == free && what.contains("cuda:0"), "{what} {needed}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gpu.memory().unwrap().0, free, "something was allocated");
 }
 
 #[test]

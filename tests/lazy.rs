@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ransnn::engine::{Lazy, Options, Precision, Simulator};
-use ransnn::snn::neurons::{AdEx, AlphaLif, Iaf, Receptors};
+use ransnn::snn::neurons::{AdEx, AdaptiveLif, AlphaLif, Iaf, Receptors};
 use ransnn::snn::{Drive, Init, Network, Pop, Rule, Source};
 use ransnn::units::{Hz, Ms};
 
@@ -133,7 +133,7 @@ fn potentials_are_those_of_the_grid_where_both_are_exact() {
 }
 
 /// A recurrent network of current-based synapses; all its times are multiples of 0.4 ms.
-fn currents(dt: Ms, alpha: bool) -> (Network, Pop) {
+fn currents(dt: Ms, kind: &str) -> (Network, Pop) {
     let step = |ms: f64| (ms / dt.0).round() as u64 - 1; // a spike of a step is at its end
     let spikes =
         (1..100).flat_map(|k| [(step(f64::from(k) * 0.8), k % 5), (step(f64::from(k) * 1.2), (k + 2) % 5)]);
@@ -141,11 +141,15 @@ fn currents(dt: Ms, alpha: bool) -> (Network, Pop) {
     spikes.sort_unstable();
     let mut net = Network::simulation(dt);
     let input = net.source("input", 5, Source::Spikes(spikes));
-    let cells = if alpha {
-        net.population("cells", 12, AlphaLif { tau_inhibitory: Ms(10.0), ..AlphaLif::nest(dt) })
-    } else {
-        let base = Iaf::psc_exp(Ms(10.0), Ms(2.0), 250.0, dt);
-        net.population("cells", 12, Iaf { receptors: Receptors::Two(Ms(2.0), Ms(10.0)), ..base })
+    let cells = match kind {
+        "alpha" => net.population("cells", 12, AlphaLif { tau_inhibitory: Ms(10.0), ..AlphaLif::nest(dt) }),
+        "adapting" => {
+            net.population("cells", 12, AdaptiveLif { tau_inhibitory: Ms(10.0), ..AdaptiveLif::new(dt) })
+        }
+        _ => {
+            let base = Iaf::psc_exp(Ms(10.0), Ms(2.0), 250.0, dt);
+            net.population("cells", 12, Iaf { receptors: Receptors::Two(Ms(2.0), Ms(10.0)), ..base })
+        }
     };
     let strength = Init::Uniform { low: 300.0, high: 900.0 };
     net.connect(input, cells, Rule::Dense).weights(strength).delay(Ms(0.8)).receptor("excitatory");
@@ -158,15 +162,15 @@ fn currents(dt: Ms, alpha: bool) -> (Network, Pop) {
 #[test]
 fn the_grid_converges_to_the_exact_spike_times() {
     let time = Ms(32.0);
-    for alpha in [false, true] {
+    for kind in ["exponential", "alpha", "adapting"] {
         let exact = {
-            let (net, cells) = currents(Ms(0.4), alpha);
+            let (net, cells) = currents(Ms(0.4), kind);
             lazy(&net, &[cells], time).take_spikes(cells).unwrap()
         };
         assert!(exact.len() > 20, "{} spikes", exact.len());
         let mut errors = Vec::new();
         for dt in [0.4, 0.1, 0.025].map(Ms) {
-            let (net, cells) = currents(dt, alpha);
+            let (net, cells) = currents(dt, kind);
             // The step is a unit of time here and nothing else.
             let again = lazy(&net, &[cells], time).take_spikes(cells).unwrap();
             assert_eq!(again.neurons, exact.neurons);

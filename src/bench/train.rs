@@ -135,6 +135,48 @@ pub(super) fn mlp(scale: Scale, timer: &Timer) -> Result<Measured> {
     Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: batch as f64, floor: Floor::of(cycles, what) })
 }
 
+/// A training step of two convolutions, each averaged over 2 × 2 before what follows, and a linear map, on images that
+/// act as constant currents.
+pub(super) fn conv(scale: Scale, timer: &Timer) -> Result<Measured> {
+    let (maps, parts) = (scale.pick(12, 2), scale.pick(64, 3));
+    let (steps, batch) = (scale.pick(25, 4), scale.pick(128, 3));
+    let lif = Lif { decay: 0.5, fires: Fires::Above, ..Lif::default() };
+    let mut builder = Network::builder(Ms(1.0));
+    let pixels = builder.input("pixels", [1, 28, 28]);
+    let first = builder.population("maps", [maps, 24, 24], lif);
+    let second = builder.population("parts", [parts, 8, 8], lif);
+    let output = builder.population("output", [CLASSES, 1, 1], lif);
+    for (pre, post, inputs, kernel, pool) in
+        [(pixels, first, 1, 5, 1), (first, second, maps, 5, 2), (second, output, parts, 4, 2)]
+    {
+        let bound = GAIN / ((inputs * kernel * kernel) as f64).sqrt();
+        let rule = Rule::Conv2d { kernel, stride: 1, padding: 0, pool };
+        let init = Init::Uniform { low: -bound, high: bound };
+        builder.connect(pre, post, rule).weights(init).bias(Init::Constant(0.0));
+    }
+    let (images, labels) =
+        (uniform(batch * INPUTS), (0..batch).map(|i| (i * 7 % CLASSES) as u16).collect::<Vec<_>>());
+    let data = Data { samples: Input::F32(&images), labels: &labels };
+    let mut trainer =
+        Trainer::new(builder.build(1)?, Encoding::Constant { steps }, output, data, options(batch))?;
+    let ids: Vec<u64> = (0..batch as u64).collect();
+    let input = trainer.encode(&ids, &Stream::named(1, "bench/spikes"))?;
+    for layer in &trainer.model().forward(&input, None)?.hidden {
+        fired(&layer.spikes)?;
+    }
+    let labels: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
+    let times = timer.measure(|| trainer.update(&input, &labels).map(|_| ()))?;
+
+    // Forward, by the input and by the weights: a product each. The first acts on the image once for all steps, and has
+    // no gradient by its input.
+    let held = 2 * maps * 24 * 24 * 25;
+    let stepped = 3 * steps * (parts * 8 * 8 * maps * 25 + CLASSES * parts * 16);
+    let products = (batch * (held + stepped)) as f64;
+    let what = format!("{:.0} M products, {PRODUCTS_PER_CYCLE} a cycle", products / 1e6);
+    let floor = Floor::of(products / PRODUCTS_PER_CYCLE, what);
+    Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: batch as f64, floor })
+}
+
 /// Number of ones; a silent layer would be measured as a very fast one.
 fn fired(spikes: &crate::tensor::Tensor) -> Result<f64> {
     match spikes.sum_all()?.to_scalar()? {

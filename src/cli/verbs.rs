@@ -5,8 +5,8 @@ use super::{builtin, print, progress, render, simulate};
 use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::experiment::{
-    annotate, check, compare, diagnose::Source, execute, plan, run_dir::RunDir, simulate::describes,
-    summary::Summary, sweep,
+    annotate, check, compare, device::device, diagnose::Source, execute, plan, run_dir::RunDir,
+    simulate::describes, summary::Summary, sweep,
 };
 use crate::files::{read_text, write_atomic};
 use std::path::{Path, PathBuf};
@@ -363,7 +363,9 @@ fn bench(global: &Global, bench: &args::Bench) -> Result<()> {
     let cases = bench.cases.iter().map(find).collect::<Result<Vec<_>>>()?;
     let mut outcomes = vec![];
     for case in cases {
-        let outcome = crate::bench::run(case, threads(global, 0)?, bench.repeats)?;
+        let work = format!("the case {}", case.name);
+        let device = device(&bench.device, &work, case.runs_on_gpu(), kernels().as_deref())?;
+        let outcome = crate::bench::run(case, threads(global, 0)?, bench.repeats, &device)?;
         if !global.json {
             print(&format!("{outcome}\n"))?;
         }

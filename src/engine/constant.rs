@@ -84,7 +84,7 @@ impl Constant {
         let padded = columns.next_multiple_of(BLOCK);
         scale.resize(padded, 0.0);
         bias.resize(padded, 0.0);
-        let (shape, operations) = match &projection.weights {
+        let (shape, operations) = match &*projection.weights.without_pooling() {
             &Weights::Dense { sources, ref values, .. } => {
                 (Shape::Matrix(Matrix::new(sources, columns, values)), values.len())
             }

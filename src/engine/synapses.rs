@@ -61,7 +61,8 @@ pub(crate) struct Sums {
     floats: Vec<f32>,
 }
 
-/// Scale and bias of a projection, calibration gain included: `current = sum · scale + bias`.
+/// Scale and bias of a projection, calibration gain included: `current = sum · scale + bias`, where the sum is that of
+/// the table [without pooling](Weights::without_pooling).
 ///
 /// One entry per target, or per output channel of a convolution.
 pub(crate) fn scale_and_bias(net: &Network, projection: &Projection) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -82,13 +83,18 @@ pub(crate) fn scale_and_bias(net: &Network, projection: &Projection) -> Result<(
         )])),
     };
     let gain = spread("gain", &projection.gain, 1.0)?;
+    let share = match projection.weights {
+        Weights::Conv2d { geometry, .. } => ((geometry.pool * geometry.pool) as f32).recip(),
+        _ => 1.0,
+    };
     let quantum = match values_of(&projection.weights) {
         Values::Int8 { scale, .. } => spread("scale", scale, 1.0)?,
         Values::F32(_) => vec![1.0; entries],
     };
     let bias = spread("bias", &projection.bias, 0.0)?;
-    let times = |values: Vec<f32>| values.into_iter().zip(&gain).map(|(a, b)| a * b).collect();
-    Ok((times(quantum), times(bias)))
+    let times =
+        |values: Vec<f32>, all: f32| values.into_iter().zip(&gain).map(|(a, b)| a * b * all).collect();
+    Ok((times(quantum, share), times(bias, 1.0)))
 }
 
 /// The table of numbers of a projection.
@@ -125,12 +131,11 @@ pub(crate) fn check(net: &Network, projection: &Projection) -> Result<()> {
             targets.len()
         }
         Weights::Conv2d { geometry: g, .. } => {
-            let fits = |axis: usize| {
-                let padded = g.input[axis] + 2 * g.padding;
-                padded >= g.kernel && (padded - g.kernel) / g.stride.max(1) + 1 == g.output[axis]
-            };
-            if g.kernel == 0 || g.stride == 0 || !fits(1) || !fits(2) {
+            if g.kernel == 0 {
                 return fail(format!("the geometry {g:?} contradicts itself"));
+            }
+            if let Err(why) = Conv2d::new(&g.input, &g.output, g.kernel, g.stride, g.padding, g.pool) {
+                return fail(why);
             }
             if g.input.iter().product::<usize>() != pre || g.output.iter().product::<usize>() != post {
                 return fail(format!("{g:?} does not fit populations of {pre} and {post} neurons"));
@@ -156,7 +161,7 @@ impl Synapses {
         let padded = scale.len().next_multiple_of(TILE);
         scale.resize(padded, 0.0);
         bias.resize(padded, 0.0);
-        let table = match &projection.weights {
+        let table = match &*projection.weights.without_pooling() {
             &Weights::Dense { sources, targets, ref values } => match values {
                 Values::Int8 { quanta, .. } => {
                     Table::DenseI8 { sources, tiles: interleave(quanta, sources, targets) }

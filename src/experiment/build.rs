@@ -89,7 +89,7 @@ fn rule(connect: &Connect) -> Rule {
         Connect::OneToOne => Rule::OneToOne,
         Connect::FixedProbability { p } => Rule::FixedProbability { p },
         Connect::FixedInDegree { k } => Rule::FixedInDegree { k },
-        Connect::Conv2d { kernel, stride, padding } => Rule::Conv2d { kernel, stride, padding },
+        Connect::Conv2d { kernel, stride, padding, pool } => Rule::Conv2d { kernel, stride, padding, pool },
         Connect::LocalFields { min, max } => Rule::LocalFields { min, max },
     }
 }

@@ -260,7 +260,8 @@ impl Check<'_> {
                 );
             }
             Connect::FixedInDegree { k } => self.positive(&format!("{path}.connect.fixed-in-degree.k"), k),
-            Connect::Conv2d { kernel, stride, .. } => {
+            Connect::Conv2d { kernel, stride, pool, .. } => {
+                self.positive(&format!("{path}.connect.conv2d.pool"), pool);
                 self.positive(&format!("{path}.connect.conv2d.kernel"), kernel);
                 self.positive(&format!("{path}.connect.conv2d.stride"), stride);
             }

@@ -339,6 +339,9 @@ pub enum Connect {
         /// Zeros added on each side.
         #[serde(default)]
         padding: usize,
+        /// Side of the windows over which the source is averaged first; 1 for none.
+        #[serde(default = "one_step")]
+        pool: usize,
     },
     /// Each target from a random square window.
     LocalFields {

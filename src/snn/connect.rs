@@ -60,6 +60,8 @@ pub enum Rule {
         stride: usize,
         /// Zeros added on each side.
         padding: usize,
+        /// Side of the windows over which the source is averaged first; 1 for none.
+        pool: usize,
     },
     /// Each target from a random square window of the source image, with sides drawn from `min..=max`; the window
     /// spans all channels.
@@ -162,11 +164,9 @@ impl Rule {
                     problems.push(format!("sigma is {sigma}; it must be above 0"));
                 }
             }
-            Self::Conv2d { kernel, stride, padding } => match Conv2d::new(pre, post, kernel, stride, padding)
-            {
-                Ok(_) => {}
-                Err(problem) => problems.push(problem),
-            },
+            Self::Conv2d { kernel, stride, padding, pool } => {
+                problems.extend(Conv2d::new(pre, post, kernel, stride, padding, pool).err());
+            }
             Self::LocalFields { min, max } => match *pre {
                 [_, height, width] => {
                     let largest = height.min(width);

@@ -34,6 +34,27 @@ pub struct Linear {
     pub refractory: f64,
     /// What an event does, by receptor.
     pub receptors: Vec<Kernel>,
+    /// What a spike leaves behind.
+    pub adaptation: Vec<Adaptation>,
+}
+
+/// What a spike of the neuron itself adds to; both decay exponentially, and go on to in the refractory period.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Adaptation {
+    /// A current against the drive.
+    Current {
+        /// Time constant in ms.
+        tau: f64,
+        /// In mV/ms.
+        size: f64,
+    },
+    /// The threshold.
+    Threshold {
+        /// Time constant in ms.
+        tau: f64,
+        /// In mV, at least 0.
+        size: f64,
+    },
 }
 
 /// What an event of unit weight does.
@@ -93,6 +114,14 @@ impl Linear {
         }
         if !(self.refractory >= 0.0 && self.refractory.is_finite()) {
             return Err(Error::value("refractory", self.refractory, "a finite number of at least 0"));
+        }
+        for adaptation in &self.adaptation {
+            let (Adaptation::Current { tau, size } | Adaptation::Threshold { tau, size }) = *adaptation;
+            positive("tau of an adaptation", tau)?;
+            let rises = matches!(adaptation, Adaptation::Threshold { .. });
+            if !size.is_finite() || rises && size < 0.0 {
+                return Err(Error::value("size of an adaptation", size, "finite; of a threshold at least 0"));
+            }
         }
         self.receptors.iter().try_for_each(|kernel| match *kernel {
             Kernel::Jump { gain }
@@ -232,12 +261,15 @@ mod tests {
             reset: -65.0,
             refractory: 2.0,
             receptors: vec![Kernel::Jump { gain: 1.0 }, Kernel::Exponential { tau: 5.0, gain: 1.0 }],
+            adaptation: vec![],
         };
         assert!(good.validate().is_ok());
         assert!(Linear { tau: f64::INFINITY, threshold: f64::INFINITY, ..good.clone() }.validate().is_ok());
         let bad = [
             Linear { tau: 0.0, ..good.clone() },
             Linear { tau: f64::NAN, ..good.clone() },
+            Linear { adaptation: vec![Adaptation::Threshold { tau: 50.0, size: -1.0 }], ..good.clone() },
+            Linear { adaptation: vec![Adaptation::Current { tau: 0.0, size: 1.0 }], ..good.clone() },
             Linear { rest: f64::INFINITY, ..good.clone() },
             Linear { reset: -50.0, ..good.clone() },
             Linear { reset: -50.0 - 1e-12, ..good.clone() },

@@ -22,7 +22,7 @@ pub use builder::{Edge, NetworkBuilder, Precision, Shape};
 pub use connect::Rule;
 pub use encode::Encoding;
 pub use init::Init;
-pub use linear::{Kernel, Linear};
+pub use linear::{Adaptation, Kernel, Linear};
 pub use network::{Network, Parameters, Pop, Population, Projection, TensorRef};
 pub use neuron::{GpuModel, Neuron, Param, StateSpec};
 pub use real::Real;

@@ -1,5 +1,7 @@
 //! The weights of a projection, stored by source so that a spike touches one row.
 
+use std::borrow::Cow;
+
 /// The weights of one projection, ready to be used.
 ///
 /// Rows are by source neuron. Frozen weights are as a rule [`Values::Int8`]: sums of them are exact in integers, so
@@ -34,6 +36,9 @@ pub enum Weights {
 }
 
 /// Geometry of a two-dimensional convolution with square kernels; padding with zeros.
+///
+/// With `pool` above 1 the source is averaged over windows of that side first. To spikes this is one convolution with
+/// every weight spread over a window (see [`Weights::without_pooling`]), so that pooling takes no neurons and no step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// `[channels, height, width]` of the source population.
@@ -46,6 +51,8 @@ pub struct Conv2d {
     pub stride: usize,
     /// Zeros added on each side.
     pub padding: usize,
+    /// Side of the windows over which the source is averaged first; 1 for none.
+    pub pool: usize,
 }
 
 impl Conv2d {
@@ -53,7 +60,8 @@ impl Conv2d {
     ///
     /// ```
     /// use ransnn::snn::Conv2d;
-    /// assert!(Conv2d::new(&[1, 28, 28], &[8, 24, 24], 5, 1, 0).is_ok());
+    /// assert!(Conv2d::new(&[1, 28, 28], &[8, 24, 24], 5, 1, 0, 1).is_ok());
+    /// assert!(Conv2d::new(&[8, 24, 24], &[16, 8, 8], 5, 1, 0, 2).is_ok());
     /// assert_eq!(Conv2d::side(28, 5, 2, 2), Some(14));
     /// ```
     pub fn new(
@@ -62,24 +70,59 @@ impl Conv2d {
         kernel: usize,
         stride: usize,
         padding: usize,
+        pool: usize,
     ) -> Result<Self, String> {
         let (&[c_in, h_in, w_in], &[c_out, h_out, w_out]) = (pre, post) else {
             return Err(format!(
                 "a convolution needs populations [channels, height, width], not {pre:?} and {post:?}"
             ));
         };
-        let sides = Self::side(h_in, kernel, stride, padding).zip(Self::side(w_in, kernel, stride, padding));
+        if pool == 0 {
+            return Err("pooling over windows of 0 pixels; 1 is none".into());
+        }
+        let (rows, columns) = (h_in / pool, w_in / pool);
+        let source = match pool {
+            1 => format!("{h_in} × {w_in}"),
+            _ => format!("{h_in} × {w_in}, pooled to {rows} × {columns},"),
+        };
+        let sides =
+            Self::side(rows, kernel, stride, padding).zip(Self::side(columns, kernel, stride, padding));
         let Some((height, width)) = sides else {
             return Err(format!(
-                "kernel {kernel}, stride {stride} and padding {padding} do not fit a source of {h_in} × {w_in}"
+                "kernel {kernel}, stride {stride} and padding {padding} do not fit a source of {source}"
             ));
         };
         if [height, width] != [h_out, w_out] {
             return Err(format!(
-                "the target is {h_out} × {w_out}; kernel {kernel}, stride {stride} and padding {padding} make {h_in} × {w_in} into {height} × {width}"
+                "the target is {h_out} × {w_out}; kernel {kernel}, stride {stride} and padding {padding} make {source} into {height} × {width}"
             ));
         }
-        Ok(Self { input: [c_in, h_in, w_in], output: [c_out, h_out, w_out], kernel, stride, padding })
+        let geometry =
+            Self { input: [c_in, h_in, w_in], output: [c_out, h_out, w_out], kernel, stride, padding, pool };
+        let wide = geometry.without_pooling();
+        // What pooling leaves over at an edge must neither stand in for its padding nor make room for a target.
+        let exact = |side: usize, out: usize| {
+            let kept = padding == 0 || side.is_multiple_of(pool);
+            kept && Self::side(side, wide.kernel, wide.stride, wide.padding) == Some(out)
+        };
+        match exact(h_in, h_out) && exact(w_in, w_out) {
+            true => Ok(geometry),
+            false => Err(format!(
+                "pooling {h_in} × {w_in} by {pool} leaves pixels over that the convolution would reach; multiples of {pool} have none"
+            )),
+        }
+    }
+
+    /// The convolution of the unpooled source that sums the same: kernel, stride and padding times `pool`.
+    pub fn without_pooling(&self) -> Self {
+        let Self { kernel, stride, padding, pool, .. } = *self;
+        Self { kernel: kernel * pool, stride: stride * pool, padding: padding * pool, pool: 1, ..*self }
+    }
+
+    /// `[channels, height, width]` of the source after pooling.
+    pub fn pooled(&self) -> [usize; 3] {
+        let [channels, height, width] = self.input;
+        [channels, height / self.pool, width / self.pool]
     }
 
     /// Targets along one side, ⌊(side + 2 padding − kernel) / stride⌋ + 1; `None` where the kernel does not fit.
@@ -91,14 +134,16 @@ impl Conv2d {
 
     /// Synapses, those with the padding not counted.
     pub fn synapses(&self) -> usize {
+        let Self {
+            input: [c_in, h_in, w_in], output: [c_out, h_out, w_out], kernel, stride, padding, ..
+        } = self.without_pooling();
         let along = |side_in: usize, side_out: usize| -> usize {
             let reach = |o: usize| {
-                let start = o * self.stride;
-                (start + self.kernel).min(side_in + self.padding).saturating_sub(start.max(self.padding))
+                let start = o * stride;
+                (start + kernel).min(side_in + padding).saturating_sub(start.max(padding))
             };
             (0..side_out).map(reach).sum()
         };
-        let ([c_in, h_in, w_in], [c_out, h_out, w_out]) = (self.input, self.output);
         c_in * c_out * along(h_in, h_out) * along(w_in, w_out)
     }
 }
@@ -138,6 +183,31 @@ impl Weights {
         }
     }
 
+    /// The same table with every weight of a [pooled](Conv2d::pool) convolution repeated over its window; the mean is
+    /// then 1 / `pool`² of the sum. Borrowed where nothing is pooled.
+    ///
+    /// ```
+    /// use ransnn::snn::{Conv2d, Values, Weights};
+    /// let geometry = Conv2d::new(&[1, 4, 4], &[1, 2, 2], 1, 1, 0, 2)?;
+    /// let weights = Weights::Conv2d { geometry, values: Values::F32(vec![0.5]) };
+    /// let wide = weights.without_pooling();
+    /// assert_eq!((wide.shape(), wide.values()), (vec![1, 1, 2, 2], &Values::F32(vec![0.5; 4])));
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn without_pooling(&self) -> Cow<'_, Self> {
+        let Self::Conv2d { geometry: g, values } = self else { return Cow::Borrowed(self) };
+        if g.pool == 1 {
+            return Cow::Borrowed(self);
+        }
+        let values = match values {
+            Values::Int8 { quanta, scale } => {
+                Values::Int8 { quanta: spread(g, quanta), scale: scale.clone() }
+            }
+            Values::F32(values) => Values::F32(spread(g, values)),
+        };
+        Cow::Owned(Self::Conv2d { geometry: g.without_pooling(), values })
+    }
+
     /// Number of synapses: pairs of neurons that are connected.
     pub fn synapses(&self) -> usize {
         match self {
@@ -154,6 +224,13 @@ impl Weights {
         };
         connectivity + self.values().bytes()
     }
+}
+
+/// Kernels with every tap repeated over a window of `pool` × `pool`.
+fn spread<T: Copy>(g: &Conv2d, kernels: &[T]) -> Vec<T> {
+    let rows = kernels.chunks_exact(g.kernel);
+    let wide = |row: &[T]| row.iter().flat_map(|&tap| std::iter::repeat_n(tap, g.pool)).collect::<Vec<T>>();
+    rows.flat_map(|row| wide(row).repeat(g.pool)).collect()
 }
 
 /// Numbers of a weight table.

@@ -122,6 +122,8 @@ pub static SOURCES: &[&Source] = &[
     &RESERVOIR,
     &RESERVOIR_CONV,
     &POOL,
+    &SIMULATE,
+    &PLASTIC,
     &operations::attention::SOURCE,
     &operations::butterfly::SOURCE,
     &operations::elementwise::SOURCE,
@@ -140,13 +142,14 @@ pub static HEADERS: &[(&str, &str)] = &[
     ("lif.cuh", include_str!("../../kernels/lif.cuh")),
     ("math.cuh", include_str!("../../kernels/math.cuh")),
     ("tensor.cuh", include_str!("../../kernels/tensor.cuh")),
+    ("neurons.cuh", include_str!("../../kernels/neurons.cuh")),
 ];
 
 /// Compiler options of every source. Nothing is fused: spikes are to equal those of the CPU.
 pub static OPTIONS: &[&str] = &["--std=c++17", "-default-device", "--fmad=false"];
 
 use Argument::{In, Out, Scalar};
-use ElementType::{F32, I8, I32, U8, U16, U32, U64};
+use ElementType::{F32, F64, I8, I32, U8, U16, U32, U64};
 
 /// The reservoir pass: encoder, frozen weights, LIF over all steps, spike counts.
 pub static RESERVOIR: Source = Source {
@@ -283,6 +286,127 @@ pub static POOL_COUNTS: Kernel = Kernel {
         Scalar("windows_y", I32),
         Scalar("windows_x", I32),
         Out("pooled", U16),
+    ],
+};
+
+/// Simulations on a grid of time.
+pub static SIMULATE: Source = Source {
+    file: "simulate.cu",
+    text: include_str!("../../kernels/simulate.cu"),
+    options: &[],
+    kernels: &[&SIMULATE_DELIVER, &SIMULATE_ADVANCE],
+};
+
+/// Spikes of a stretch into the rings.
+pub static SIMULATE_DELIVER: Kernel = Kernel {
+    name: "simulate_deliver",
+    arguments: &[
+        In("layout", U32),
+        In("bases", U64),
+        In("offsets", U32),
+        In("targets", U16),
+        In("weights", F32),
+        In("delays", U8),
+        In("long_delays", U16),
+        In("fired", U64),
+        In("fired_count", U32),
+        In("inputs", U64),
+        Scalar("inputs_from", U32),
+        Scalar("inputs_until", U32),
+        Scalar("list", I32),
+        Scalar("slot", I32),
+        Scalar("slots", I32),
+        Scalar("fan", I32),
+        Out("counts", U32),
+        Out("sums", U64),
+        Out("events", U64),
+    ],
+};
+
+/// Neurons through a stretch.
+pub static SIMULATE_ADVANCE: Kernel = Kernel {
+    name: "simulate_advance",
+    arguments: &[
+        In("layout", U32),
+        In("constants", F32),
+        In("probe_offsets", U32),
+        In("probe_entries", U32),
+        Scalar("probe_from", U64),
+        Scalar("probed", I32),
+        Scalar("step", U64),
+        Scalar("steps", I32),
+        Scalar("slots", I32),
+        Scalar("list", I32),
+        Scalar("mask_row", I32),
+        Scalar("mask_words", I32),
+        Out("state", F32),
+        Out("counts", U32),
+        Out("sums", U64),
+        Out("fired", U64),
+        Out("fired_count", U32),
+        Out("spikes", U64),
+        Out("masks", U32),
+        Out("traces", F32),
+    ],
+};
+
+/// Plastic synapses of simulations.
+pub static PLASTIC: Source = Source {
+    file: "plastic.cu",
+    text: include_str!("../../kernels/plastic.cu"),
+    options: &[],
+    kernels: &[&PLASTIC_ARRIVE, &PLASTIC_SPIKES],
+};
+
+/// What arrives in a step.
+pub static PLASTIC_ARRIVE: Kernel = Kernel {
+    name: "plastic_arrive",
+    arguments: &[
+        In("tables", U32),
+        In("rules", F64),
+        In("decays", F64),
+        In("offsets", U32),
+        In("targets", U16),
+        In("arrivals", U64),
+        In("arrival_count", U32),
+        Scalar("capacity", U32),
+        Scalar("step", U64),
+        Scalar("slot", I32),
+        Out("weights", F32),
+        Out("values", F64),
+        Out("since", U64),
+        Out("sums", U64),
+    ],
+};
+
+/// Who fired in a step.
+pub static PLASTIC_SPIKES: Kernel = Kernel {
+    name: "plastic_spikes",
+    arguments: &[
+        In("tables", U32),
+        Scalar("table_count", I32),
+        In("rules", F64),
+        In("decays", F64),
+        In("offsets", U32),
+        In("columns", U32),
+        In("entering", U32),
+        In("sources", U32),
+        In("fired", U64),
+        In("fired_count", U32),
+        In("inputs", U64),
+        Scalar("inputs_from", U32),
+        Scalar("inputs_until", U32),
+        Scalar("list", I32),
+        Scalar("capacity", U32),
+        Scalar("step", U64),
+        Scalar("slot", I32),
+        Scalar("slots", I32),
+        Out("weights", F32),
+        Out("values", F64),
+        Out("since", U64),
+        Out("arrivals", U64),
+        Out("arrival_count", U32),
+        Out("events", U64),
     ],
 };
 

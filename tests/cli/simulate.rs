@@ -207,17 +207,45 @@ fn the_other_verbs_know_simulations() {
 }
 
 /// A run that takes seconds, on the clock; and its overrides.
+#[test]
+fn rewards_come_when_the_file_says() {
+    for clock in ["grid", "lazy"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut set = vec![
+            format!("simulate.clock={clock}"),
+            "projection.exc-inh.plasticity.reward={rate=5.0, bounds=[0.0, 40.0]}".to_string(),
+            "simulate.rewards=[{at_ms=105.5, amount=1.0, every_ms=100.0}, {at_ms=250.0, amount=0.0}]".into(),
+            "record.weights.some={projection=\"exc-inh\", synapses=[0, 50, 9999], every_ms=1.0}".into(),
+        ];
+        set.extend(if clock == "lazy" { lazy() } else { vec![] });
+        let arguments: Vec<&str> = set.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+        texts(&run(folder.path(), &arguments), 0);
+        let table = read(home(folder.path()).join("weights.csv"));
+        // Time, name, synapse, weight: each synapse beside itself, three rows on.
+        let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split(',').collect()).collect();
+        let after = rows.iter().zip(&rows[3..]).filter(|(before, after)| before[3] != after[3]);
+        let mut changed: Vec<f64> = after.map(|(_, after)| after[0].parse().unwrap()).collect();
+        changed.dedup();
+        assert_eq!(changed, [106.0, 206.0], "{clock}");
+    }
+}
+
+/// The lazy clock's models are linear, and of their variables it records one.
+fn lazy() -> Vec<String> {
+    ["population.inh.neuron={exp-lif={}}", "record.trace.current={population=\"exc\", neurons=[0]}"]
+        .map(String::from)
+        .to_vec()
+}
+
 fn long(clock: &str) -> Vec<String> {
     let mut set = vec!["simulate.checkpoint_every_ms=20".to_string(), format!("simulate.clock={clock}")];
     // Some weights learn.
     set.push("projection.exc-inh.plasticity.pair={a_plus=2.0, a_minus=2.1, bounds=[0.0, 40.0]}".into());
     set.push("projection.exc-inh.normalise={total=1600.0, every_ms=50.0}".into());
+    set.push("projection.volley-inh.plasticity.reward={rate=5.0, bounds=[0.0, 5000.0]}".into());
+    set.push("simulate.rewards=[{at_ms=501.5, amount=1.0, every_ms=10.5}]".into());
     set.push("record.weights.some={projection=\"exc-inh\", synapses=[0, 9999], every_ms=1.0}".into());
-    if clock == "lazy" {
-        // Its models are linear, and of their variables it records one.
-        set.push("population.inh.neuron={exp-lif={}}".into());
-        set.push("record.trace.current={population=\"exc\", neurons=[0]}".into());
-    }
+    set.extend(if clock == "lazy" { lazy() } else { vec![] });
     set.iter().flat_map(|set| ["--set".to_string(), set.clone()]).collect()
 }
 
@@ -255,7 +283,7 @@ fn an_interrupted_and_a_killed_run_end_as_if_they_had_not_been_stopped() {
         assert!(expected.0[0].lines().count() > 1000);
         assert_eq!(
             (expected.0.len(), expected.0[3].lines().count(), expected.0[4].lines().count()),
-            (5, 2001, 16_001)
+            (5, 2001, 16_005)
         );
         for (name, code) in [("-INT", Some(130)), ("-KILL", None)] {
             let folder = tempfile::tempdir().unwrap();

@@ -96,6 +96,100 @@ fn what_has_no_kernels_is_refused_by_name_and_left_to_the_cpu_under_auto() {
     assert!(err.contains("no such GPU"), "{err}");
 }
 
+/// A network whose sums are exact: the weights are small whole numbers.
+const NETWORK: &str = r#"
+schema = 1
+name   = "small"
+seed   = 3
+
+[simulate]
+duration_ms = 100.0
+warmup_ms   = 10.0
+step_ms     = 0.1
+
+[population.exc]
+size = 80
+neuron.exp-lif = { tau_mem_ms = 20.0, capacitance_pf = 200.0, refractory_ms = 2.0 }
+initial_mv.uniform = { low = -70.0, high = -55.0 }
+
+[population.exc.drive.background]
+poisson = { rate_hz = 2000.0, weight = 64.0, receptor = "excitatory" }
+
+[population.noise]
+size = 20
+neuron.poisson = { rate_hz = 50.0 }
+
+[projection.exc-exc]
+from     = "exc"
+to       = "exc"
+connect.fixed-probability = { p = 0.1 }
+receptor = "inhibitory"
+weights  = -32.0
+delay_ms.uniform = { low = 0.5, high = 3.0 }
+
+[projection.noise-exc]
+from     = "noise"
+to       = "exc"
+connect.fixed-out-degree = { k = 20 }
+receptor = "excitatory"
+weights  = 128.0
+delay_ms = 1.0
+
+[record]
+spikes = ["exc", "noise"]
+export = ["npz"]
+
+[record.trace.membrane]
+population = "exc"
+neurons    = [0, 79]
+every_ms   = 0.3
+"#;
+
+/// The network on a device: its summary without times and places, and what was recorded.
+fn simulation(device: &str, set: &[&str]) -> Result<(Value, Vec<u8>), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small.toml");
+    std::fs::write(&file, NETWORK).unwrap();
+    let mut args = vec!["run", "small.toml", "--json", "--device", device];
+    set.iter().for_each(|pair| args.extend(["--set", pair]));
+    let mut summary: Value = serde_json::from_str(&ransnn(folder.path(), &args)?).unwrap();
+    let run = folder.path().join(summary["run_directory"].as_str().unwrap());
+    let recordings = std::fs::read(run.join("recordings.npz")).unwrap();
+    for file in ["env.json", "report.html"] {
+        let text = std::fs::read_to_string(run.join(file)).unwrap();
+        assert!(text.contains(summary["device"].as_str().unwrap()), "{file}");
+    }
+    // Events are counted when they are sent on a GPU, and when they arrive on the CPU.
+    let events = ["synaptic_events", "synaptic_events_per_second"];
+    for key in ["seconds", "memory", "run_directory", "real_time_factor"].iter().chain(&events) {
+        summary.as_object_mut().unwrap().remove(*key);
+    }
+    Ok((summary, recordings))
+}
+
+#[test]
+fn a_simulation_on_a_gpu_is_the_one_on_the_cpu() {
+    if cuda_emu::load().is_none() {
+        return;
+    }
+    let (mut cpu, recordings) = simulation("cpu", &[]).unwrap();
+    assert_eq!(device(&mut cpu), "cpu");
+    assert!(cpu["spikes"].as_u64().unwrap() > 100, "{cpu}");
+    for name in ["cuda", "auto"] {
+        let (mut gpu, same) = simulation(name, &[]).unwrap();
+        assert_eq!(device(&mut gpu), "cuda:0 (CPU under the stand-in driver)", "{name}");
+        assert_eq!(gpu, cpu, "{name}");
+        assert!(same == recordings, "{name}: other recordings");
+    }
+    let double = ["simulate.precision=f64"];
+    assert!(simulation("cuda", &double).unwrap_err().contains("in double precision"));
+    assert_eq!(device(&mut simulation("auto", &double).unwrap().0), "cpu");
+    let lazy = ["simulate.clock=lazy"];
+    assert!(simulation("cuda", &lazy).unwrap_err().contains("[simulate] on the lazy clock has no kernels"));
+}
+
+#[test]
+fn benchmarks_that_run_on_no_gpu_say_so() {
 /// 784 - 40 - 10, all weights trained.
 const SURROGATE: &str = r#"
 schema = 1
@@ -139,6 +233,12 @@ fn training_by_surrogate_gradients_on_a_gpu_is_that_on_the_cpu() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let bench =
+        |device| ransnn(folder.path(), &["bench", "readout/ridge", "--repeats", "1", "--device", device]);
+    assert!(bench("cuda").unwrap_err().contains("the case readout/ridge has no kernels"));
+    assert!(bench("auto").unwrap().contains("cpu, threads"));
+    let error = ransnn(folder.path(), &["bench", "sim/brunel", "--device", "cuda:3"]).unwrap_err();
+    assert!(error.contains("no such GPU"), "{error}");
     std::fs::write(folder.path().join("small.toml"), SURROGATE).unwrap();
     let run = |name: &str, set: &[&str]| -> Result<(Value, Vec<f64>), String> {
         let mut args = vec!["run", "small.toml", "--json", "--device", name];

@@ -106,13 +106,18 @@ impl Draw {
     }
 
     fn conv(&mut self, input: [usize; 3], channels: usize, plain: bool, most: i32) -> (Weights, [usize; 3]) {
-        let kernel = 1 + self.below(input[1].min(input[2]).min(5));
-        let (stride, padding) = (1 + self.below(2), self.below(2));
-        let side = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+        let even = input[1].is_multiple_of(2) && input[2].is_multiple_of(2);
+        let pool = if even { 1 + self.below(2) } else { 1 };
+        let kernel = 1 + self.below((input[1].min(input[2]) / pool).min(5));
+        let (stride, padding) = (1 + self.below(2), self.below(2).min(kernel - 1));
+        let side = |size: usize| (size / pool + 2 * padding - kernel) / stride + 1;
         let output = [channels, side(input[1]), side(input[2])];
         let taps = input[0] * kernel * kernel;
         let values = self.values(channels * taps, taps, most, channels, plain);
-        (Weights::Conv2d { geometry: Conv2d { input, output, kernel, stride, padding }, values }, output)
+        (
+            Weights::Conv2d { geometry: Conv2d { input, output, kernel, stride, padding, pool }, values },
+            output,
+        )
     }
 
     fn dialect(&mut self) -> Lif {

@@ -53,13 +53,15 @@ fn synapses(projection: &Projection, targets: usize) -> Vec<Vec<(usize, Weight)>
                         (tap / (g.kernel * g.kernel), tap / g.kernel % g.kernel, tap % g.kernel);
                     let (iy, ix) = (y * g.stride + ky, x * g.stride + kx);
                     let inside = |at: usize, size: usize| (g.padding..size + g.padding).contains(&at);
-                    if inside(iy, g.input[1]) && inside(ix, g.input[2]) {
-                        let source = (input * g.input[1] + iy - g.padding) * g.input[2] + ix - g.padding;
-                        all.push((
-                            source,
-                            target,
-                            weight(values, c * g.input[0] * g.kernel * g.kernel + tap),
-                        ));
+                    if !inside(iy, g.input[1] / g.pool) || !inside(ix, g.input[2] / g.pool) {
+                        continue;
+                    }
+                    let (top, left) = ((iy - g.padding) * g.pool, (ix - g.padding) * g.pool);
+                    for pixel in 0..g.pool * g.pool {
+                        let (row, column) = (top + pixel / g.pool, left + pixel % g.pool);
+                        let source = (input * g.input[1] + row) * g.input[2] + column;
+                        let index = c * g.input[0] * g.kernel * g.kernel + tap;
+                        all.push((source, target, weight(values, index)));
                     }
                 }
             }
@@ -144,6 +146,12 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                         let scale = match values(projection) {
                             Values::Int8 { scale, .. } => entry(scale, target, neurons, 1.0) * gain,
                             Values::F32(_) => gain,
+                        };
+                        let scale = match projection.weights {
+                            Weights::Conv2d { geometry, .. } => {
+                                scale / (geometry.pool * geometry.pool) as f32
+                            }
+                            _ => scale,
                         };
                         *current += match (values(projection), pass, input) {
                             (Values::Int8 { .. }, true, Input::U8(_)) => {

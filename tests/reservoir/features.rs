@@ -10,18 +10,21 @@ use ransnn::units::Ms;
 
 const IMAGE: [usize; 3] = [2, 15, 19];
 
-/// Two convolutions, as `mnist.toml` has three: 9 channels begin a second group of 8, 15 × 19 positions a second block.
+/// Three convolutions, as `mnist.toml` has: 9 channels begin a second group of 8, 15 × 19 positions a second block.
 fn convolutions(lif: Lif, seed: u64) -> Network {
     let mut builder = Network::builder(Ms(1.0));
     let image = builder.input("image", IMAGE);
     let weights = || Init::Normal { mean: 0.0, std: 0.25 };
     let strided = builder.population("strided", [9, 8, 10], lif);
-    let rule = Rule::Conv2d { kernel: 3, stride: 2, padding: 1 };
+    let rule = Rule::Conv2d { kernel: 3, stride: 2, padding: 1, pool: 1 };
     let bias = Init::Uniform { low: -0.1, high: 0.2 };
     builder.connect(image, strided, rule).weights(weights()).frozen().bias(bias);
     let padded = builder.population("padded", [3, 15, 19], lif);
-    let rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2 };
+    let rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2, pool: 1 };
     builder.connect(image, padded, rule).weights(weights()).frozen();
+    let pooled = builder.population("pooled", [4, 5, 7], lif);
+    let rule = Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 2 };
+    builder.connect(image, pooled, rule).weights(weights()).frozen();
     builder.build(seed).unwrap()
 }
 
@@ -65,7 +68,8 @@ pub fn compare_all(gpu: &Gpu) -> Vec<u64> {
     for (i, lif) in lifs().into_iter().enumerate() {
         for steps in [1, 2, 20, 260] {
             let net = convolutions(lif, i as u64);
-            let probes = probes(net.population("padded").unwrap(), net.population("strided").unwrap());
+            let mut probes = probes(net.population("padded").unwrap(), net.population("strided").unwrap());
+            probes.push(Probe { population: net.population("pooled").unwrap(), what: What::Counts });
             spikes.push(compare(gpu, &net, &Encoding::Constant { steps }, &probes, 3));
         }
         let net = dense_and_sparse(lif, i as u64);

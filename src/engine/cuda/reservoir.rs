@@ -182,7 +182,7 @@ impl Reservoir {
         };
         synapses::check(net, projection)?;
         let (scale, bias) = synapses::scale_and_bias(net, projection)?;
-        Self::new(gpu, &projection.weights, &scale, &bias, lif, &encoder, encoding.steps())
+        Self::new(gpu, &projection.weights.without_pooling(), &scale, &bias, lif, &encoder, encoding.steps())
     }
 
     /// Copies samples to the GPU; see [`Reservoir::counts`].

@@ -12,8 +12,16 @@
 //! reset) of the threshold; the spike is then early by at most that distance over the slope. With the drive as its own
 //! bound this is Newton's method from below, and the windows shrink with its steps. For a constant drive (delta
 //! synapses) the first bound is the crossing, in closed form.
+//!
+//! ## Threshold that moves
+//!
+//! With a shift ϑ̇ = −μ ϑ of the threshold, what is kept is y = v − ϑ and not v: `v̇ = −λ v + I` becomes
+//! `ẏ = −λ y + I + (μ − λ) ϑ`. The threshold then stands still, and ϑ is one more exponential current; the search for
+//! crossings knows nothing of it. A spike that raises ϑ lowers y by as much.
 
-use crate::snn::linear::{Kernel, Linear, alpha_response, constant_response, exponential_response};
+use crate::snn::linear::{
+    Adaptation, Kernel, Linear, alpha_response, constant_response, exponential_response,
+};
 use crate::tensor::cpu::math::f64::{exp, ln};
 
 /// How near to the threshold is a crossing.
@@ -33,12 +41,18 @@ pub struct Dynamics {
     tolerance: f64,
     currents: Vec<Current>,
     receptors: Vec<Effect>,
+    /// What a spike adds to currents.
+    after_spike: Vec<(usize, f64)>,
+    /// Of these currents, the first that shifts the threshold; the others follow.
+    shifts: usize,
 }
 
-/// A synaptic current i(t) = (i + j t) e^(−mu t).
+/// A current i(t) = (i + j t) e^(−mu t), by synapses or adaptation.
 #[derive(Clone, Copy, Debug)]
 struct Current {
     mu: f64,
+    /// Drive for i = 1.
+    factor: f64,
     /// 1 / (mu − leak) where the two differ enough for differences of exponentials; 0 otherwise.
     inverse: f64,
 }
@@ -56,7 +70,7 @@ enum Effect {
 /// The neurons of a population, or a piece of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Potential at `at`.
+    /// Potential at `at`, less the shift of the threshold.
     pub membrane: Vec<f64>,
     /// Time of the state; the end of the refractory period as long as that lies ahead.
     pub at: Vec<f64>,
@@ -113,6 +127,8 @@ impl Dynamics {
             tolerance: TOLERANCE * scale,
             currents: Vec::new(),
             receptors: Vec::new(),
+            after_spike: Vec::new(),
+            shifts: 0,
         };
         for (kernel, used) in linear.receptors.iter().zip(used) {
             let index = dynamics.currents.len();
@@ -133,6 +149,20 @@ impl Dynamics {
                 }
             };
             dynamics.receptors.push(effect);
+        }
+        for adaptation in &linear.adaptation {
+            if let Adaptation::Current { tau, size } = *adaptation {
+                dynamics.after_spike.push((dynamics.currents.len(), -size * dt));
+                dynamics.currents.push(Current::new(dt / tau, leak));
+            }
+        }
+        dynamics.shifts = dynamics.currents.len();
+        for adaptation in &linear.adaptation {
+            if let Adaptation::Threshold { tau, size } = *adaptation {
+                dynamics.after_spike.push((dynamics.currents.len(), size));
+                let mu = dt / tau;
+                dynamics.currents.push(Current { factor: mu - leak, ..Current::new(mu, leak) });
+            }
         }
         dynamics
     }
@@ -174,15 +204,22 @@ impl Dynamics {
 
     /// The potential of neuron `n` at `t`, relative to rest; without events since `at`.
     pub fn membrane(&self, state: &State, n: usize, t: f64) -> f64 {
-        let s = t - state.at[n];
-        if s <= 0.0 { state.membrane[n] } else { self.after(state, n, s).0 }
+        let s = (t - state.at[n]).max(0.0);
+        let membrane = if s == 0.0 { state.membrane[n] } else { self.after(state, n, s).0 };
+        membrane + self.shift(state, n, s)
+    }
+
+    /// The shift of the threshold of neuron `n`, `s` after its state.
+    fn shift(&self, state: &State, n: usize, s: f64) -> f64 {
+        let shifts = self.currents.iter().zip(self.currents_of(state, n)).skip(self.shifts);
+        shifts.map(|(current, &[shift, _])| shift * exp(-current.mu * s)).sum()
     }
 
     /// Potential and bound of the drive over the window that begins `s` after the state, and is `window` long.
     fn outlook(&self, state: &State, n: usize, s: f64, window: f64) -> (f64, f64) {
         let mut bound = self.drive;
         for (current, &[i, j]) in self.currents.iter().zip(self.currents_of(state, n)) {
-            let decay = exp(-current.mu * s);
+            let decay = exp(-current.mu * s) * current.factor;
             bound += current.highest((i + j * s) * decay, j * decay, window);
         }
         (self.after(state, n, s).0, bound)
@@ -195,7 +232,7 @@ impl Dynamics {
         let mut membrane = state.membrane[n] * decay + constant;
         for (current, &[i, j]) in self.currents.iter().zip(self.currents_of(state, n)) {
             if i != 0.0 || j != 0.0 {
-                membrane += current.response(i, j, s, self.leak, decay);
+                membrane += current.response(i * current.factor, j * current.factor, s, self.leak, decay);
             }
         }
         (membrane, decay)
@@ -227,8 +264,12 @@ impl Dynamics {
     /// A spike of neuron `n` at `t`, where its state is: the membrane is reset, and stays so until the refractory
     /// period is over.
     fn fire(&self, state: &mut State, n: usize, t: f64) {
+        let each = self.currents.len();
+        for &(current, size) in &self.after_spike {
+            state.currents[n * each + current][0] += size;
+        }
         self.decay(state, n, self.refractory);
-        state.membrane[n] = self.reset;
+        state.membrane[n] = self.reset - self.shift(state, n, 0.0);
         state.at[n] = t + self.refractory;
         state.until[n] = state.at[n];
     }
@@ -237,7 +278,7 @@ impl Dynamics {
     fn foresee(&self, state: &mut State, n: usize) {
         let mut bound = self.drive;
         for (current, &[i, j]) in self.currents.iter().zip(self.currents_of(state, n)) {
-            bound += current.highest(i, j, f64::INFINITY);
+            bound += current.highest(i * current.factor, j * current.factor, f64::INFINITY);
         }
         state.due[n] = state.at[n] + self.time_to_threshold(state.membrane[n], bound);
     }
@@ -345,7 +386,7 @@ impl Current {
     fn new(mu: f64, leak: f64) -> Self {
         let difference = mu - leak;
         let apart = difference.abs() > 0.1 * mu.max(leak);
-        Self { mu, inverse: if apart { 1.0 / difference } else { 0.0 } }
+        Self { mu, factor: 1.0, inverse: if apart { 1.0 / difference } else { 0.0 } }
     }
 
     /// What the current adds to the membrane within `s`; `membrane` is the decay of the membrane.

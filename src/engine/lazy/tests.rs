@@ -1,11 +1,21 @@
 //! Crossings against closed forms and against a search on a fine grid.
 
 use super::dynamics::{Arrival, Dynamics, Listener, Nobody, State};
-use crate::snn::{Kernel, Linear};
+use crate::snn::linear::{constant_response, exponential_response};
+use crate::snn::{Adaptation, Kernel, Linear};
 use proptest::prelude::*;
 
 fn linear(receptors: Vec<Kernel>) -> Linear {
-    Linear { tau: 20.0, rest: -65.0, drive: 0.0, threshold: -50.0, reset: -60.0, refractory: 2.0, receptors }
+    Linear {
+        tau: 20.0,
+        rest: -65.0,
+        drive: 0.0,
+        threshold: -50.0,
+        reset: -60.0,
+        refractory: 2.0,
+        receptors,
+        adaptation: vec![],
+    }
 }
 
 const DT: f64 = 0.5;
@@ -151,6 +161,83 @@ fn what_an_epoch_is_cut_into_changes_nothing() {
     assert!(whole.len() > 10);
     assert_eq!(whole.len(), cut.len());
     assert!(whole.iter().zip(&cut).all(|(a, b)| (a - b).abs() < 1e-9), "{whole:?} {cut:?}");
+}
+
+/// Spikes of an adapting neuron under a constant drive, by the text book: potential and threshold as functions of the time
+/// since the last spike, the first place on a fine grid where they have met, and bisection.
+fn adapting(linear: &Linear, end: f64) -> Vec<f64> {
+    let [Adaptation::Current { tau: tau_w, size: b }, Adaptation::Threshold { tau: tau_t, size: a }] =
+        linear.adaptation[..]
+    else {
+        panic!("one of each");
+    };
+    let leak = 1.0 / linear.tau;
+    // At the beginning of the stretch: potential, adaptation current, shift.
+    let (mut start, mut from, mut w, mut shift) = (0.0, linear.rest, 0.0, 0.0);
+    let mut times = vec![];
+    loop {
+        let over = |s: f64| {
+            let v = linear.rest
+                + (from - linear.rest) * (-leak * s).exp()
+                + linear.drive * constant_response(s, leak)
+                - w * exponential_response(s, leak, 1.0 / tau_w);
+            v >= linear.threshold + shift * (-s / tau_t).exp()
+        };
+        let Some(after) = (1..200_000).map(|k| f64::from(k) * 1e-3).find(|&s| start + s > end || over(s))
+        else {
+            return times;
+        };
+        if start + after > end {
+            return times;
+        }
+        let (mut low, mut high) = (after - 1e-3, after);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            if over(middle) { high = middle } else { low = middle }
+        }
+        times.push(start + high);
+        let pause = linear.refractory;
+        w = (w * (-high / tau_w).exp() + b) * (-pause / tau_w).exp();
+        shift = (shift * (-high / tau_t).exp() + a) * (-pause / tau_t).exp();
+        (start, from) = (start + high + pause, linear.reset);
+    }
+}
+
+#[test]
+fn spikes_that_raise_the_threshold_come_when_the_closed_form_says() {
+    for (tau, tau_w, tau_t, b, a) in [
+        (20.0, 100.0, 50.0, 0.0, 3.0),
+        (20.0, 30.0, 20.0, 0.0, 6.0), // the threshold decays as fast as the membrane
+        (10.0, 100.0, 4.0, 0.05, 5.0),
+        (30.0, 8.0, 200.0, 0.4, 1.5),
+    ] {
+        let adaptation =
+            vec![Adaptation::Current { tau: tau_w, size: b }, Adaptation::Threshold { tau: tau_t, size: a }];
+        let linear = Linear { tau, drive: 60.0 / tau, adaptation, ..linear(vec![]) };
+        let (found, want) = (spikes(&linear, &[], 150.0), adapting(&linear, 150.0));
+        assert!(want.len() > 5 && found.len() == want.len(), "{found:?} {want:?}");
+        assert!(found.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-8), "{found:?} {want:?}");
+        // Intervals grow: it adapts.
+        assert!(want[2] - want[1] > want[1] - want[0], "{want:?}");
+    }
+}
+
+#[test]
+fn the_potential_that_is_shown_does_not_move_with_the_threshold() {
+    let adaptation = vec![Adaptation::Threshold { tau: 50.0, size: 3.0 }];
+    let shifting = Linear { adaptation, ..linear(vec![Kernel::Jump { gain: 1.0 }]) };
+    let dynamics = Dynamics::new(&shifting, DT, &[true]);
+    let mut state = dynamics.initial(1);
+    dynamics.run(&mut state, 0, &mut [arrival(10.0, 0, 20.0)], 40.0 / DT, &mut Nobody);
+    // Reset at 10 to −60, held until 12, then 18 ms of decay to −65.
+    let shown = dynamics.rest + dynamics.membrane(&state, 0, 30.0 / DT);
+    assert!((shown - (-65.0 + 5.0 * (-18.0f64 / 20.0).exp())).abs() < 1e-12, "{shown}");
+    // The threshold is −50 + 3 e^(−20/50) then: a jump to between does not fire.
+    let level = -50.0 + 3.0 * (-0.4f64).exp();
+    for (to, fires) in [(level - 0.01, false), (level + 0.01, true)] {
+        let events = [(10.0, 0, 20.0), (30.0, 0, to - shown)];
+        assert_eq!(spikes(&shifting, &events, 35.0).len(), 1 + usize::from(fires));
+    }
 }
 
 proptest! {

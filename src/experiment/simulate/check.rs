@@ -2,8 +2,9 @@
 //! findings are reported together.
 
 use super::build;
-use super::config::{Clock, Config, MEMBRANE, Standard, Trace};
+use super::config::{Clock, Config, MEMBRANE, Projection, Standard, Trace};
 use super::plan;
+use super::plastic::Plasticity;
 use crate::error::{Error, Result};
 use crate::experiment::check::Check;
 use crate::experiment::config::Neuron;
@@ -21,6 +22,7 @@ pub fn load(source: &Source) -> Result<Config> {
     check.head(config.schema, &config.name);
     check.device(&config.run.device);
     check.times(&config);
+    check.rewards(&config);
     if check.problems.is_empty() || config.simulate.step_ms > 0.0 {
         check.simulated(&config);
     }
@@ -110,6 +112,42 @@ impl Check<'_> {
             ("record.rate_bin_ms", bin),
         ] {
             self.on_grid(path, time, s.step_ms);
+        }
+    }
+
+    /// Rewards, and projections that wait for them.
+    fn rewards(&mut self, config: &Config) {
+        let s = &config.simulate;
+        let waits = |p: &Projection| matches!(p.plasticity, Some(Plasticity::Reward(_)));
+        let waiting = config.projection.iter().find(|(_, projection)| waits(projection));
+        match (waiting, s.rewards.is_empty()) {
+            (None, false) => {
+                let help = Some("write `plasticity.reward` in one of `[projection.NAME]`".into());
+                self.wrong("simulate.rewards", "no projection waits for a reward".into(), help);
+            }
+            (Some((name, _)), true) => {
+                let help = Some("write `simulate.rewards = [{ at_ms = 1000.0, amount = 1.0 }]`".into());
+                let path = format!("projection.{name}.plasticity.reward");
+                self.wrong(&path, "it waits for a reward that never comes".into(), help);
+            }
+            _ => {}
+        }
+        for given in &s.rewards {
+            let inside = given.at_ms > 0.0 && given.at_ms <= s.duration_ms;
+            let (every, path) = (given.every_ms, "simulate.rewards");
+            let mut wrong = |what: &str, help: &str| self.wrong(path, what.into(), Some(help.into()));
+            if !inside {
+                wrong(&format!("a reward at {} ms", given.at_ms), "above 0, up to `duration_ms`");
+            }
+            if every.is_some_and(|every| every.is_nan() || every <= 0.0) {
+                wrong("`every_ms` of a reward is no time above 0", "leave it out to give it once");
+            }
+            if !given.amount.is_finite() {
+                wrong(&format!("a reward of {}", given.amount), "a finite number");
+            }
+            for time in [Some(given.at_ms), every].into_iter().flatten() {
+                self.on_grid(path, time, s.step_ms);
+            }
         }
     }
 
@@ -444,6 +482,22 @@ mod tests {
             ("projection.exc-inh.plasticity.pair.tau_plus_ms=0.0", "plasticity", "tau_plus is 0 ms"),
             ("projection.exc-inh.plasticity.pair.bounds=[0.0, 1.0]", "20.0", "a weight is 20"),
             ("projection.exc-inh.normalise={total=1.0, every_ms=10.0}", "normalise", "no rule of plasticity"),
+            (
+                "projection.exc-inh.plasticity.reward={bounds=[0.0, 40.0]}",
+                "reward",
+                "a reward that never comes",
+            ),
+            (
+                "simulate.rewards=[{at_ms=9.0, amount=1.0}]",
+                "[{at_ms=9.0, amount=1.0}]",
+                "no projection waits",
+            ),
+            ("simulate.rewards=[{at_ms=0.0, amount=1.0}]", "[{at_ms=0.0, amount=1.0}]", "a reward at 0 ms"),
+            (
+                "simulate.rewards=[{at_ms=9.0, amount=1.0, every_ms=0.15}]",
+                "[{at_ms=9.0, amount=1.0, every_ms=0.15}]",
+                "`simulate.rewards` is 0.15",
+            ),
             (
                 "record.weights.w={projection=\"exc-inh\", synapses=[0], every_ms=1.0}",
                 "\"exc-inh\"",

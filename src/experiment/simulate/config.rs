@@ -2,7 +2,7 @@
 //! choices are tagged from outside, and tables are named.
 
 use super::drawn::Drawn;
-use super::plastic::{Normalise, Plasticity};
+use super::plastic::{Given, Normalise, Plasticity};
 use crate::experiment::config::{Neuron, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
-    /// `auto` or `cpu`.
+    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one, with the kernels and the memory.
     pub device: String,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
@@ -79,6 +79,9 @@ pub struct Simulate {
     /// Simulated time between checkpoints; 0 writes one on Ctrl-C only.
     #[serde(default = "ten_seconds")]
     pub checkpoint_every_ms: f64,
+    /// Rewards for the projections that wait for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<Given>,
 }
 
 fn tenth() -> f64 {

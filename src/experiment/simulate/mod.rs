@@ -31,7 +31,7 @@ pub mod summary;
 pub use config::Config;
 pub use drawn::Drawn;
 pub use keys::KEYS;
-pub use plastic::{Normalise, Plasticity};
+pub use plastic::{Given, Normalise, Plasticity, Reward};
 pub use run::{Context, run};
 pub use summary::Summary;
 

@@ -12,6 +12,8 @@ pub enum Plasticity {
     Pair(Pair),
     /// Triplet STDP.
     Triplet(Triplet),
+    /// Pair STDP that waits for `simulate.rewards`.
+    Reward(Reward),
 }
 
 /// `plasticity.pair`; what is absent is Song, Miller and Abbott's (2000).
@@ -86,6 +88,58 @@ impl Default for Triplet {
     }
 }
 
+/// `plasticity.reward`: additive pair STDP into an eligibility, which a reward turns into a change of the weight (Florian
+/// 2007, Izhikevich 2007).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reward {
+    /// Time constant of the eligibility.
+    pub tau_ms: f64,
+    /// Change of the weight for an eligibility of 1 and a reward of 1.
+    pub rate: f64,
+    /// Time constant of the presynaptic trace.
+    pub tau_plus_ms: f64,
+    /// Time constant of the postsynaptic trace.
+    pub tau_minus_ms: f64,
+    /// Eligibility of a pair without distance, the presynaptic spike first.
+    pub a_plus: f64,
+    /// Of a pair without distance, the postsynaptic spike first.
+    pub a_minus: f64,
+    /// Which pairs count.
+    pub pairing: Pairing,
+    /// Smallest and largest weight.
+    pub bounds: [f64; 2],
+}
+
+impl Default for Reward {
+    fn default() -> Self {
+        let plasticity::Reward { pair, tau, rate } = plasticity::Reward::default();
+        Self {
+            tau_ms: tau.0,
+            rate,
+            tau_plus_ms: pair.tau_plus.0,
+            tau_minus_ms: pair.tau_minus.0,
+            a_plus: pair.a_plus,
+            a_minus: pair.a_minus,
+            pairing: pair.pairing,
+            bounds: pair.bounds,
+        }
+    }
+}
+
+/// One of `simulate.rewards`: given to all projections that wait for one, after the spikes of that time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// When.
+    pub at_ms: f64,
+    /// Time after which it is given again; without it, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<f64>,
+    /// How much; below 0 for a punishment.
+    pub amount: f64,
+}
+
 /// `projection.NAME.normalise`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +170,19 @@ impl Plasticity {
                 a3_minus: triplet.a3_minus,
                 pairing: triplet.pairing,
                 bounds: triplet.bounds,
+            }),
+            Self::Reward(reward) => Rule::Reward(plasticity::Reward {
+                pair: plasticity::Pair {
+                    tau_plus: Ms(reward.tau_plus_ms),
+                    tau_minus: Ms(reward.tau_minus_ms),
+                    a_plus: reward.a_plus,
+                    a_minus: reward.a_minus,
+                    pairing: reward.pairing,
+                    bounds: reward.bounds,
+                    ..plasticity::Pair::default()
+                },
+                tau: Ms(reward.tau_ms),
+                rate: reward.rate,
             }),
         }
     }

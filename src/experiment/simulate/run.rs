@@ -11,7 +11,7 @@ use crate::engine::{Connections, SpikeTimes, whole_steps};
 use crate::error::{Error, Result};
 use crate::experiment::device::device;
 use crate::experiment::execute::supervised;
-use crate::experiment::run_dir::RunDir;
+use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::{Memory, Status, peak_rss_bytes};
 use crate::files::read_text;
 use crate::progress::{Progress, Unit};
@@ -19,7 +19,7 @@ use crate::snn::{Network, Pop};
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What a run needs from outside.
@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub resume: bool,
     /// Threads.
     pub threads: usize,
+    /// Where compiled kernels of a GPU are kept.
+    pub kernels: Option<&'a Path>,
     /// Who listens.
     pub progress: &'a mut (dyn Progress + Send),
 }
@@ -126,12 +128,15 @@ struct Run<'c, 'n> {
 const PLOTTED: usize = 1 << 20;
 
 fn simulate(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
-    device(&config.run.device, "[simulate]", false, None)?;
+    let grid = config.simulate.clock == config::Clock::Grid;
+    let work = if grid { "[simulate]" } else { "[simulate] on the lazy clock" };
+    let device = device(&config.run.device, work, grid, context.kernels)?;
     let position = if context.resume { position(context.run_dir)? } else { Position::default() };
     let begun = Instant::now();
     context.progress.start("synapses", None, Unit::Steps);
     let net = build::network(config)?;
-    let clock = Clock::new(&net, config)?;
+    let clock = Clock::new(&net, config, &device)?;
+    context.run_dir.write_json("env.json", &environment(context.threads, &clock.device(), None))?;
     context.progress.finish();
     let mut run = Run::new(config, context.run_dir, &net, clock, position)?;
     run.position.seconds.build += begun.elapsed().as_secs_f64();
@@ -218,7 +223,7 @@ impl<'c, 'n> Run<'c, 'n> {
         loop {
             let now = self.clock.steps();
             if now >= warm && self.position.warm.is_none() {
-                self.position.warm = Some(self.clock.activity().spikes);
+                self.position.warm = Some(self.clock.activity()?.spikes);
             }
             if now >= total {
                 break;
@@ -231,8 +236,13 @@ impl<'c, 'n> Run<'c, 'n> {
             if now < warm {
                 end = end.min(warm);
             }
+            let given = self.rewards_after(now)?;
+            end = end.min(given.iter().map(|&(step, _)| step).min().unwrap_or(end));
             let begun = Instant::now();
             self.clock.run(end - now, self.net.dt)?;
+            for &(_, amount) in given.iter().filter(|&&(step, _)| step == end) {
+                self.clock.reward(amount)?;
+            }
             self.position.seconds.simulate += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
             self.write()?;
@@ -244,6 +254,24 @@ impl<'c, 'n> Run<'c, 'n> {
         }
         progress.finish();
         Ok(())
+    }
+
+    /// The next time of each of the file's rewards after a step, and its amount.
+    fn rewards_after(&self, step: u64) -> Result<Vec<(u64, f64)>> {
+        let mut next = vec![];
+        for given in &self.config.simulate.rewards {
+            let first = self.in_steps(given.at_ms)?;
+            let at = match given.every_ms {
+                _ if first > step => first,
+                Some(every_ms) => {
+                    let every = self.in_steps(every_ms)?.max(1);
+                    first + ((step - first) / every + 1) * every
+                }
+                None => continue,
+            };
+            next.push((at, given.amount));
+        }
+        Ok(next)
     }
 
     /// Moves what was recorded to the disk.
@@ -296,7 +324,9 @@ impl<'c, 'n> Run<'c, 'n> {
     fn train(&self, kept: &Kept) -> Result<SpikeTrain> {
         let neurons = streams::read(kept.neurons.path())?;
         Ok(match self.clock {
-            Clock::Grid(_) => SpikeTrain { steps: streams::read(kept.times.path())?, neurons },
+            Clock::Grid(_) | Clock::Gpu(_) => {
+                SpikeTrain { steps: streams::read(kept.times.path())?, neurons }
+            }
             Clock::Lazy(_) => {
                 SpikeTimes { times: streams::read(kept.times.path())?, neurons }.on_grid(self.net.dt)
             }
@@ -319,7 +349,7 @@ impl<'c, 'n> Run<'c, 'n> {
             (self.in_steps(config.simulate.warmup_ms)?, self.in_steps(config.simulate.duration_ms)?);
         let bin = self.in_steps(config.record.rate_bin_ms)?.max(1);
         let seconds = (until - from) as f64 * net.dt.0 / 1000.0;
-        let activity = self.clock.activity();
+        let activity = self.clock.activity()?;
         let warm = self.position.warm.clone().unwrap_or_default();
         let mut populations = BTreeMap::new();
         for (i, p) in net.populations.iter().enumerate() {
@@ -379,7 +409,7 @@ impl<'c, 'n> Run<'c, 'n> {
             seconds: spent,
             populations,
             memory: Memory { peak_rss_bytes: peak_rss_bytes() },
-            device: "cpu".into(),
+            device: self.clock.device(),
             threads,
             run_directory: self.run_dir.path().display().to_string(),
         };
@@ -414,7 +444,7 @@ impl<'c, 'n> Run<'c, 'n> {
     /// Everything that was recorded, as files that others read.
     fn export(&self, rates: &[(&str, Vec<f64>)], plastic: &[(&str, Connections)]) -> Result<()> {
         let steps_of = match self.clock {
-            Clock::Grid(_) => Some(self.net.dt),
+            Clock::Grid(_) | Clock::Gpu(_) => Some(self.net.dt),
             Clock::Lazy(_) => None,
         };
         let name = |kept: &Kept| self.net.populations[kept.pop.0].name.as_str();

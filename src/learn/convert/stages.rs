@@ -1,12 +1,11 @@
 //! What lies between two activations, as one linear map that a projection can be.
 //!
-//! Average pooling before a convolution is a convolution: with windows of side and step q before a kernel K with stride S
-//! and padding P, the weight at tap `u` is `w[⌊u / q⌋] / q²`, the kernel `K q`, the stride `S q`, the padding `P q`. A spike
-//! then reaches as many targets as without pooling. Before a linear layer, each pixel has the weight of its window over q².
+//! Average pooling before a convolution is the `pool` of its projection. Before a linear layer, each pixel has the weight
+//! of its window over the window's size.
 
 use super::ann::{Ann, Layer};
 use crate::error::{Error, Result};
-use crate::snn::Rule;
+use crate::snn::{Conv2d, Rule};
 
 /// A linear map and the activation after it.
 #[derive(Clone, Debug)]
@@ -86,7 +85,7 @@ pub(super) fn stages(ann: &Ann) -> Result<Vec<Stage>> {
                 shape = vec![shape.iter().product()];
             }
             Layer::Conv2d { weight, bias, stride, padding } => {
-                let (&[_, h, w], &[c_in, ..]) = (&source[..], &shape[..]) else {
+                let &[_, h, w] = &source[..] else {
                     return refuse(name, "it does not follow an image");
                 };
                 let &[outputs, _, k, kx] = weight.shape() else {
@@ -95,28 +94,13 @@ pub(super) fn stages(ann: &Ann) -> Result<Vec<Stage>> {
                 if k != kx {
                     return refuse(name, "its kernels are not square");
                 }
-                if *padding > 0 && (h % pool, w % pool) != (0, 0) {
-                    return refuse(name, "its padding meets pixels that the pooling before leaves over");
+                let side = |n: usize| Conv2d::side(n / pool, k, *stride, *padding).unwrap_or(0);
+                let out = vec![outputs, side(h), side(w)];
+                if let Err(why) = Conv2d::new(&source, &out, k, *stride, *padding, pool) {
+                    return refuse(name, &why);
                 }
-                let side = |n: usize| (n / pool + 2 * padding - k) / stride + 1;
-                let rule = Rule::Conv2d { kernel: k * pool, stride: stride * pool, padding: padding * pool };
-                let (out, values) = (vec![outputs, side(h), side(w)], weight.to_f32()?);
-                let share = ((pool * pool) as f32).recip();
-                let wide = k * pool;
-                let tap = |i: usize| {
-                    let (y, x) = (i / wide % wide / pool, i % wide / pool);
-                    values[(i / (wide * wide) * k + y) * k + x] * share
-                };
-                let weight: Vec<f32> = (0..outputs * c_in * wide * wide).map(tap).collect();
-                // What is left over at the edges of pooling must not give the composed kernel room for another output.
-                let fits = |n: usize| (n + 2 * padding * pool - wide) / (stride * pool) + 1 == side(n);
-                if !fits(h) || !fits(w) {
-                    return refuse(
-                        name,
-                        "the pooling before it leaves pixels over that its kernel would reach",
-                    );
-                }
-                let (name, bias) = (name.clone(), bias.to_f32()?);
+                let rule = Rule::Conv2d { kernel: k, stride: *stride, padding: *padding, pool };
+                let (name, weight, bias) = (name.clone(), weight.to_f32()?, bias.to_f32()?);
                 open = Some(Stage { name, shape: out, rule, weight, bias, spread: 1, activation: None });
             }
             Layer::Linear { weight, bias } => {

@@ -572,7 +572,7 @@ impl Model {
         for from in &layer.incoming {
             let rows = if from_input(from) { batch } else { steps * batch };
             if let (Some(geometry), None) = (from.geometry, &from.frozen) {
-                kept += rows * geometry.input.iter().product::<usize>();
+                kept += rows * geometry.pooled().iter().product::<usize>();
             }
             if from.channels.is_some() {
                 kept += rows * layer.neurons;
@@ -620,10 +620,13 @@ fn dense(x: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
     bias.map_or(Ok(current.clone()), |bias| current.add(bias))
 }
 
-/// The current `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`.
+/// The current `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`, pooled first where it says so.
 fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let [steps, batch] = [x.shape()[0], x.shape()[1]];
-    let images = x.reshape(&[&[steps * batch], &geometry.input[..]].concat())?;
+    let mut images = x.reshape(&[&[steps * batch], &geometry.input[..]].concat())?;
+    if geometry.pool > 1 {
+        images = images.avg_pool2d(geometry.pool, geometry.pool)?;
+    }
     let current = images.conv2d(weights, bias, geometry.stride, geometry.padding)?;
     current.reshape(&[steps, batch, geometry.output.iter().product()])
 }

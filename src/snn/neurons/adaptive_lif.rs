@@ -17,7 +17,7 @@ use super::physical::{
     refractory_steps, variable,
 };
 use crate::error::{Error, Result};
-use crate::snn::linear::{constant_response, exponential_response};
+use crate::snn::linear::{Adaptation, Kernel, Linear, constant_response, exponential_response};
 use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
@@ -186,6 +186,28 @@ impl Neuron for AdaptiveLif {
             variable("threshold shift", "mV", 0.0),
             StateSpec::refractory(),
         ]
+    }
+
+    fn linear(&self) -> Option<Linear> {
+        let gain = 1.0 / self.capacitance;
+        let synapse = |tau: Ms| Kernel::Exponential { tau: tau.0, gain };
+        Some(Linear {
+            tau: self.tau_mem.0,
+            rest: self.rest,
+            drive: self.current * gain,
+            threshold: self.threshold,
+            reset: self.reset,
+            refractory: self.refractory.0,
+            receptors: vec![
+                synapse(self.tau_excitatory),
+                synapse(self.tau_inhibitory),
+                Kernel::Constant { gain },
+            ],
+            adaptation: vec![
+                Adaptation::Current { tau: self.tau_current.0, size: self.spike_current * gain },
+                Adaptation::Threshold { tau: self.tau_threshold.0, size: self.spike_threshold },
+            ],
+        })
     }
 
     fn validate(&self) -> Result<()> {

@@ -160,6 +160,7 @@ impl Neuron for AlphaLif {
                 Kernel::Alpha { tau: self.tau_inhibitory.0, gain },
                 Kernel::Constant { gain },
             ],
+            adaptation: vec![],
         })
     }
 

@@ -402,6 +402,7 @@ impl Neuron for Iaf {
             reset: self.reset,
             refractory: f64::from(self.refractory_steps) * self.dt.0,
             receptors,
+            adaptation: vec![],
         })
     }
 

@@ -132,6 +132,7 @@ impl Neuron for Integrator {
             reset: self.reset,
             refractory: self.refractory.0,
             receptors: vec![Kernel::Jump { gain: 1.0 }, Kernel::Constant { gain }],
+            adaptation: vec![],
         })
     }
 
