@@ -171,7 +171,7 @@ fn simulations_equal_the_grid_clock() {
     simulation::compare_random(&gpu, 24..32);
     emulator.set_order(0);
     simulation::compare_special(&gpu);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn simulations_add_exactly_and_learn_as_on_the_cpu() {
     simulation::sums_are_exact(&gpu, |order| emulator.set_order(order));
     simulation::compare_plastic(&gpu);
     emulator.set_order(0);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn simulations_go_on_from_a_file_and_refuse_what_they_cannot_do() {
     let gpu = Gpu::open(0, None).unwrap();
     simulation::checkpoints(&gpu);
     simulation::refusals(&gpu);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn network((convolution, frozen, out): (bool, bool, Lif)) -> Network {
     let pixels = net.input("pixels", shape);
     let hidden = net.population("hidden", hidden, Lif { decay: 0.9, ..Lif::default() });
     let output = net.population("out", CLASSES, out);
-    let rule = if convolution { Rule::Conv2d { kernel: 3, stride: 1, padding: 0 } } else { Rule::Dense };
+    let rule =
+        if convolution { Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 } } else { Rule::Dense };
     let first =
         net.connect(pixels, hidden, rule).name("first").weights(Init::Normal { mean: 0.05, std: 0.25 });
     if frozen {
