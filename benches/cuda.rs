@@ -142,7 +142,7 @@ fn arithmetic(bench: &Bench) -> Result<()> {
     }
     bench.gpu.use_cublas(true);
     let (x, w) = (bench.random(&[256, 32, 28, 28])?, bench.random(&[64, 32, 3, 3])?);
-    let operations = 2.0 * (256 * 26 * 26 * 64 * 32 * 9) as f64;
+    let operations = 2.0 * (256 * 26 * 26 * 64) as f64 * (32 * 9) as f64;
     bench.product("conv2d", operations, || x.conv2d(&w, None, 1, 0).map(drop_value))?;
     let [q, k, v] = [
         bench.random(&[4, 16, 2048, 64])?,
@@ -167,7 +167,7 @@ fn training(bench: &Bench) -> Result<()> {
             .bias(Init::Constant(0.0))
             .precision(Precision::F32);
     }
-    let samples: Vec<u8> = (0..1280 * 784).map(|i| ((i * 7919) % 256) as u8).collect();
+    let samples: Vec<u8> = (0..1280 * 784u64).map(|i| ((i * 7919) % 256) as u8).collect();
     let labels: Vec<u16> = (0..1280).map(|i| i % 10).collect();
     let data = Data { samples: Input::U8(&samples), labels: &labels };
     let options = Options { epochs: 1000, ..Options::new() };
