@@ -47,3 +47,10 @@ __device__ __forceinline__ int compact_octets(u32 mask, int lane, u8 *list) {
     }
     return events;
 }
+
+// Adds the sum of a warp's values to `total`. All 32 lanes call it together.
+__device__ __forceinline__ void add_of_warp(u64 *total, u64 value, int lane) {
+#pragma unroll
+    for (int by = 16; by > 0; by /= 2) value += __shfl_down_sync(ALL_LANES, value, by);
+    if (lane == 0 && value != 0) atomicAdd(total, value);
+}

@@ -5,6 +5,7 @@
 //   Constant:   I[k] = float(sum over j of pixel[j] * w[j, k]) * factor[k] + bias[k], the same at every step
 //   LIF:        u <- rest + decay * (u - rest) + gain * I;   spike, reset: see `lif_step` and src/snn/neurons/lif.rs
 //   counts[s, k] = spikes of neuron k while sample s was shown
+//   activity += spikes of the neurons, spikes of the pixels, synapses that these went through
 //
 // Sums are exact integers and every float operation is rounded on its own, so that counts equal those of the CPU spike
 // for spike. Random numbers: `word(j, t, s)` is 16-bit word j % 8 of the Philox block at counter
@@ -24,51 +25,12 @@
 // of the target within the tile (low byte) and the weight (high byte). Eight lanes share a row, four rows at a time.
 
 #include "common.cuh"
+#include "lif.cuh"
 
 #define WARPS 8
 #define CHUNK 256
 #define TILE 256
 #define LANE_TARGETS 8
-
-// Bits of `dialect`; src/engine/cuda.rs sets them.
-#define FIRES_AT_THRESHOLD 1u
-#define RESET_SUBTRACTS 2u
-#define RESET_TO_VALUE 4u
-#define RESET_NEXT_STEP 8u
-#define RESET_BEFORE_NEXT_STEP 16u
-
-struct Lif {
-    float decay, gain, rest, threshold, reset_value;
-    u32 dialect;
-    int refractory_steps;
-};
-
-__device__ __forceinline__ bool fired(const Lif &lif, float u) {
-    return lif.dialect & FIRES_AT_THRESHOLD ? u >= lif.threshold : u > lif.threshold;
-}
-
-__device__ __forceinline__ float after_spike(const Lif &lif, float u) {
-    if (lif.dialect & RESET_SUBTRACTS) return __fsub_rn(u, lif.threshold);
-    return lif.dialect & RESET_TO_VALUE ? lif.reset_value : u;
-}
-
-// One step of one neuron; returns whether it spikes. The order of operations is that of `Lif::step`.
-__device__ __forceinline__ bool lif_step(const Lif &lif, float current, float &u, int &silent) {
-    if (silent > 0) {
-        --silent;
-        return false;
-    }
-    // With a delayed reset, the spike of the step before is read off the membrane it left above threshold.
-    const u32 delayed = lif.dialect & (RESET_NEXT_STEP | RESET_BEFORE_NEXT_STEP);
-    const bool late = delayed && fired(lif, u);
-    if (late && delayed == RESET_BEFORE_NEXT_STEP) u = after_spike(lif, u);
-    u = __fadd_rn(__fadd_rn(lif.rest, __fmul_rn(lif.decay, __fsub_rn(u, lif.rest))), __fmul_rn(lif.gain, current));
-    if (late && delayed == RESET_NEXT_STEP) u = after_spike(lif, u);
-    const bool spike = fired(lif, u);
-    if (spike && !delayed) u = after_spike(lif, u);
-    if (spike) silent = lif.refractory_steps;
-    return spike;
-}
 
 // Which of the lane's eight pixels are not zero.
 __device__ __forceinline__ u32 nonzero_octet(const u8 *pixels, int source, int sources) {
@@ -99,9 +61,10 @@ struct DenseRows {
     const u8 *weights;  // [sources, tiles * TILE], weight + 128
     u64 stride;
     int tile;
+    u32 targets;
 
-    // Adds the rows of the listed sources to the lane's sums.
-    __device__ __forceinline__ void add(const u8 *list, int events, int base, int lane, int *, int sum[LANE_TARGETS]) const {
+    // Adds the rows of the listed sources to the lane's sums; returns the synapses that the lane answers for.
+    __device__ __forceinline__ u32 add(const u8 *list, int events, int base, int lane, int *, int sum[LANE_TARGETS]) const {
         u32 even[2] = {0, 0}, odd[2] = {0, 0};
 #pragma unroll 4
         for (int e = 0; e < events; ++e) {
@@ -118,6 +81,7 @@ struct DenseRows {
             sum[4 * half + 2] += (int)(even[half] >> 16) - 128 * events;
             sum[4 * half + 3] += (int)(odd[half] >> 16) - 128 * events;
         }
+        return lane == 0 ? (u32)events * min(targets - (u32)tile * TILE, (u32)TILE) : 0u;
     }
 
     // Adds the rows of the listed sources, each times its pixel.
@@ -148,8 +112,8 @@ struct SparseRows {
     const u16 *entries;  // [synapses]
     int sources, tile;
 
-    __device__ __forceinline__ void add(const u8 *list, int events, int base, int lane, int *sums, int *) const {
-        visit(list, events, base, lane, sums, (const u8 *)0);
+    __device__ __forceinline__ u32 add(const u8 *list, int events, int base, int lane, int *sums, int *) const {
+        return visit(list, events, base, lane, sums, (const u8 *)0);
     }
 
     __device__ __forceinline__ void add_scaled(const u8 *list, int events, int base, int lane, const u8 *pixels, int *sums,
@@ -168,15 +132,18 @@ struct SparseRows {
         __syncwarp();
     }
 
-    __device__ __forceinline__ void visit(const u8 *list, int events, int base, int lane, int *sums, const u8 *pixels) const {
+    __device__ __forceinline__ u32 visit(const u8 *list, int events, int base, int lane, int *sums, const u8 *pixels) const {
+        u32 synapses = 0;
         for (int e = lane / 8; e < events; e += 4) {
             const int source = base + list[e], times = pixels ? pixels[source] : 1;
             const u32 *row = offsets + (u64)tile * (u64)sources + source;
             for (u32 i = row[0] + lane % 8; i < row[1]; i += 8) {
                 const u32 entry = entries[i];
                 atomicAdd(sums + slot(entry & 0xffu), times * (int)(i8)(entry >> 8));
+                ++synapses;
             }
         }
+        return synapses;
     }
 
     // One word of padding after every eight, so that a lane's eight neighbours fall into different banks than others'.
@@ -186,7 +153,7 @@ struct SparseRows {
 template <bool Bernoulli, class Rows>
 __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_ids, const u32 *thresholds, u32 key0, u32 key1,
                                           const Rows &rows, const float *factor, const float *bias, const Lif &lif,
-                                          int samples, int sources, int targets, int steps, u16 *counts) {
+                                          int samples, int sources, int targets, int steps, u16 *counts, u64 *activity) {
     __shared__ u8 lists[WARPS][CHUNK];
     __shared__ int shared_sums[Rows::SHARED_SUMS ? WARPS : 1][TILE + TILE / LANE_TARGETS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -219,6 +186,8 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
         rows.collect(sums, lane, sum);
     }
     const u64 id = Bernoulli ? sample_ids[sample] : 0;
+    u32 inputs = 0;  // of the lane: below 2^32 for 2^24 pixels over 65,535 steps in 32 lanes
+    u64 synapses = 0;
     for (int t = 0; t < steps; ++t) {
         if (Bernoulli) {
 #pragma unroll
@@ -227,7 +196,8 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
                 const u32 mask = bernoulli_octet(image, base + 8 * lane, sources, thresholds, t, id, key0, key1);
                 const int events = compact_octets(mask, lane, list);
                 __syncwarp();
-                rows.add(list, events, base, lane, sums, sum);
+                inputs += (u32)__popc(mask);
+                synapses += rows.add(list, events, base, lane, sums, sum);
                 __syncwarp();
             }
             rows.collect(sums, lane, sum);
@@ -238,8 +208,15 @@ __device__ __forceinline__ void reservoir(const u8 *pixels, const u64 *sample_id
             count[k] += lif_step(lif, current, u[k], silent[k]);
         }
     }
+    u64 spikes = 0;
     for (int k = 0; k < LANE_TARGETS && first + k < targets; ++k) {
         counts[(u64)sample * (u64)targets + first + k] = (u16)count[k];
+        spikes += (u64)count[k];
+    }
+    add_of_warp(activity, spikes, lane);
+    if (Bernoulli) {
+        if (rows.tile == 0) add_of_warp(activity + 1, inputs, lane);
+        add_of_warp(activity + 2, synapses, lane);
     }
 }
 
@@ -248,43 +225,43 @@ extern "C" __global__ void __launch_bounds__(256) reservoir_bernoulli_dense(
     u32 key0, u32 key1, const u8 *__restrict__ weights, const float *__restrict__ factor,
     const float *__restrict__ bias, float decay, float gain, float rest, float threshold, float reset_value,
     u32 dialect, int refractory_steps, int samples, int sources, int targets, int steps,
-    u16 *__restrict__ counts) {
+    u16 *__restrict__ counts, u64 *__restrict__ activity) {
     const Lif lif = {decay, gain, rest, threshold, reset_value, dialect, refractory_steps};
-    const DenseRows rows = {weights, (u64)gridDim.y * TILE, (int)blockIdx.y};
+    const DenseRows rows = {weights, (u64)gridDim.y * TILE, (int)blockIdx.y, (u32)targets};
     reservoir<true>(pixels, sample_ids, thresholds, key0, key1, rows, factor, bias, lif, samples, sources, targets, steps,
-                    counts);
+                    counts, activity);
 }
 
-extern "C" __global__ void __launch_bounds__(256) reservoir_bernoulli_sparse(
+extern "C" __global__ void __launch_bounds__(256, 3) reservoir_bernoulli_sparse(
     const u8 *__restrict__ pixels, const u64 *__restrict__ sample_ids, const u32 *__restrict__ thresholds,
     u32 key0, u32 key1, const u32 *__restrict__ offsets, const u16 *__restrict__ entries,
     const float *__restrict__ factor, const float *__restrict__ bias, float decay, float gain, float rest,
     float threshold, float reset_value, u32 dialect, int refractory_steps, int samples, int sources,
-    int targets, int steps, u16 *__restrict__ counts) {
+    int targets, int steps, u16 *__restrict__ counts, u64 *__restrict__ activity) {
     const Lif lif = {decay, gain, rest, threshold, reset_value, dialect, refractory_steps};
     const SparseRows rows = {offsets, entries, sources, (int)blockIdx.y};
     reservoir<true>(pixels, sample_ids, thresholds, key0, key1, rows, factor, bias, lif, samples, sources, targets, steps,
-                    counts);
+                    counts, activity);
 }
 
 extern "C" __global__ void __launch_bounds__(256) reservoir_constant_dense(
     const u8 *__restrict__ pixels, const u8 *__restrict__ weights, const float *__restrict__ factor,
     const float *__restrict__ bias, float decay, float gain, float rest, float threshold, float reset_value,
     u32 dialect, int refractory_steps, int samples, int sources, int targets, int steps,
-    u16 *__restrict__ counts) {
+    u16 *__restrict__ counts, u64 *__restrict__ activity) {
     const Lif lif = {decay, gain, rest, threshold, reset_value, dialect, refractory_steps};
-    const DenseRows rows = {weights, (u64)gridDim.y * TILE, (int)blockIdx.y};
+    const DenseRows rows = {weights, (u64)gridDim.y * TILE, (int)blockIdx.y, (u32)targets};
     reservoir<false>(pixels, (const u64 *)0, (const u32 *)0, 0u, 0u, rows, factor, bias, lif, samples, sources, targets, steps,
-                     counts);
+                     counts, activity);
 }
 
 extern "C" __global__ void __launch_bounds__(256) reservoir_constant_sparse(
     const u8 *__restrict__ pixels, const u32 *__restrict__ offsets, const u16 *__restrict__ entries,
     const float *__restrict__ factor, const float *__restrict__ bias, float decay, float gain, float rest,
     float threshold, float reset_value, u32 dialect, int refractory_steps, int samples, int sources,
-    int targets, int steps, u16 *__restrict__ counts) {
+    int targets, int steps, u16 *__restrict__ counts, u64 *__restrict__ activity) {
     const Lif lif = {decay, gain, rest, threshold, reset_value, dialect, refractory_steps};
     const SparseRows rows = {offsets, entries, sources, (int)blockIdx.y};
     reservoir<false>(pixels, (const u64 *)0, (const u32 *)0, 0u, 0u, rows, factor, bias, lif, samples, sources, targets, steps,
-                     counts);
+                     counts, activity);
 }

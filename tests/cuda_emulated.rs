@@ -5,12 +5,18 @@
 #![allow(clippy::print_stderr)] // says what is skipped
 
 mod cuda_emu;
+mod cuda_program;
+mod operations;
 mod reservoir;
+mod simulation;
 
 use cuda_emu::Emulator;
 use ransnn::Error;
+use ransnn::engine::cuda::Simulator;
+use ransnn::snn::{Init, Network, Rule, neurons::Iaf};
 use ransnn::tensor::cuda::{self, Arg, Buffer, Geometry, Gpu};
 use ransnn::tensor::kernels::{self, Argument, ElementType, Kernel, Source};
+use ransnn::units::Ms;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The stand-in, for one test at a time: its memory and its counters are those of the process.
@@ -18,6 +24,80 @@ fn alone() -> Option<(&'static Emulator, MutexGuard<'static, ()>)> {
     static ONE: Mutex<()> = Mutex::new(());
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     Some((cuda_emu::load()?, guard))
+}
+
+/// Bytes free and in all, with a GPU that is open and holds what kernels report their faults in.
+const FREE: (u64, u64) = ((256 << 20) - 16, 256 << 20);
+
+#[test]
+fn operations_equal_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    gpu.use_cublas(false);
+    assert!(operations::registered(&gpu) > 300);
+    operations::equal_in_every_bit(&gpu);
+    operations::reordered(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn products_by_cublas_equal_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    assert!(gpu.uses_cublas());
+    let before = emulator.products();
+    operations::products(&gpu);
+    assert!(emulator.products() - before > 50);
+    gpu.use_cublas(false);
+    let before = emulator.products();
+    operations::products(&gpu);
+    assert_eq!(emulator.products(), before);
+}
+
+#[test]
+fn a_training_step_waits_for_nothing() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let mut training = operations::Perceptron::new(&gpu);
+    let first = training.step().to_scalar().unwrap();
+    let (waits, launches) = (emulator.synchronizations(), emulator.launches());
+    let allocations = emulator.unpooled();
+    let mut loss = training.step();
+    for _ in 0..20 {
+        loss = training.step();
+    }
+    assert_eq!((emulator.synchronizations(), emulator.unpooled()), (waits, allocations));
+    assert!(emulator.launches() - launches > 21 * 15);
+    assert!(loss.to_scalar().unwrap() < 0.5 * first, "it learns");
+    assert_eq!(emulator.synchronizations(), waits + 1);
+}
+
+#[test]
+fn language_models_equal_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    operations::models(&gpu);
+}
+
+#[test]
+fn surrogate_training_equals_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    operations::surrogate(&gpu);
+}
+
+#[test]
+fn scans_and_optimizers_equal_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    assert!(operations::scans(&gpu) > 10_000);
+    operations::optimizers(&gpu);
+    // What one thread sees of another must not depend on which runs first.
+    for order in [1, 12345] {
+        emulator.set_order(order);
+        operations::registered(&gpu);
+    }
+    emulator.set_order(0);
 }
 
 #[test]
@@ -56,7 +136,7 @@ fn reservoir_equals_the_reference() {
         run(reservoir::dialects());
     }
     emulator.set_order(0);
-    assert_eq!(gpu.memory().unwrap(), (256 << 20, 256 << 20), "memory is left behind");
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }
 
 #[test]
@@ -69,6 +149,71 @@ fn reservoir_equals_the_cpu_engine() {
 }
 
 #[test]
+fn features_equal_the_cpu_engine() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = reservoir::features::compare_all(&gpu);
+    assert!(spikes.contains(&0) && spikes.iter().sum::<u64>() > 10_000, "{spikes:?}");
+    emulator.set_order(12345);
+    reservoir::features::compare_all(&gpu);
+    emulator.set_order(0);
+    reservoir::features::refusals(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn simulations_equal_the_grid_clock() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = simulation::compare_random(&gpu, 0..24);
+    assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 12, "{spikes:?}");
+    emulator.set_order(12345);
+    simulation::compare_random(&gpu, 24..32);
+    emulator.set_order(0);
+    simulation::compare_special(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn simulations_add_exactly_and_learn_as_on_the_cpu() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    simulation::sums_are_exact(&gpu, |order| emulator.set_order(order));
+    simulation::compare_plastic(&gpu);
+    emulator.set_order(0);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn simulations_go_on_from_a_file_and_refuse_what_they_cannot_do() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    simulation::checkpoints(&gpu);
+    simulation::refusals(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn a_simulation_that_is_too_large_is_refused_with_both_numbers() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let mut net = Network::simulation(Ms(0.5));
+    let cells = net.population("cells", 100_000, Iaf::delta(Ms(10.0), Ms(0.5)));
+    // A ring of 400 slots of 8 bytes for each neuron: 320 MB.
+    let delays = Init::Uniform { low: 100.0, high: 200.0 };
+    net.connect(cells, cells, Rule::FixedInDegree { k: 1 }).weights(Init::Constant(0.1)).delays(delays);
+    let net = net.build(1).unwrap();
+    let (free, _) = gpu.memory().unwrap();
+    match Simulator::new(&gpu, &net) {
+        Err(Error::Memory { what, needed, available }) => {
+            assert!(needed > 320_000_000 && available == free && what.contains("cuda:0"), "{what} {needed}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gpu.memory().unwrap().0, free, "something was allocated");
+}
+
+#[test]
 fn memory_goes_there_and_back() {
     let Some(_alone) = alone() else { return };
     let gpu = Gpu::open(0, None).unwrap();
@@ -78,7 +223,7 @@ fn memory_goes_there_and_back() {
     assert!(matches!(buffer.download::<u32>(), Err(Error::Internal(_))));
     assert_eq!(gpu.zeros(ElementType::U16, 5).unwrap().download::<u16>().unwrap(), [0; 5]);
     assert!(gpu.upload::<u8>(&[]).unwrap().download::<u8>().unwrap().is_empty());
-    assert_eq!(gpu.memory().unwrap().0, (256 << 20) - 12);
+    assert_eq!(gpu.memory().unwrap().0, FREE.0 - 12);
     assert_eq!(buffer, buffer.clone());
     assert_ne!(buffer, gpu.upload(&[1.5f32, -2.0, f32::MAX]).unwrap());
 }
@@ -90,7 +235,7 @@ fn too_much_memory_is_an_error_with_numbers() {
     let _held = gpu.zeros(ElementType::U8, 1000).unwrap();
     match gpu.zeros(ElementType::F64, 1 << 30) {
         Err(Error::Memory { needed, available, what }) => {
-            assert_eq!((needed, available), (8 << 30, (256 << 20) - 1000));
+            assert_eq!((needed, available), (8 << 30, FREE.0 - 1000));
             assert!(what.contains("cuda:0"));
         }
         other => panic!("{other:?}"),
@@ -149,11 +294,12 @@ fn arguments_are_checked_against_the_table() {
     let (bytes, floats) = (gpu.upload(&[1u8; 256]).unwrap(), gpu.upload(&[1.0f32]).unwrap());
     let elsewhere = other.upload(&[1.0f32]).unwrap();
     let mut counts = gpu.zeros(ElementType::U16, 1).unwrap();
+    let mut activity = gpu.zeros(ElementType::U64, 3).unwrap();
     let mut attempt = |geometry, change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| {
         let mut args = vec![Arg::In(&bytes), Arg::In(&bytes), Arg::In(&floats), Arg::In(&floats)];
         args.extend([0.9, 1.0, 0.0, 1.0, 0.0].map(Arg::F32));
         args.extend([Arg::U32(3), Arg::I32(0), Arg::I32(1), Arg::I32(1), Arg::I32(1), Arg::I32(1)]);
-        args.push(Arg::Out(&mut counts));
+        args.extend([Arg::Out(&mut counts), Arg::Out(&mut activity)]);
         change(&mut args, [&bytes, &floats, &elsewhere]);
         let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
         gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).map_err(|error| error.to_string())
@@ -163,7 +309,7 @@ fn arguments_are_checked_against_the_table() {
     assert!(attempt(none, &|_, _| {}).unwrap_err().contains("launching reservoir_constant_dense on cuda:0"));
     let mut error =
         |change: &dyn for<'a> Fn(&mut Vec<Arg<'a>>, [&'a Buffer; 3])| attempt(geometry, change).unwrap_err();
-    assert!(error(&|args, _| args.truncate(15)).contains("15 arguments instead of 16"));
+    assert!(error(&|args, _| args.truncate(16)).contains("16 arguments instead of 17"));
     assert!(error(&|args, _| args[4] = Arg::I32(1)).contains("`decay`"));
     assert!(error(&|args, [_, floats, _]| args[0] = Arg::In(floats)).contains("`pixels`"));
     assert!(error(&|args, [bytes, ..]| args[15] = Arg::In(bytes)).contains("`counts`"));
@@ -181,6 +327,7 @@ fn arguments_are_checked_against_the_table() {
         Arg::I32(1),
         Arg::I32(1),
         Arg::Out(&mut shared),
+        Arg::Out(&mut activity),
     ]);
     let kernel = &kernels::RESERVOIR_CONSTANT_DENSE;
     let error = gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args).unwrap_err().to_string();

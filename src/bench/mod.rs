@@ -13,7 +13,8 @@
 //! | `devices` | what this machine offers |
 //!
 //! A floor counts the operations that the work cannot do without and divides them by what cores of [`CLOCK_HZ`] with
-//! 256-bit vectors could start in a cycle; it is an estimate to compare with, the same on every machine.
+//! 256-bit vectors could start in a cycle; on a GPU, by what its multiprocessors, its memory and its launches allow. It is
+//! an estimate to compare with, the same on every machine.
 
 mod devices;
 mod lazy;
@@ -28,7 +29,9 @@ mod train;
 pub use devices::{Cpu, Cuda, CudaDevice, Devices, devices};
 
 use crate::error::{Error, Result};
+use crate::experiment::device::Device;
 use crate::experiment::summary::peak_rss_bytes;
+use crate::tensor::cuda::Gpu;
 use measure::{Measured, Timer};
 use serde::Serialize;
 use std::fmt;
@@ -37,6 +40,14 @@ use std::fmt;
 pub const SCHEMA: u32 = 1;
 /// The clock that floors assume.
 pub const CLOCK_HZ: f64 = 3e9;
+/// The clock of a GPU that floors assume; each of its multiprocessors starts [`GPU_LANES`] instructions a cycle.
+const GPU_CLOCK_HZ: f64 = 1.7e9;
+/// Lanes of a multiprocessor that compute with integers.
+const GPU_LANES: f64 = 64.0;
+/// Bytes a second of a GPU's memory that floors assume.
+const GPU_BYTES_PER_SECOND: f64 = 4e12;
+/// Seconds from one launch to the next that floors assume.
+const GPU_LAUNCH_SECONDS: f64 = 2e-6;
 
 /// One thing to measure.
 #[derive(Debug, Serialize)]
@@ -203,34 +214,67 @@ pub const CASES: &[Case] = &[
     Case {
         name: "sim/vogels-abbott-cuba",
         about: "4000 neurons with exponential currents, 0.5 s at 0.1 ms; the connectivity is built before",
-        work: sim::cuba,
+        work: |scale, timer| sim::on_cpu(sim::cuba(scale)?, timer),
     },
     Case {
         name: "sim/vogels-abbott-coba",
         about: "4000 neurons with exponential conductances, 0.5 s at 0.1 ms; the connectivity is built before",
-        work: sim::coba,
+        work: |scale, timer| sim::on_cpu(sim::coba(scale)?, timer),
     },
     Case {
         name: "sim/brunel",
         about: "12,500 neurons, 15.6 M synapses with jumps, Poisson drive, 0.2 s at 0.1 ms",
-        work: sim::brunel,
+        work: |scale, timer| sim::on_cpu(sim::brunel(scale)?, timer),
     },
     Case {
         name: "sim/feedforward",
         about: "10,000 Poisson sources with 1000 weights each onto 10,000 neurons, 0.5 s at 0.1 ms",
-        work: sim::feedforward,
+        work: |scale, timer| sim::on_cpu(sim::feedforward(scale)?, timer),
     },
     Case {
         name: "sim/microcircuit",
         about: "the cortical microcircuit at a tenth of its size, 0.2 s at 0.1 ms",
-        work: sim::microcircuit,
+        work: |scale, timer| sim::on_cpu(sim::microcircuit(scale, 100)?, timer),
+    },
+    Case {
+        name: "sim/microcircuit-full",
+        about: "the same at full size: 77,169 neurons, 0.3 G synapses",
+        work: |scale, timer| sim::on_cpu(sim::microcircuit(scale, 1000)?, timer),
     },
     Case {
         name: "sim/plastic",
         about: "1000 Poisson sources at 10 Hz onto 1000 neurons, all to all, additive STDP, 0.5 s at 0.1 ms",
-        work: sim::plastic,
+        work: |scale, timer| sim::on_cpu(sim::plastic(scale)?, timer),
     },
 ];
+
+/// What a case does on a GPU.
+type OnGpu = fn(Scale, &Timer, &Gpu) -> Result<Measured>;
+
+/// Cases that a GPU runs, too.
+const ON_GPU: &[(&str, OnGpu)] = &[
+    ("reservoir/features", reservoir::features_on_gpu),
+    ("reservoir/conv", reservoir::conv_on_gpu),
+    ("sim/vogels-abbott-cuba", |scale, timer, gpu| sim::on_gpu(sim::cuba(scale)?, timer, gpu)),
+    ("sim/vogels-abbott-coba", |scale, timer, gpu| sim::on_gpu(sim::coba(scale)?, timer, gpu)),
+    ("sim/brunel", |scale, timer, gpu| sim::on_gpu(sim::brunel(scale)?, timer, gpu)),
+    ("sim/feedforward", |scale, timer, gpu| sim::on_gpu(sim::feedforward(scale)?, timer, gpu)),
+    ("sim/microcircuit", |scale, timer, gpu| sim::on_gpu(sim::microcircuit(scale, 100)?, timer, gpu)),
+    ("sim/microcircuit-full", |scale, timer, gpu| sim::on_gpu(sim::microcircuit(scale, 1000)?, timer, gpu)),
+    ("sim/plastic", |scale, timer, gpu| sim::on_gpu(sim::plastic(scale)?, timer, gpu)),
+];
+
+impl Case {
+    /// The case on a GPU, where there is one.
+    fn on_gpu(&self) -> Option<OnGpu> {
+        ON_GPU.iter().find(|(name, _)| *name == self.name).map(|(_, work)| *work)
+    }
+
+    /// Whether a GPU runs it, too.
+    pub fn runs_on_gpu(&self) -> bool {
+        self.on_gpu().is_some()
+    }
+}
 
 /// How much work: tests run a tiny form of each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,6 +342,31 @@ impl Floor {
             what: format!("{what}; {cores} of {:.0} GHz with 256-bit vectors", CLOCK_HZ / 1e9),
         }
     }
+
+    /// `instructions` of one lane, spread over a GPU.
+    fn of_gpu_instructions(gpu: &Gpu, instructions: f64, what: impl fmt::Display) -> Self {
+        let multiprocessors = f64::from(gpu.multiprocessors());
+        Self {
+            seconds: instructions / (multiprocessors * GPU_LANES * GPU_CLOCK_HZ),
+            what: format!(
+                "{what}; {multiprocessors} multiprocessors of {GPU_LANES} lanes at {} GHz",
+                GPU_CLOCK_HZ / 1e9
+            ),
+        }
+    }
+
+    /// `bytes` that have to move in `launches`.
+    fn of_gpu_bytes(bytes: f64, launches: f64, what: impl fmt::Display) -> Self {
+        Self {
+            seconds: (bytes / GPU_BYTES_PER_SECOND).max(launches * GPU_LAUNCH_SECONDS),
+            what: format!(
+                "{what}: {:.2} GB at {} TB/s, or {launches} launches of {} µs, whichever is longer",
+                bytes / 1e9,
+                GPU_BYTES_PER_SECOND / 1e12,
+                GPU_LAUNCH_SECONDS * 1e6
+            ),
+        }
+    }
 }
 
 /// The result of a case. `Display` is for people.
@@ -307,6 +376,8 @@ pub struct Outcome {
     pub schema: u32,
     /// Name of the case.
     pub case: &'static str,
+    /// Where it ran.
+    pub device: String,
     /// Threads used.
     pub threads: usize,
     /// The result, from the median.
@@ -338,9 +409,10 @@ impl fmt::Display for Outcome {
         };
         writeln!(
             f,
-            "{:<26} {value:>10} {}   threads {}, spread {:.1} % of {} repeats",
+            "{:<26} {value:>10} {}   {}, threads {}, spread {:.1} % of {} repeats",
             self.case,
             self.unit,
+            self.device,
             self.threads,
             100.0 * self.spread,
             self.repeats
@@ -359,23 +431,30 @@ impl fmt::Display for Outcome {
 /// Runs a case: one warm-up, then `repeats` timed repeats.
 ///
 /// # Errors
-/// No repeats, threads that cannot be started, or what the work itself reports.
-pub fn run(case: &Case, threads: usize, repeats: usize) -> Result<Outcome> {
-    run_at(case, threads, Timer { repeats, least_seconds: 0.3 }, Scale::Full)
+/// No repeats, threads that cannot be started, a GPU for a case that runs on none, or what the work itself reports.
+pub fn run(case: &Case, threads: usize, repeats: usize, device: &Device) -> Result<Outcome> {
+    run_at(case, threads, Timer { repeats, least_seconds: 0.3 }, Scale::Full, device)
 }
 
-fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale) -> Result<Outcome> {
+fn run_at(case: &Case, threads: usize, timer: Timer, scale: Scale, device: &Device) -> Result<Outcome> {
     if timer.repeats == 0 {
         return Err(Error::value("repeats", 0, "at least 1"));
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
-    let measured = pool.install(|| (case.work)(scale, &timer))?;
+    let measured = pool.install(|| match (device, case.on_gpu()) {
+        (Device::Cpu, _) => (case.work)(scale, &timer),
+        (Device::Gpu { gpu, .. }, Some(work)) => work(scale, &timer, gpu),
+        (Device::Gpu { .. }, None) => {
+            Err(Error::Unsupported { op: case.name, on: format!("on {device}: it has no kernels yet") })
+        }
+    })?;
     let Measured { times, unit, amount, floor } = measured;
     let median_seconds = times.median();
     Ok(Outcome {
         schema: SCHEMA,
         case: case.name,
+        device: device.to_string(),
         threads: pool.current_num_threads(),
         value: match unit {
             Unit::SamplesPerSecond | Unit::TokensPerSecond | Unit::SynapticEventsPerSecond => {
@@ -400,10 +479,12 @@ mod tests {
     #[test]
     fn every_case_runs_and_its_json_has_every_key() -> Result<()> {
         for case in CASES {
-            let outcome = run_at(case, 2, Timer { repeats: 2, least_seconds: 0.0 }, Scale::Tiny)?;
+            let outcome =
+                run_at(case, 2, Timer { repeats: 2, least_seconds: 0.0 }, Scale::Tiny, &Device::Cpu)?;
             let json = serde_json::to_value(&outcome).expect("plain data");
             assert_eq!((&json["schema"], &json["case"]), (&1.into(), &case.name.into()));
             assert_eq!((&json["threads"], &json["repeats"]), (&2.into(), &2.into()));
+            assert_eq!(json["device"], "cpu");
             let units = ["samples/s", "synaptic_events/s", "tokens/s", "s/step"];
             assert!(units.contains(&json["unit"].as_str().expect("text")), "{json}");
             for number in [&json["value"], &json["median_seconds"], &json["floor"]["seconds"]] {
@@ -422,11 +503,12 @@ mod tests {
     fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
         assert_eq!(names.len(), CASES.len());
+        assert!(ON_GPU.iter().all(|(name, _)| names.contains(name)));
     }
 
     #[test]
     fn no_repeats_are_refused() {
-        let error = run(&CASES[0], 1, 0).expect_err("refused").to_string();
+        let error = run(&CASES[0], 1, 0, &Device::Cpu).expect_err("refused").to_string();
         assert_eq!(error, "repeats is 0; it must be at least 1");
     }
 }

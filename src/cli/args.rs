@@ -420,6 +420,9 @@ pub struct Bench {
     /// Timed repeats
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub repeats: usize,
+    /// cpu, cuda, cuda:N, or auto: a GPU for cases that run on one
+    #[arg(long, env = "RANSNN_DEVICE", value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
 }
 
 /// `ransnn completions`

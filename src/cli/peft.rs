@@ -1,7 +1,7 @@
 //! What each verb of `ransnn peft` does.
 
 use super::args::{self, Global, Peft};
-use super::verbs::{json, store, threads, write_json};
+use super::verbs::{json, kernels, store, threads, write_json};
 use super::{print, progress};
 use crate::data::Store;
 use crate::experiment::diagnose::{Source, suggestion};
@@ -64,8 +64,10 @@ fn train(global: &Global, train: &args::PeftTrain) -> Result<()> {
     let Store { dir, .. } = store(global)?;
     let mut console = progress::Console::new(global.progress, global.quiet);
     let (resume, json_wanted) = (train.resume.is_some(), global.json);
+    let kernels = kernels();
     let summary = with_threads(global, config.train.threads, || {
-        let mut cx = peft::Context { data: &dir, run_dir: &run_dir, resume, progress: &mut console };
+        let kernels = kernels.as_deref();
+        let mut cx = peft::Context { data: &dir, run_dir: &run_dir, resume, kernels, progress: &mut console };
         peft::train(&config, &mut cx)
     })?;
     if json_wanted {

@@ -1,7 +1,7 @@
 //! What the verbs do with the file of a simulation.
 
 use super::args::{self, Global};
-use super::verbs::{json, settings, threads, write_json};
+use super::verbs::{json, kernels, settings, threads, write_json};
 use super::{print, progress, render};
 use crate::error::{Error, Result};
 use crate::experiment::diagnose::Source;
@@ -44,7 +44,10 @@ pub(super) fn run(global: &Global, run: &args::Run, file: &str, text: &str) -> R
         }
         let threads = threads(global, config.run.threads)?;
         let resume = run.resume.is_some();
-        let mut context = simulate::Context { run_dir: &run_dir, resume, threads, progress: &mut console };
+        let kernels = kernels();
+        let kernels = kernels.as_deref();
+        let mut context =
+            simulate::Context { run_dir: &run_dir, resume, threads, kernels, progress: &mut console };
         let summary = simulate::run(config, &mut context)?;
         if !global.json {
             print(&render::simulation(&summary))?;

@@ -5,8 +5,8 @@ use super::{builtin, print, progress, render, simulate};
 use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::experiment::{
-    annotate, check, compare, diagnose::Source, execute, plan, run_dir::RunDir, simulate::describes,
-    summary::Summary, sweep,
+    annotate, check, compare, device::device, diagnose::Source, execute, plan, run_dir::RunDir,
+    simulate::describes, summary::Summary, sweep,
 };
 use crate::files::{read_text, write_atomic};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,11 @@ pub(super) fn store(global: &Global) -> Result<Store> {
     Ok(Store { dir, offline: global.offline })
 }
 
+/// Where compiled kernels of a GPU are kept, if there is a place.
+pub(super) fn kernels() -> Option<PathBuf> {
+    Some(cache_dir().ok()?.join("ransnn").join("kernels"))
+}
+
 fn cache_dir() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || set("HOME").or_else(|| set("USERPROFILE"));
@@ -93,6 +98,7 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         return Err(Error::value("--resume", "given with a sweep", "given for a single run"));
     }
     let store = store(global)?;
+    let kernels = kernels();
     let threads = threads(global, base.run.threads)?;
     // All of them first: a mistake in the last point of a sweep must not show after hours.
     let resolved: Vec<_> =
@@ -111,8 +117,9 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
         if points.len() > 1 {
             console.note(&point.label());
         }
+        let kernels = kernels.as_deref();
         let mut context =
-            execute::Context { store: &store, run_dir: &run_dir, threads, progress: &mut console };
+            execute::Context { store: &store, run_dir: &run_dir, threads, kernels, progress: &mut console };
         let summary = execute::run(&config, &mut context)?;
         if !global.json {
             print(&render::summary(&summary))?;
@@ -356,7 +363,9 @@ fn bench(global: &Global, bench: &args::Bench) -> Result<()> {
     let cases = bench.cases.iter().map(find).collect::<Result<Vec<_>>>()?;
     let mut outcomes = vec![];
     for case in cases {
-        let outcome = crate::bench::run(case, threads(global, 0)?, bench.repeats)?;
+        let work = format!("the case {}", case.name);
+        let device = device(&bench.device, &work, case.runs_on_gpu(), kernels().as_deref())?;
+        let outcome = crate::bench::run(case, threads(global, 0)?, bench.repeats, &device)?;
         if !global.json {
             print(&format!("{outcome}\n"))?;
         }

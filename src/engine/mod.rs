@@ -15,7 +15,7 @@
 //! | `constant` | projections from an input that is a constant current |
 //! | `record` | features and activity |
 //! | `plan` | sizes and operations before anything runs |
-//! | `cuda` | the reservoir pass on a GPU |
+//! | `cuda` | the engine on a GPU |
 //! | `clock` | any network with delays, on a grid of time |
 //! | `lazy` | the same without a grid: exact spike times |
 //! | `plastic` | projections whose weights change, on either clock |

@@ -153,8 +153,7 @@ impl Check<'_> {
     }
 
     pub(super) fn device(&mut self, device: &str) {
-        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
-        if !numbered && !["auto", "cpu", "cuda"].contains(&device) {
+        if !super::device::is_name(device) {
             let help = "expected `auto`, `cpu`, `cuda` or `cuda:N`";
             self.wrong("run.device", format!("unknown device `{device}`"), Some(help.into()));
         }

@@ -51,7 +51,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one and it has the kernels.
     pub device: String,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,

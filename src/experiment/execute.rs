@@ -1,6 +1,7 @@
 //! Runs an experiment: data, frozen layers, readout, test, run directory.
 
 use super::config::{Config, Fallback, On};
+use super::device::device;
 use super::summary::{self, Accuracy, Memory, PerSample, Seconds, Seed, Stat, Status, Summary};
 use super::train::{Job, Outcome};
 use super::{render_report, run_dir::RunDir, run_dir::environment};
@@ -18,6 +19,8 @@ pub struct Context<'a> {
     pub run_dir: &'a RunDir,
     /// Threads.
     pub threads: usize,
+    /// Where compiled kernels of a GPU are kept.
+    pub kernels: Option<&'a Path>,
     /// Who listens.
     pub progress: &'a mut (dyn Progress + Send),
 }
@@ -62,9 +65,11 @@ fn with_causes(error: &Error) -> String {
 }
 
 fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Result<Summary> {
-    device(&config.run.device)?;
+    let (trainer, has_kernels) = super::train::trainer(&config.train);
+    let device = device(&config.run.device, trainer, has_kernels, context.kernels)?;
     let data = data(config, context)?;
-    context.run_dir.write_json("env.json", &environment(context.threads, "cpu", Some(&data)))?;
+    let environment = |device: &str| environment(context.threads, device, Some(&data));
+    context.run_dir.write_json("env.json", &environment(&device.to_string()))?;
     let data_seconds = started.elapsed().as_secs_f64();
     let mut outcomes: Vec<Outcome> = vec![];
     for seed in (0..config.eval.repeat as u64).map(|i| config.seed + i) {
@@ -73,7 +78,8 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
             Some(outcome) => outcome,
             None => {
                 let run_dir = context.run_dir;
-                let mut job = Job { config, data: &data, seed, run_dir, progress: &mut *context.progress };
+                let progress = &mut *context.progress;
+                let mut job = Job { config, data: &data, seed, run_dir, progress, device: device.clone() };
                 let outcome = job.run()?;
                 run_dir.write_json(&file, &outcome)?;
                 outcome
@@ -81,6 +87,10 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
         };
         outcomes.push(outcome);
     }
+    let mut devices: Vec<&str> = outcomes.iter().map(|outcome| outcome.device.as_str()).collect();
+    devices.dedup(); // several only where a run is resumed elsewhere
+    let device = devices.join(", ");
+    context.run_dir.write_json("env.json", &environment(&device))?;
     let judged_on = if config.eval.on == On::Test { "test" } else { "validation" };
     let seeds: Vec<Seed> = outcomes.iter().map(|outcome| outcome.result.clone()).collect();
     let mean =
@@ -113,7 +123,7 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
         notices: remarks(&outcomes, |outcome| &outcome.notices),
         details: remarks(&outcomes, |outcome| &outcome.details),
         seeds,
-        device: "cpu".into(),
+        device,
         threads: context.threads,
         run_directory: Some(context.run_dir.path().display().to_string()),
     };
@@ -124,19 +134,6 @@ fn all_seeds(config: &Config, context: &mut Context<'_>, started: Instant) -> Re
     summary.seconds.total = started.elapsed().as_secs_f64();
     context.run_dir.write_json("summary.json", &summary)?;
     Ok(summary)
-}
-
-/// Everything runs on the CPU so far; a GPU that was asked for by name and is not used would be a silent fallback.
-pub(super) fn device(name: &str) -> Result<()> {
-    if name.starts_with("cuda") {
-        return Err(Error::Unsupported {
-            op: "an experiment",
-            on: format!(
-                "on `{name}` yet: only the reservoir pass has a kernel; use device = \"cpu\" or \"auto\""
-            ),
-        });
-    }
-    Ok(())
 }
 
 /// Remarks on all seeds, with the seed where there are several.

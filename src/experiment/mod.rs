@@ -5,6 +5,7 @@ pub mod build;
 pub mod check;
 pub mod compare;
 pub mod config;
+pub mod device;
 pub mod diagnose;
 pub mod execute;
 mod model_file;

@@ -44,7 +44,7 @@ pub use weights::Weights;
 use crate::files::write_atomic;
 use crate::nn::loss;
 use crate::peft::{Adapter, Entry, FullAdapter, Host, Site, Slot};
-use crate::tensor::{DType, Tensor, safetensors};
+use crate::tensor::{DType, Device, Tensor, safetensors};
 use crate::{Error, Result};
 use network::{Context, Network};
 use parts::{Maker, Source};
@@ -151,7 +151,7 @@ impl Model {
     /// A token that is not in the vocabulary, more tokens than learnt positions.
     pub fn hidden_states(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         self.check(batch)?;
-        let cx = self.network.context(batch, 0)?;
+        let cx = self.context(batch, 0)?;
         let mut states = vec![self.network.embed(batch, 0)?];
         for i in 0..self.config.layers {
             states.push(self.network.block(i, &states[i], &cx, None)?);
@@ -200,16 +200,19 @@ impl Model {
         match (labels, self.network.head(), self.network.classify(x)) {
             (Labels::Tokens(labels), Some((weight, layer)), _) => {
                 let flat = x.reshape(&[x.len() / self.config.hidden.max(1), self.config.hidden])?;
+                let labels = &labels.to_device(x.device())?;
                 // An adapted head is no plain product.
                 match layer.filter(|layer| layer.bias.is_some() || layer.slot.is_active()) {
                     Some(layer) => layer.forward(&flat)?.cross_entropy(labels),
                     None => flat.linear_cross_entropy(weight, labels),
                 }
             }
-            (Labels::Classes(labels), _, Some(scores)) => loss::cross_entropy(&scores?, labels),
+            (Labels::Classes(labels), _, Some(scores)) => {
+                loss::cross_entropy(&scores?, &labels.to_device(x.device())?)
+            }
             (Labels::Values(values), _, Some(scores)) => {
                 let scores = scores?;
-                loss::mean_squared_error(&scores.reshape(&[scores.len()])?, values)
+                loss::mean_squared_error(&scores.reshape(&[scores.len()])?, &values.to_device(x.device())?)
             }
             _ => Err(Error::value("the kind of labels", "another", "that of the model's head")),
         }
@@ -244,7 +247,7 @@ impl Model {
         if let Some(cache) = &cache {
             cache.must_fit(width)?;
         }
-        let cx = self.network.context(batch, past)?;
+        let cx = self.context(batch, past)?;
         let mut x = self.network.embed(batch, past)?;
         for i in 0..self.config.layers {
             x = self.network.block(i, &x, &cx, cache.as_mut().map(|cache| &mut cache.blocks[i]))?;
@@ -258,7 +261,7 @@ impl Model {
     /// The first half of a pass in pieces: what blocks share, and the input of the first.
     pub(crate) fn begin(&self, batch: &Batch) -> Result<(Context, Tensor)> {
         self.check(batch)?;
-        Ok((self.network.context(batch, 0)?, self.network.embed(batch, 0)?))
+        Ok((self.context(batch, 0)?, self.network.embed(batch, 0)?))
     }
 
     /// One block of a pass in pieces.
@@ -269,6 +272,36 @@ impl Model {
     /// The end of a pass in pieces: norm, head and loss.
     pub(crate) fn end(&self, x: &Tensor, labels: &Labels) -> Result<Tensor> {
         self.loss_of_hidden(&self.network.finish(x)?, labels)
+    }
+
+    /// What blocks share, where the model is.
+    fn context(&self, batch: &Batch, past: usize) -> Result<Context> {
+        self.network.context(batch, past)?.moved_to(self.device())
+    }
+
+    /// Where the model is. Batches and labels are in main memory: what a pass needs of them goes there by itself.
+    pub fn device(&self) -> &Device {
+        self.network.parts().first().map_or(&Device::Cpu, |(_, part)| part.weight().device())
+    }
+
+    /// Moves weights and adapters to a device, where passes then run.
+    ///
+    /// # Errors
+    /// An adapter without kernels there; what the device reports, and then part of the model is there.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        for (_, part) in self.network.parts_mut() {
+            let (weight, bias) = part.tensors();
+            for tensor in std::iter::once(weight).chain(bias) {
+                *tensor = tensor.to_device(device)?;
+            }
+        }
+        let mut result = Ok(());
+        self.visit_slots_mut(&mut |_, slot| {
+            if result.is_ok() {
+                result = slot.move_to(device);
+            }
+        });
+        result
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {

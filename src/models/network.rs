@@ -5,7 +5,7 @@ use super::parts::{Part, PartMut};
 use super::{Batch, Cache};
 use crate::Result;
 use crate::nn::Linear;
-use crate::tensor::{Attention, Tensor};
+use crate::tensor::{Attention, Device, Tensor};
 
 /// What blocks share in one pass.
 #[derive(Clone, Debug)]
@@ -16,6 +16,16 @@ pub(crate) struct Context {
     pub tables: Option<[Tensor; 2]>,
     /// Tokens that are in the cache.
     pub past: usize,
+}
+
+impl Context {
+    /// The same on a device.
+    pub fn moved_to(mut self, device: &Device) -> Result<Self> {
+        for tensor in self.mask.iter_mut().chain(self.tables.iter_mut().flatten()) {
+            *tensor = tensor.to_device(device)?;
+        }
+        Ok(self)
+    }
 }
 
 /// A model in pieces, so that a pass can be whole, cached or recomputed block by block.

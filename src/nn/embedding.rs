@@ -16,12 +16,13 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Rows for indices (u32) of any shape `S`: `[S.., width]`, widened to f32 where they are stored in bf16.
+    /// Rows for indices (u32) of any shape `S`: `[S.., width]`, widened to f32 where they are stored in bf16. Indices go
+    /// where the table is.
     ///
     /// # Errors
     /// An index that is not below the number of entries.
     pub fn forward(&self, indices: &Tensor) -> Result<Tensor> {
-        let mut rows = self.slot.lookup(indices, &self.weight)?;
+        let mut rows = self.slot.lookup(&indices.to_device(self.weight.device())?, &self.weight)?;
         // Below an adapter the table is frozen anyway.
         if let Some(padding) = self.padding.filter(|_| !self.slot.is_active()) {
             rows = without_gradient(&rows, indices, padding)?;
@@ -41,7 +42,7 @@ fn without_gradient(rows: &Tensor, indices: &Tensor, padding: u32) -> Result<Ten
     }
     let width = rows.len() / indices.len().max(1);
     let mask = indices.iter().flat_map(|&index| std::iter::repeat_n(u8::from(index != padding), width));
-    Tensor::from_u8(mask.collect(), rows.shape())?.select(rows, &rows.detach()?)
+    Tensor::from_u8(mask.collect(), rows.shape())?.to_device(rows.device())?.select(rows, &rows.detach()?)
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use crate::parallel;
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{Buffer, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
-use crate::tensor::{Grads, Tensor, Trainable};
+use crate::tensor::kernels::operations::optimizer;
+use crate::tensor::{Device, Grads, Tensor, Trainable};
 use crate::{Error, Result};
 
 /// Something that changes parameters by their gradients.
@@ -74,20 +76,39 @@ impl Adam {
         Self { weight_decay, decoupled: true, ..Self::new(learning_rate) }
     }
 
+    /// The numbers of this step, before they are rounded to the kind of the parameters.
+    fn factors(&self) -> Factors<f64> {
+        let t = self.step as i32;
+        let (shrink, decay) = match self.decoupled {
+            true => (1.0 - self.learning_rate * self.weight_decay, 0.0),
+            false => (1.0, self.weight_decay),
+        };
+        Factors {
+            correction2: (1.0 - self.beta2.powi(t)).sqrt(),
+            rate: -self.learning_rate / (1.0 - self.beta1.powi(t)),
+            gain1: 1.0 - self.beta1,
+            beta2: self.beta2,
+            gain2: 1.0 - self.beta2,
+            epsilon: self.epsilon,
+            shrink,
+            decay,
+        }
+    }
+
     /// In pieces, on all threads.
     fn update<T: Float>(&self, theta: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
+        let f = self.factors();
         let c = T::of_f64;
-        let t = self.step as i32;
-        let correction1 = 1.0 - self.beta1.powi(t);
-        let correction2 = c((1.0 - self.beta2.powi(t)).sqrt());
-        let rate = c(-self.learning_rate / correction1);
-        let (gain1, beta2, gain2) = (c(1.0 - self.beta1), c(self.beta2), c(1.0 - self.beta2));
-        let epsilon = c(self.epsilon);
-        let (shrink, decay) = match self.decoupled {
-            true => (c(1.0 - self.learning_rate * self.weight_decay), T::ZERO),
-            false => (T::ONE, c(self.weight_decay)),
+        let factors = Factors {
+            correction2: c(f.correction2),
+            rate: c(f.rate),
+            gain1: c(f.gain1),
+            beta2: c(f.beta2),
+            gain2: c(f.gain2),
+            epsilon: c(f.epsilon),
+            shrink: c(f.shrink),
+            decay: c(f.decay),
         };
-        let factors = Factors { correction2, rate, gain1, beta2, gain2, epsilon, shrink, decay };
         let size = loops::CHUNK;
         let moments = m.chunks_mut(size).zip(v.chunks_mut(size));
         let pieces = theta.chunks_mut(size).zip(g.chunks(size)).zip(moments);
@@ -142,12 +163,25 @@ impl Optimizer for Adam {
             let [m, v] = match moments.entry(path.to_string()) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
-                    let zeros = || Tensor::zeros(theta.shape(), theta.dtype());
+                    let zeros = || Tensor::full_on(theta.meta(), 0.0, theta.device());
                     entry.insert([zeros()?, zeros()?])
                 }
             };
-            fits(path, theta, m)?;
-            fits(path, theta, v)?;
+            for moment in [&mut *m, &mut *v] {
+                // A state that was loaded from a file goes where its parameter is.
+                *moment = moment.to_device(theta.device())?;
+                fits(path, theta, moment)?;
+            }
+            if let Device::Cuda(gpu) = theta.device().clone() {
+                let f = self.factors();
+                let numbers =
+                    [f.correction2, f.rate, f.gain1, f.beta2, f.gain2, f.epsilon, f.shrink, f.decay];
+                let (n, entry) = (theta.len(), optimizer::ADAM.of("adam", theta.dtype())?);
+                let mut args = vec![Arg::In(grad.cuda_buffer()?), Arg::Out(theta.cuda_buffer_mut()?)];
+                args.extend([Arg::Out(m.cuda_buffer_mut()?), Arg::Out(v.cuda_buffer_mut()?)]);
+                args.extend(numbers.map(Arg::F64));
+                return gpu.outputs(entry, n, args);
+            }
             each_float!("adam", theta.dtype(), T => {
                 let g = slice::<T>(grad.buffer()?)?;
                 let (m, v) = (slice_mut::<T>(m.buffer_mut()?)?, slice_mut::<T>(v.buffer_mut()?)?);
@@ -243,11 +277,20 @@ impl Optimizer for Sgd {
         let result = each_param(params, grads, |path, theta, grad| {
             let first = !buffers.contains_key(path);
             if first {
-                buffers.insert(path.to_string(), Tensor::zeros(theta.shape(), theta.dtype())?);
+                buffers.insert(path.to_string(), Tensor::full_on(theta.meta(), 0.0, theta.device())?);
             }
             let buffer =
                 buffers.get_mut(path).ok_or_else(|| Error::Internal("state was just made".into()))?;
+            *buffer = buffer.to_device(theta.device())?;
             fits(path, theta, buffer)?;
+            if let Device::Cuda(gpu) = theta.device().clone() {
+                let (n, entry) = (theta.len(), optimizer::SGD.of("sgd", theta.dtype())?);
+                let mut args = vec![Arg::In(grad.cuda_buffer()?), Arg::Out(theta.cuda_buffer_mut()?)];
+                args.push(Arg::Out(buffer.cuda_buffer_mut()?));
+                args.extend([-self.learning_rate, self.momentum, self.weight_decay].map(Arg::F64));
+                args.extend([cuda::flag(first), cuda::flag(self.nesterov)]);
+                return gpu.outputs(entry, n, args);
+            }
             each_float!("sgd", theta.dtype(), T => {
                 let g = slice::<T>(grad.buffer()?)?;
                 let buffer = slice_mut::<T>(buffer.buffer_mut()?)?;
@@ -306,10 +349,11 @@ fn each_param(
 }
 
 fn fits(path: &str, theta: &Tensor, other: &Tensor) -> Result<()> {
-    match theta.meta() == other.meta() {
+    match theta.meta() == other.meta() && theta.device() == other.device() {
         true => Ok(()),
         false => {
-            let show = |tensor: &Tensor| format!("{} {:?}", tensor.dtype(), tensor.shape());
+            let show =
+                |tensor: &Tensor| format!("{} {:?} on {}", tensor.dtype(), tensor.shape(), tensor.device());
             Err(Error::value(
                 format!("gradient or state of `{path}`"),
                 show(other),

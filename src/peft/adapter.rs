@@ -6,7 +6,7 @@ use super::full::FullAdapter;
 use super::hybrid::HybridAdapter;
 use super::lora::LoraAdapter;
 use super::urnn::UrnnAdapter;
-use crate::tensor::{Tensor, Trainable};
+use crate::tensor::{Device, Tensor, Trainable};
 use crate::{Error, Result};
 
 /// An adapter on one map. Its parameters have the names that Hugging Face's files give them.
@@ -92,6 +92,40 @@ impl Adapter {
             Self::Hybrid(adapter) => adapter.remember(find),
             Self::Boft(_) | Self::Urnn(_) | Self::Full(_) => Ok(()),
         }
+    }
+
+    /// Every tensor, trained and held.
+    fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        fn lora(adapter: &mut LoraAdapter) -> impl Iterator<Item = &mut Tensor> {
+            let begun = adapter.begun.iter_mut().flat_map(|(a, b)| [a, b]);
+            [&mut adapter.a, &mut adapter.b].into_iter().chain(&mut adapter.magnitude).chain(begun)
+        }
+        match self {
+            Self::Lora(adapter) => lora(adapter).collect(),
+            Self::Boft(adapter) => vec![&mut adapter.r, &mut adapter.s],
+            Self::Urnn(UrnnAdapter { phases, reflections, permutation, begun: (a, b) }) => {
+                vec![phases, reflections, permutation, a, b]
+            }
+            Self::Hybrid(adapter) => {
+                let HybridAdapter { lora: low_rank, boft, own, .. } = &mut **adapter;
+                lora(low_rank).chain([&mut boft.r, &mut boft.s]).chain(own).collect()
+            }
+            Self::Full(adapter) => vec![&mut adapter.weight],
+        }
+    }
+
+    /// Moves it to a device.
+    ///
+    /// # Errors
+    /// A unitary map to a GPU, which has no kernel for it; what the device reports.
+    pub(super) fn move_to(&mut self, device: &Device) -> Result<()> {
+        if let (Self::Urnn(_), Device::Cuda(_)) = (&*self, device) {
+            return Err(Error::Unsupported { op: "unitary", on: format!("on {device}; use the CPU") });
+        }
+        for tensor in self.tensors_mut() {
+            *tensor = tensor.to_device(device)?;
+        }
+        Ok(())
     }
 
     fn part(&self) -> &dyn Trainable {

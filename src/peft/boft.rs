@@ -12,7 +12,7 @@
 use super::lora::adapter_dtype;
 use super::{Below, Kind};
 use crate::rng::Stream;
-use crate::tensor::{Adaptation, DType, Tensor, Trainable};
+use crate::tensor::{Adaptation, DType, Meta, Tensor, Trainable};
 use crate::{Error, Result};
 use rand::RngExt;
 
@@ -124,8 +124,9 @@ impl BoftAdapter {
         let mut keep = vec![1.0; factors * blocks];
         order[..count].iter().for_each(|&block| keep[factor * blocks + block] = 0.0);
         let dtype = self.r.dtype();
-        let keep = Tensor::from_f64(keep, &[factors, blocks, 1, 1])?.to_dtype(dtype)?;
-        let identity = Tensor::zeros(&[b, b], dtype)?.cayley()?;
+        let device = self.r.device();
+        let keep = Tensor::from_f64(keep, &[factors, blocks, 1, 1])?.to_dtype(dtype)?.to_device(device)?;
+        let identity = Tensor::full_on(&Meta::new([b, b], dtype), 0.0, device)?.cayley()?;
         let left_out = identity.mul(&keep.affine(-1.0, 1.0)?)?;
         self.rotations()?.mul(&keep)?.add(&left_out)
     }

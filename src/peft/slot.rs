@@ -2,7 +2,7 @@
 
 use super::Adapter;
 use crate::rng::Stream;
-use crate::tensor::Tensor;
+use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 
 /// What kind of map a [`Site`] is.
@@ -107,6 +107,24 @@ impl Slot {
             return Err(Error::value("the name of an adapter", &entry.name, "one that is not taken"));
         }
         self.stack.push(entry);
+        Ok(())
+    }
+
+    /// Moves the adapters to a device.
+    ///
+    /// # Errors
+    /// A method without kernels there; what the device reports.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        for Entry { adapter, bias, .. } in &mut self.stack {
+            adapter.move_to(device)?;
+            if let Some(bias) = bias {
+                *bias = bias.to_device(device)?;
+            }
+        }
+        if let Some((weight, bias)) = &mut self.merged {
+            *weight = weight.to_device(device)?;
+            *bias = bias.as_ref().map(|bias| bias.to_device(device)).transpose()?;
+        }
         Ok(())
     }
 

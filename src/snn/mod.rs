@@ -24,7 +24,7 @@ pub use encode::Encoding;
 pub use init::Init;
 pub use linear::{Adaptation, Kernel, Linear};
 pub use network::{Network, Parameters, Pop, Population, Projection, TensorRef};
-pub use neuron::{Neuron, Param, StateSpec};
+pub use neuron::{GpuModel, Neuron, Param, StateSpec};
 pub use real::Real;
 pub use stimulus::{Drive, Source, Stimulus, Wiring};
 pub use synapses::Synapses;

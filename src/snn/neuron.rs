@@ -89,6 +89,20 @@ impl StateSpec {
     }
 }
 
+/// The models that `kernels/neurons.cuh` has, by their numbers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[expect(missing_docs, reason = "the names are those of the models")]
+pub enum GpuModel {
+    IafDelta = 0,
+    IafOne = 1,
+    IafTwo = 2,
+    Lif = 3,
+    CondLif = 4,
+    AdaptiveLif = 5,
+    Izhikevich = 6,
+}
+
 /// A neuron model on the time grid.
 ///
 /// One step does, in this order: decay, add input, compare with the threshold, reset. The input of a step acts in
@@ -132,6 +146,12 @@ pub trait Neuron: Debug + Send + Sync {
 
     /// The model in closed form, for the lazy clock; `None` where its equations are not linear between events.
     fn linear(&self) -> Option<Linear> {
+        None
+    }
+
+    /// The kernel that takes the same steps on a GPU, to the last bit, and its constants in the kernel's order; `None` for
+    /// a model that has none.
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
         None
     }
 

@@ -19,6 +19,13 @@ impl Tolerance {
     /// What gradients are held to: 1e-6 + 1e-5 × |reference|.
     pub const GRADIENT: Self = Self { absolute: 1e-6, relative: 1e-5 };
 
+    /// What separates a CPU from a GPU in double precision, where sums are in another order. The absolute part is for
+    /// numbers of the size of 1: where a tensor has larger ones, it grows with the largest.
+    pub const DEVICE_F64: Self = Self { absolute: 1e-13, relative: 1e-12 };
+
+    /// The same in single precision.
+    pub const DEVICE_F32: Self = Self { absolute: 4e-6, relative: 2e-5 };
+
     /// A tolerance.
     pub const fn new(absolute: f64, relative: f64) -> Self {
         Self { absolute, relative }
@@ -228,6 +235,12 @@ pub(super) fn binary_cases(
 pub(super) fn indices(shape: &[usize], below: u32) -> Result<Tensor> {
     let len: usize = shape.iter().product();
     Tensor::from_u32((0..len as u32).map(|i| (i * 7 + 2) % below).collect(), shape)
+}
+
+/// What a case holds beside its inputs, where and as they are: cases run on every device and in both widths.
+pub(super) fn beside(x: &Tensor, held: &Tensor) -> Result<Tensor> {
+    let float = held.dtype() == CHECKED && x.dtype().is_computing();
+    if float { held.to_dtype(x.dtype())? } else { held.clone() }.to_device(x.device())
 }
 
 /// The kind of number that gradients are checked in.

@@ -249,7 +249,18 @@ impl Tensor {
     }
 
     pub(crate) fn ones_like(&self) -> Result<Self> {
-        Self::full(self.shape(), 1.0, self.dtype())?.to_device(self.device())
+        Self::full_on(self.meta(), 1.0, self.device())
+    }
+
+    /// All `value`, made where it is used.
+    pub(crate) fn full_on(meta: &Meta, value: f64, device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Self::full(&meta.shape, value, meta.dtype),
+            Device::Cuda(gpu) => {
+                let storage = Storage::Cuda(gpu.full(meta.dtype, value, meta.len())?);
+                Ok(Self::of_storage(meta.clone(), device.clone(), storage))
+            }
+        }
     }
 
     fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
@@ -270,6 +281,20 @@ impl Tensor {
         match storage {
             Some(Storage::Cpu(buffer)) => Ok(buffer),
             _ => Err(Error::Internal("memory that is to be changed is shared or not in main memory".into())),
+        }
+    }
+
+    /// The memory on a GPU, to be changed; copied first if somebody else sees it.
+    pub(crate) fn cuda_buffer_mut(&mut self) -> Result<&mut cuda::Buffer> {
+        let shared = !self.is_unique() || !self.cuda_buffer()?.is_unique();
+        if let (true, Device::Cuda(gpu)) = (shared, self.device()) {
+            let copy = Storage::Cuda(gpu.copy(self.cuda_buffer()?)?);
+            *self = Self::of_storage(self.meta().clone(), self.device().clone(), copy);
+        }
+        let storage = Arc::get_mut(&mut self.0).and_then(|inner| Arc::get_mut(&mut inner.storage));
+        match storage {
+            Some(Storage::Cuda(buffer)) => Ok(buffer),
+            _ => Err(Error::Internal("memory that is to be changed is shared or not on a GPU".into())),
         }
     }
 

@@ -58,8 +58,13 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// The definition: clear loops, correct in f32 and f64.
     fn cpu(&self, inputs: &[cpu::View<'_>], outputs: &mut [cpu::ViewMut<'_>]) -> Result<()>;
 
-    /// The same on a GPU. Refused unless the operation has a kernel.
-    fn cuda(&self, gpu: &cuda::Gpu, _inputs: &[&cuda::Buffer], _outputs: &mut [cuda::Buffer]) -> Result<()> {
+    /// The same on a GPU, into outputs that are not initialised. Refused unless the operation has a kernel.
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        _inputs: &[cuda::View<'_>],
+        _outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
         Err(Error::Unsupported { op: self.name(), on: format!("on cuda:{}", gpu.index()) })
     }
 
@@ -171,9 +176,7 @@ impl Backward<'_> {
     pub fn grad_or_zeros(&self, i: usize) -> Result<Tensor> {
         match &self.grads[i] {
             Some(grad) => Ok(grad.clone()),
-            None => {
-                Tensor::zeros(&self.outputs[i].meta.shape, self.outputs[i].meta.dtype)?.to_device(self.device)
-            }
+            None => Tensor::full_on(&self.outputs[i].meta, 0.0, self.device),
         }
     }
 
@@ -241,12 +244,15 @@ fn run(op: &dyn Op, inputs: &[&Tensor], inferred: Vec<Meta>, device: &Device) ->
             buffers.into_iter().map(Storage::Cpu).collect()
         }
         Device::Cuda(gpu) => {
-            let views = inputs.iter().map(|t| t.cuda_buffer()).collect::<Result<Vec<_>>>()?;
-            let mut buffers = inferred
+            let views = inputs
                 .iter()
-                .map(|m| Storage::cuda_zeros(gpu, m.dtype, m.len()))
+                .map(|t| Ok(cuda::View { meta: t.meta(), data: t.cuda_buffer()? }))
                 .collect::<Result<Vec<_>>>()?;
-            op.cuda(gpu, &views, &mut buffers)?;
+            let mut buffers =
+                inferred.iter().map(|m| gpu.empty(m.dtype.into(), m.len())).collect::<Result<Vec<_>>>()?;
+            let mut outputs: Vec<cuda::ViewMut<'_>> =
+                inferred.iter().zip(&mut buffers).map(|(meta, data)| cuda::ViewMut { meta, data }).collect();
+            op.cuda(gpu, &views, &mut outputs)?;
             buffers.into_iter().map(Storage::Cuda).collect()
         }
     };

@@ -15,11 +15,6 @@ pub enum Storage {
 
 /// All traffic with a GPU, for every kind of number.
 impl Storage {
-    /// `len` zeros on a GPU.
-    pub(crate) fn cuda_zeros(gpu: &cuda::Gpu, dtype: DType, len: usize) -> Result<cuda::Buffer> {
-        gpu.zeros(dtype.into(), len)
-    }
-
     /// A copy on a GPU.
     pub(crate) fn upload(gpu: &cuda::Gpu, from: &cpu::Buffer) -> Result<Self> {
         Ok(Self::Cuda(cpu::each_buffer!(from, values => gpu.upload(values))?))

@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 use super::dtype::Float;
+use super::unary::Code;
 
 /// The derivative that stands in for that of the step, as a function of x = membrane − threshold.
 ///
@@ -143,6 +144,25 @@ impl Surrogate {
             Self::StraightThrough => x,
             Self::SignedStep { height } => -height * a,
         }
+    }
+
+    /// As the kernels know it: the numbers of `kernels/math.cuh` and its constants there.
+    pub(crate) fn code(self) -> Code {
+        let (function, numbers) = match self {
+            Self::FastSigmoid { slope } => (32, [slope, 0.0, 0.0]),
+            Self::Arctan { alpha } => (33, [alpha / 2.0, PI * alpha / 2.0, 0.0]),
+            Self::Sigmoid { slope } => (34, [slope, 0.0, 0.0]),
+            Self::Triangle { alpha } => (35, [alpha, alpha * alpha, 0.0]),
+            Self::ScaledTriangle { gamma, threshold } => (36, [gamma / threshold, threshold, 0.0]),
+            Self::Boxcar { width } => (37, [width, 0.5 / width, 0.0]),
+            Self::LeakyBoxcar { width, outside } => (37, [width, 0.5 / width, outside]),
+            Self::Exponential { alpha } => (38, [alpha / 2.0, alpha, 0.0]),
+            Self::SoftSign { alpha } => (39, [2.0 * alpha, 1.0 / alpha, 0.0]),
+            Self::Gaussian { alpha } => (40, [alpha / PI.sqrt(), alpha * alpha, 0.0]),
+            Self::StraightThrough => (41, [0.0; 3]),
+            Self::SignedStep { height } => (42, [height, 0.0, 0.0]),
+        };
+        Code { function, numbers }
     }
 
     #[inline(always)]

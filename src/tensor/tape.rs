@@ -71,9 +71,22 @@ impl Grads {
 
     /// √Σ g² over all gradients.
     pub fn norm(&self) -> Result<f64> {
-        let squares =
-            self.0.values().map(|g| g.mul(g)?.sum_all()?.to_scalar()).collect::<Result<Vec<f64>>>()?;
-        Ok(squares.into_iter().sum::<f64>().sqrt())
+        let mut total = 0.0;
+        // Of those on a GPU one number comes back, so that it is waited for once.
+        let mut far: Option<Tensor> = None;
+        for grad in self.0.values() {
+            let square = grad.mul(grad)?.sum_all()?;
+            match (grad.device(), far.take()) {
+                (Device::Cpu, rest) => {
+                    total += square.to_scalar()?;
+                    far = rest;
+                }
+                (Device::Cuda(_), None) => far = Some(square),
+                (Device::Cuda(_), Some(sum)) => far = Some(sum.add(&square)?),
+            }
+        }
+        total += far.map_or(Ok(0.0), |sum| sum.to_scalar())?;
+        Ok(total.sqrt())
     }
 
     /// Scales all of them so that [`norm`](Self::norm) is at most `limit`, as PyTorch's `clip_grad_norm_` does

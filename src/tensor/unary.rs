@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use super::cpu::wide::{self, Width, Work};
 use super::cpu::{View, ViewMut, loops};
+use super::cuda::{self, Arg, Gpu};
 use super::dtype::{Float, each_float};
+use super::kernels::operations::elementwise;
 use super::op::{Backward, Keep, Op, apply1, infer};
 use super::{Meta, Tensor};
 use crate::Result;
@@ -16,9 +18,29 @@ pub(crate) enum From {
     Output,
 }
 
+/// A function of one number as `kernels/elementwise.cu` knows it: its number there and its constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Code {
+    pub function: u32,
+    pub numbers: [f64; 3],
+}
+
+impl Code {
+    /// A function without constants.
+    pub const fn plain(function: u32) -> Self {
+        Self { function, numbers: [0.0; 3] }
+    }
+}
+
 /// A function of one number.
 pub(crate) trait Unary: Copy + Debug + Send + Sync + 'static {
     const NAME: &'static str;
+    /// On a GPU.
+    fn code(&self) -> Code;
+    /// The derivative on a GPU, where it is not numbered like the function.
+    fn slope_code(&self) -> Code {
+        self.code()
+    }
     /// What [`slope`](Self::slope) is given.
     const SLOPE_FROM: From;
     fn value<T: Float>(&self, x: T) -> T;
@@ -47,6 +69,13 @@ impl<F: Unary> Op for Map<F> {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, gpu: &Gpu, inputs: &[cuda::View<'_>], outputs: &mut [cuda::ViewMut<'_>]) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, Code { function, numbers: [a, b, _] }) = (out.meta.len(), self.0.code());
+        let args = vec![inputs[0].arg(), out.arg(), Arg::U32(function), Arg::F64(a), Arg::F64(b)];
+        gpu.each(elementwise::MAP.of(F::NAME, inputs[0].meta.dtype)?, n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -123,6 +152,14 @@ impl<F: Unary> Op for Chain<F> {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, gpu: &Gpu, inputs: &[cuda::View<'_>], outputs: &mut [cuda::ViewMut<'_>]) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, Code { function, numbers }) = (out.meta.len(), self.0.slope_code());
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), out.arg(), Arg::U32(function)];
+        args.extend(numbers.map(Arg::F64));
+        gpu.each(elementwise::CHAIN.of(F::NAME, inputs[0].meta.dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

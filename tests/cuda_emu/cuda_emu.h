@@ -111,6 +111,7 @@ template <class T, class F> T modify(T *place, F change) {
 #define __device__
 #define __host__
 #define __constant__ static
+#define __grid_constant__
 #define __shared__ static thread_local
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emu::block->dynamic_shared)
 #define __forceinline__ inline __attribute__((always_inline))
@@ -202,10 +203,15 @@ static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __int2float_rn(int x) { return static_cast<float>(x); }
+static inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }
+static inline float __ll2float_rn(long long x) { return static_cast<float>(x); }
+static inline long long __float2ll_rn(float x) { return std::llrint(x); }
 static inline int __float_as_int(float x) { return emu::from_bits<int>(emu::to_bits(x)); }
 static inline unsigned __float_as_uint(float x) { return emu::from_bits<unsigned>(emu::to_bits(x)); }
 static inline float __int_as_float(int x) { return emu::from_bits<float>(emu::to_bits(x)); }
 static inline float __uint_as_float(unsigned x) { return emu::from_bits<float>(emu::to_bits(x)); }
+static inline long long __double_as_longlong(double x) { return emu::from_bits<long long>(emu::to_bits(x)); }
+static inline double __longlong_as_double(long long x) { return emu::from_bits<double>(emu::to_bits(x)); }
 static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 template <class T> T min(T a, T b) { return a < b ? a : b; }
 template <class T> T max(T a, T b) { return a > b ? a : b; }

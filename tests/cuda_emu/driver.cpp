@@ -6,6 +6,7 @@
 
 #include <map>
 #include <mutex>
+#include <string>
 #include <sys/mman.h>
 
 #define API extern "C" __attribute__((visibility("default"))) int
@@ -36,6 +37,15 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
     return OK;
 }
 
+// ---- what a test counts: calls that wait for the GPU, and launches
+
+static std::atomic<int> synchronizations, launches, unpooled;
+extern "C" __attribute__((visibility("default"))) int emu_synchronizations() { return synchronizations; }
+extern "C" __attribute__((visibility("default"))) int emu_launches() { return launches; }
+// Allocations beside the pool, which wait for the GPU; all of them where the pool does not keep what is freed.
+static unsigned long long release_threshold;
+extern "C" __attribute__((visibility("default"))) int emu_unpooled() { return unpooled; }
+
 // ---- contexts and streams: there is one of each, and nothing is asynchronous
 
 static thread_local void *current_context;
@@ -43,10 +53,10 @@ API cuDevicePrimaryCtxRetain(void **context, int) { *context = reinterpret_cast<
 API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 API cuCtxSetCurrent(void *context) { current_context = context; return OK; }
 API cuCtxGetCurrent(void **context) { *context = current_context; return OK; }
-API cuCtxSynchronize() { return OK; }
+API cuCtxSynchronize() { ++synchronizations; return OK; }
 API cuStreamCreate(void **stream, unsigned) { *stream = reinterpret_cast<void *>(2); return OK; }
 API cuStreamDestroy_v2(void *) { return OK; }
-API cuStreamSynchronize(void *) { return OK; }
+API cuStreamSynchronize(void *) { ++synchronizations; return OK; }
 
 // ---- memory
 
@@ -65,7 +75,7 @@ API cuMemGetInfo_v2(size_t *free, size_t *total) {
     return OK;
 }
 
-API cuMemAlloc_v2(DevicePointer *pointer, size_t bytes) {
+static int allocate(DevicePointer *pointer, size_t bytes) {
     if (bytes == 0) return INVALID_VALUE;
     std::lock_guard<std::mutex> guard(memory_lock);
     if (bytes > TOTAL - used) return OUT_OF_MEMORY;
@@ -99,7 +109,28 @@ API cuMemFree_v2(DevicePointer pointer) {
     return OK;
 }
 
-API cuMemAllocAsync(DevicePointer *pointer, size_t bytes, void *) { return cuMemAlloc_v2(pointer, bytes); }
+API cuMemAlloc_v2(DevicePointer *pointer, size_t bytes) {
+    ++unpooled;
+    return allocate(pointer, bytes);
+}
+
+// The pool: what is freed is gone at once, so that its guard page catches whoever still uses it.
+API cuDeviceGetDefaultMemPool(void **pool, int) { *pool = reinterpret_cast<void *>(3); return OK; }
+API cuMemPoolSetAttribute(void *, int attribute, void *value) {
+    if (attribute != 4) return INVALID_VALUE;
+    std::memcpy(&release_threshold, value, sizeof release_threshold);
+    return OK;
+}
+API cuMemPoolGetAttribute(void *, int, void *value) {
+    std::lock_guard<std::mutex> guard(memory_lock);
+    const unsigned long long bytes = used;  // reserved as much as used
+    std::memcpy(value, &bytes, sizeof bytes);
+    return OK;
+}
+API cuMemAllocAsync(DevicePointer *pointer, size_t bytes, void *) {
+    unpooled += release_threshold == 0;
+    return allocate(pointer, bytes);
+}
 API cuMemFreeAsync(DevicePointer pointer, void *) { return cuMemFree_v2(pointer); }
 API cuMemcpyHtoDAsync_v2(DevicePointer to, const void *from, size_t bytes, void *) {
     std::memcpy(reinterpret_cast<void *>(to), from, bytes);
@@ -128,7 +159,9 @@ API cuModuleLoadData(void **module, const void *image) {
 }
 API cuModuleUnload(void *module) { std::free(module); return OK; }
 API cuModuleGetFunction(void **function, void *module, const char *name) {
-    if (!emu::known(name) || !std::strstr(static_cast<char *>(module), name)) return NOT_FOUND;
+    // Of a family, the source has the name without the kind of number.
+    const std::string whole = name, family = whole.substr(0, whole.rfind('_'));
+    if (!emu::known(name) || !std::strstr(static_cast<char *>(module), family.c_str())) return NOT_FOUND;
     *function = strdup(name);  // lives as long as the process, like a function
     return OK;
 }
@@ -136,6 +169,7 @@ API cuFuncSetAttribute(void *, int, int) { return OK; }
 API cuFuncGetAttribute(int *value, int, void *) { *value = 0; return OK; }
 API cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared_bytes, void *, void **arguments, void **) {
+    ++launches;
     return emu::launch(static_cast<char *>(function), dim3(gx, gy, gz), dim3(bx, by, bz), shared_bytes, arguments);
 }
 

@@ -5,7 +5,7 @@
 //! results back, and knows nothing of it. Only for test binaries of their own: the stand-in stays for the process.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use ransnn::tensor::kernels::{HEADERS, SOURCES};
+use ransnn::tensor::kernels::{HEADERS, SOURCES, Source};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,14 +15,20 @@ const HEADER: &str = include_str!("cuda_emu.h");
 const RUNTIME: &str = include_str!("runtime.cpp");
 const DRIVER: &str = include_str!("driver.cpp");
 const NVRTC: &str = include_str!("nvrtc.cpp");
+const CUBLAS: &str = include_str!("cublas.cpp");
 /// One rounding per operation, as in the kernels; `-O1` because compiling takes longer than running.
-const FLAGS: &str =
-    "-std=c++20 -O1 -ffp-contract=off -fPIC -shared -pthread -Wall -Wextra -Werror -Wno-unknown-pragmas";
+const FLAGS: &str = "-std=c++20 -O1 -ffp-contract=off -fPIC -shared -pthread -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function";
 
 /// The stand-in, loaded.
 pub struct Emulator {
+    /// Where its libraries are: a program that is started with this folder in `LD_LIBRARY_PATH` finds them, too.
+    pub folder: PathBuf,
     set_order: unsafe extern "C" fn(u32),
     compilations: unsafe extern "C" fn() -> i32,
+    synchronizations: unsafe extern "C" fn() -> i32,
+    launches: unsafe extern "C" fn() -> i32,
+    products: unsafe extern "C" fn() -> i32,
+    unpooled: unsafe extern "C" fn() -> i32,
 }
 
 impl Emulator {
@@ -30,6 +36,30 @@ impl Emulator {
     pub fn set_order(&self, seed: u32) {
         // SAFETY: stores one integer.
         unsafe { (self.set_order)(seed) }
+    }
+
+    /// How often somebody has waited for the GPU.
+    pub fn synchronizations(&self) -> i32 {
+        // SAFETY: reads one integer.
+        unsafe { (self.synchronizations)() }
+    }
+
+    /// How many kernels have been launched.
+    pub fn launches(&self) -> i32 {
+        // SAFETY: reads one integer.
+        unsafe { (self.launches)() }
+    }
+
+    /// How many allocations had to wait for the GPU.
+    pub fn unpooled(&self) -> i32 {
+        // SAFETY: reads one integer.
+        unsafe { (self.unpooled)() }
+    }
+
+    /// How many products cuBLAS has been asked for.
+    pub fn products(&self) -> i32 {
+        // SAFETY: reads one integer.
+        unsafe { (self.products)() }
     }
 
     /// How often the compiler has been called.
@@ -57,15 +87,20 @@ fn build_and_open() -> Option<Emulator> {
     let folder = build(&compiler);
     // SAFETY: loads libraries that were just built from this repository; their initialisers register kernels.
     let open = |name| unsafe { Library::open(Some(folder.join(name)), RTLD_NOW | RTLD_GLOBAL) }.unwrap();
-    let (cuda, nvrtc) = (open("libcuda.so"), open("libnvrtc.so"));
+    let (cuda, nvrtc, cublas) = (open("libcuda.so"), open("libnvrtc.so"), open("libcublas.so"));
     // SAFETY: these functions have these types in runtime.cpp and nvrtc.cpp.
     let emulator = unsafe {
         Emulator {
+            folder,
             set_order: *cuda.get(b"emu_set_order").unwrap(),
             compilations: *nvrtc.get(b"emu_compilations").unwrap(),
+            synchronizations: *cuda.get(b"emu_synchronizations").unwrap(),
+            launches: *cuda.get(b"emu_launches").unwrap(),
+            unpooled: *cuda.get(b"emu_unpooled").unwrap(),
+            products: *cublas.get(b"emu_products").unwrap(),
         }
     };
-    std::mem::forget((cuda, nvrtc)); // they stay for the process: cudarc holds on to their functions
+    std::mem::forget((cuda, nvrtc, cublas)); // they stay for the process: cudarc holds on to their functions
     Some(emulator)
 }
 
@@ -77,19 +112,23 @@ fn compiler() -> Option<String> {
         .find(|name| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success()))
 }
 
+/// A source and its kernels as a translation unit of its own; helpers of two files may share a name.
+fn unit(source: &Source) -> String {
+    let kernels: String =
+        source.kernels.iter().map(|kernel| format!("EMU_KERNEL({})\n", kernel.name)).collect();
+    format!("namespace {{\n#include \"{}\"\n}}\n{kernels}", source.file)
+}
+
 /// The folder of the two libraries, named by a hash of what they are made of.
 fn build(compiler: &str) -> PathBuf {
-    let registry: String = SOURCES
-        .iter()
-        .flat_map(|source| {
-            let include = format!("#include \"{}\"\n", source.file);
-            let kernels = source.kernels.iter().map(|kernel| format!("EMU_KERNEL({})\n", kernel.name));
-            std::iter::once(include).chain(kernels)
-        })
-        .collect();
+    let units: Vec<(String, String)> =
+        SOURCES.iter().map(|source| (format!("{}.cpp", source.file), unit(source))).collect();
     let mut hash = Sha256::new();
     let texts = SOURCES.iter().map(|source| source.text).chain(HEADERS.iter().map(|(_, text)| *text));
-    for part in [HEADER, RUNTIME, DRIVER, NVRTC, FLAGS, compiler, &registry].into_iter().chain(texts) {
+    let units_text = units.iter().map(|(_, text)| text.as_str());
+    for part in
+        [HEADER, RUNTIME, DRIVER, NVRTC, CUBLAS, FLAGS, compiler].into_iter().chain(texts).chain(units_text)
+    {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -108,11 +147,13 @@ fn build(compiler: &str) -> PathBuf {
         ("runtime.cpp", RUNTIME),
         ("driver.cpp", DRIVER),
         ("nvrtc.cpp", NVRTC),
-        ("kernels.cpp", &registry),
+        ("cublas.cpp", CUBLAS),
     ] {
         std::fs::write(aside.path().join(name), text).unwrap();
     }
-    for (name, text) in SOURCES.iter().map(|s| (s.file, s.text)).chain(HEADERS.iter().copied()) {
+    let units_text = units.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let sources = SOURCES.iter().map(|s| (s.file, s.text)).chain(HEADERS.iter().copied()).chain(units_text);
+    for (name, text) in sources {
         std::fs::write(aside.path().join(name), text).unwrap();
     }
     let link = |library: &str, sources: &[&str]| {
@@ -127,8 +168,11 @@ fn build(compiler: &str) -> PathBuf {
             .unwrap();
         assert!(output.status.success(), "{library}:\n{}", String::from_utf8_lossy(&output.stderr));
     };
-    link("libcuda.so", &["kernels.cpp", "runtime.cpp", "driver.cpp"]);
+    let mut parts: Vec<&str> = units.iter().map(|(name, _)| name.as_str()).collect();
+    parts.extend(["runtime.cpp", "driver.cpp"]);
+    link("libcuda.so", &parts);
     link("libnvrtc.so", &["nvrtc.cpp"]);
+    link("libcublas.so", &["cublas.cpp"]);
     if std::fs::rename(aside.keep(), &folder).is_err() {
         assert!(folder.is_dir(), "cannot move the stand-in to {}", folder.display());
     }

@@ -120,12 +120,6 @@ pub fn refusals(gpu: &Gpu) {
     builder.connect(pixels, hidden, Rule::Dense);
     refused(builder.build(0).unwrap(), constant, "f32 weights");
 
-    let mut builder = Network::builder(Ms(1.0));
-    let image = builder.input("image", [1, 6, 6]);
-    let maps = builder.population("maps", [2, 4, 4], Lif::default());
-    builder.connect(image, maps, Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 }).frozen();
-    refused(builder.build(0).unwrap(), constant, "convolution");
-
     let mut delayed = plain();
     delayed.projections[0].delay = Some(Ms(1.0));
     refused(delayed, constant, "delay");

@@ -1,6 +1,7 @@
 //! The reservoir pass on a GPU against a reference that is as plain as possible, and (`engine`) against the CPU engine.
 
 pub mod engine;
+pub mod features;
 
 use ransnn::engine::cuda::{Encoder, Reservoir};
 use ransnn::rng::Stream;

@@ -64,7 +64,7 @@ use block::{Block, Number, Probe};
 use checkpoint::Saved;
 use history::History;
 use plastic::Learning;
-use poisson::Poisson;
+pub(in crate::engine) use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -145,22 +145,7 @@ impl<'n> Simulator<'n> {
     /// # Errors
     /// What is not there, by name; a stride of 0.
     pub fn record(&mut self, pop: Pop, variable: &str, neurons: &[u32], every: u64) -> Result<usize> {
-        let Some(population) = self.net.populations.get(pop.0) else {
-            return Err(Error::value("population to record", pop.0, "one of the network"));
-        };
-        let states = population.model.as_ref().map_or_else(Vec::new, |model| model.state());
-        let Some(index) = states.iter().position(|state| state.name == variable) else {
-            let names: Vec<_> = states.iter().map(|state| state.name).collect();
-            let expected = format!("one of those of `{}`: {}", population.name, names.join(", "));
-            return Err(Error::value("variable to record", variable, expected));
-        };
-        if let Some(&neuron) = neurons.iter().find(|&&n| n as usize >= population.size()) {
-            let expected = format!("below {}, the size of `{}`", population.size(), population.name);
-            return Err(Error::value("neuron to record", neuron, expected));
-        }
-        if every == 0 {
-            return Err(Error::value("steps between records", 0, "at least 1"));
-        }
+        let index = variable_to_record(self.net, pop, variable, neurons, every)?;
         self.traces.push(Trace {
             population: pop,
             variable: variable.into(),
@@ -275,8 +260,35 @@ pub struct Activity {
     pub synaptic_events: u64,
 }
 
+/// The index of a state variable that is to be recorded.
+pub(in crate::engine) fn variable_to_record(
+    net: &Network,
+    pop: Pop,
+    variable: &str,
+    neurons: &[u32],
+    every: u64,
+) -> Result<usize> {
+    let Some(population) = net.populations.get(pop.0) else {
+        return Err(Error::value("population to record", pop.0, "one of the network"));
+    };
+    let states = population.model.as_ref().map_or_else(Vec::new, |model| model.state());
+    let Some(index) = states.iter().position(|state| state.name == variable) else {
+        let names: Vec<_> = states.iter().map(|state| state.name).collect();
+        let expected = format!("one of those of `{}`: {}", population.name, names.join(", "));
+        return Err(Error::value("variable to record", variable, expected));
+    };
+    if let Some(&neuron) = neurons.iter().find(|&&n| n as usize >= population.size()) {
+        let expected = format!("below {}, the size of `{}`", population.size(), population.name);
+        return Err(Error::value("neuron to record", neuron, expected));
+    }
+    if every == 0 {
+        return Err(Error::value("steps between records", 0, "at least 1"));
+    }
+    Ok(index)
+}
+
 /// Reports everything by which a network cannot be simulated.
-fn check(net: &Network, options: &Options) -> Result<()> {
+pub(in crate::engine) fn check(net: &Network, options: &Options) -> Result<()> {
     let mut problems = Vec::new();
     if options.block > crate::snn::synapses::MOST_TARGETS {
         let expected = format!("at most {}", crate::snn::synapses::MOST_TARGETS);
@@ -324,7 +336,7 @@ trait Engine: Send {
 }
 
 /// Spikes of an input population.
-enum Input {
+pub(in crate::engine) enum Input {
     Poisson { stream: Stream, p: f64, size: usize, steps: Range<u64> },
     List { spikes: Vec<(u64, u32)>, next: usize },
 }
@@ -397,29 +409,10 @@ impl<'n, F: Number> Core<'n, F> {
             }
             sizes.push((count, bytes));
         }
-        let per_step = |rate: f64| rate * net.dt.0 / 1000.0;
-        let step = |time: Ms| (time.0 / net.dt.0).round() as u64;
-        let mut inputs = Vec::new();
-        for (index, p) in net.populations.iter().enumerate() {
-            match &p.stimulus.source {
-                Some(Source::Poisson { rate, from, until }) => {
-                    let stream = Stream::named(net.seed, &format!("population/{}/source", p.name));
-                    let steps = step(*from)..step(*until);
-                    inputs
-                        .push((index, Input::Poisson { stream, p: per_step(rate.0), size: p.size(), steps }));
-                }
-                Some(Source::Spikes(list)) => {
-                    let mut spikes = list.clone();
-                    spikes.sort_unstable();
-                    inputs.push((index, Input::List { spikes, next: 0 }));
-                }
-                None => {}
-            }
-        }
         Ok(Self {
             blocks: blocks.into_iter().map(Mutex::new).collect(),
             of,
-            inputs,
+            inputs: inputs(net),
             history: History::new((longest + shortest) as usize, net.populations.len()),
             now: 0,
             fresh: 0,
@@ -512,7 +505,8 @@ fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl
 }
 
 impl Input {
-    fn draw(&mut self, step: u64, list: &mut Vec<u32>) {
+    /// Writes the spikes of a step.
+    pub(in crate::engine) fn draw(&mut self, step: u64, list: &mut Vec<u32>) {
         list.clear();
         match self {
             Self::Poisson { stream, p, size, steps } => {
@@ -535,15 +529,38 @@ impl Input {
 }
 
 /// Equal pieces of at most `most` neurons.
-fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
+pub(in crate::engine) fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
     let pieces = size.div_ceil(most).max(1);
     // At multiples of 32, where Poisson drives are drawn 32 at a time.
     let at = |i: usize| if i == pieces { size as u32 } else { (i * size / pieces / 32 * 32) as u32 };
     (0..pieces).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
 }
 
+/// The populations that have a source of spikes.
+pub(in crate::engine) fn inputs(net: &Network) -> Vec<(usize, Input)> {
+    let per_step = |rate: f64| rate * net.dt.0 / 1000.0;
+    let step = |time: Ms| (time.0 / net.dt.0).round() as u64;
+    let mut inputs = Vec::new();
+    for (index, p) in net.populations.iter().enumerate() {
+        match &p.stimulus.source {
+            Some(Source::Poisson { rate, from, until }) => {
+                let stream = Stream::named(net.seed, &format!("population/{}/source", p.name));
+                let steps = step(*from)..step(*until);
+                inputs.push((index, Input::Poisson { stream, p: per_step(rate.0), size: p.size(), steps }));
+            }
+            Some(Source::Spikes(list)) => {
+                let mut spikes = list.clone();
+                spikes.sort_unstable();
+                inputs.push((index, Input::List { spikes, next: 0 }));
+            }
+            None => {}
+        }
+    }
+    inputs
+}
+
 /// Values of all state variables before the first step.
-fn initial(net: &Network, index: usize, model: &dyn Neuron) -> Result<Vec<Vec<f64>>> {
+pub(in crate::engine) fn initial(net: &Network, index: usize, model: &dyn Neuron) -> Result<Vec<Vec<f64>>> {
     let p = &net.populations[index];
     let variable = |state: &crate::snn::StateSpec| match p
         .stimulus

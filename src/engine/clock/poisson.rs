@@ -4,8 +4,8 @@ use crate::rng::Stream;
 
 /// Numbers of spikes in a step, by the inverse of their distribution at 32 bits.
 #[derive(Clone, Debug)]
-pub(super) struct Poisson {
-    stream: Stream,
+pub(in crate::engine) struct Poisson {
+    pub stream: Stream,
     /// `P(count ≤ k) · 2³²`: the number of entries that a random word reaches is the count.
     pub cumulative: Vec<u32>,
 }

@@ -1,5 +1,6 @@
 //! The schema of a file for `ransnn peft train`: serde types, and what makes no sense.
 
+use crate::experiment::device::is_name;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, Result};
@@ -228,6 +229,8 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// Threads; 0 takes all cores.
     pub threads: usize,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one, with the kernels and the memory.
+    pub device: String,
 }
 
 /// How the learning rate falls.
@@ -258,6 +261,7 @@ impl Default for Train {
             evaluate_every: 0,
             checkpoint_every: 100,
             threads: 0,
+            device: "auto".into(),
         }
     }
 }
@@ -362,6 +366,12 @@ impl Config {
             data.length < 2,
             format!("`data.length` is {}", data.length),
             "it must be at least 2",
+        );
+        wrong(
+            "train.device",
+            !is_name(&train.device),
+            format!("unknown device `{}`", train.device),
+            "expected `auto`, `cpu`, `cuda` or `cuda:N`",
         );
         let half = data.prompt.is_empty() != data.completion.is_empty();
         wrong("data", half, "one of `prompt` and `completion` is missing".into(), "give both, or neither");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Dtype};
 use super::curves::{Curves, Moment};
+use crate::experiment::device::{Device, device};
 use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::peak_rss_bytes;
 use crate::models::finetune::{Evaluation, Event, Example, Part, Trained, data, evaluate as judge};
@@ -14,7 +15,7 @@ use crate::models::{self, Family, Model, NewHead, Tokenizer};
 use crate::peft::{self, Calibration};
 use crate::progress::Progress;
 use crate::report::{Page, Parameters, Plot, Series, Tile};
-use crate::tensor::DType;
+use crate::tensor::{self, DType};
 use crate::{Error, Result};
 
 /// Where a run takes place.
@@ -25,6 +26,8 @@ pub struct Context<'a> {
     pub run_dir: &'a RunDir,
     /// Whether to go on from its last checkpoint.
     pub resume: bool,
+    /// Where compiled kernels of a GPU are kept.
+    pub kernels: Option<&'a Path>,
     /// Listener.
     pub progress: &'a mut dyn Progress,
 }
@@ -228,15 +231,25 @@ fn examples(
     Ok([train, validation, test])
 }
 
+/// Moves a model where a run has it; without the kernels, where no GPU was asked for by name, to main memory.
+fn place(model: &mut Model, device: &Device) -> Result<Device> {
+    match device.try_gpu(|gpu| model.move_to(&tensor::Device::Cuda(gpu.clone())))? {
+        Some(()) => Ok(device.clone()),
+        None => model.move_to(&tensor::Device::Cpu).map(|()| Device::Cpu),
+    }
+}
+
 /// Trains, writes metrics, checkpoints, the result, a summary and a report.
 ///
 /// # Errors
 /// As [`prepare`]; divergence; an interrupt, after a checkpoint; a folder that cannot be written.
 pub fn train(config: &Config, cx: &mut Context<'_>) -> Result<Summary> {
+    let device = device(&config.train.device, "fine-tuning", true, cx.kernels)?;
     let Prepared { mut model, part, examples, saved, base, seconds, .. } = prepare(config, cx.data)?;
+    let device = place(&mut model, &device)?;
     let how = config.loop_of(pad(&model));
     let run_dir = cx.run_dir;
-    let mut facts = environment(rayon::current_num_threads(), "cpu", None);
+    let mut facts = environment(rayon::current_num_threads(), &device.to_string(), None);
     facts["base"] = base.into();
     run_dir.write_json("env.json", &facts)?;
     let checkpoint = run_dir.file("checkpoints").join("latest.safetensors");
@@ -250,6 +263,8 @@ pub fn train(config: &Config, cx: &mut Context<'_>) -> Result<Summary> {
     let mut state = how.start();
     if cx.resume && checkpoint.is_file() {
         state.load(&checkpoint, &mut trained)?;
+        // What was loaded is in main memory.
+        place(trained.model, &device)?;
     }
     run_dir.forget_metrics(config.seed, state.step as usize)?;
     let so_far = Curves::read(run_dir)?;

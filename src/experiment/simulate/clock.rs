@@ -1,10 +1,11 @@
-//! One of the two clocks, behind what a run needs of either.
+//! One of the two clocks, or the grid on a GPU, behind what a run needs of any.
 
 use super::build;
 use super::config::{self, Config};
 use crate::engine::clock::{Activity, Trace};
-use crate::engine::{Connections, Lazy, Simulator, WeightTrace};
-use crate::error::Result;
+use crate::engine::{Connections, Lazy, Precision, Simulator, WeightTrace, cuda};
+use crate::error::{Error, Result};
+use crate::experiment::device::Device;
 use crate::snn::{Network, Pop};
 use crate::units::Ms;
 use std::path::Path;
@@ -13,21 +14,41 @@ use std::path::Path;
 pub(super) enum Clock<'n> {
     Grid(Box<Simulator<'n>>),
     Lazy(Box<Lazy<'n>>),
+    Gpu(Box<cuda::Simulator<'n>>),
 }
 
 impl<'n> Clock<'n> {
     /// Draws the synapses.
-    pub fn new(net: &'n Network, config: &Config) -> Result<Self> {
-        Ok(match config.simulate.clock {
-            config::Clock::Grid => Self::Grid(Box::new(Simulator::new(net, build::options(config))?)),
-            config::Clock::Lazy => Self::Lazy(Box::new(Lazy::new(net)?)),
+    pub fn new(net: &'n Network, config: &Config, device: &Device) -> Result<Self> {
+        if config.simulate.clock == config::Clock::Lazy {
+            return Ok(Self::Lazy(Box::new(Lazy::new(net)?)));
+        }
+        let options = build::options(config);
+        let lacks = |what: &str| Error::Unsupported { op: "a simulation", on: format!("on a GPU {what}") };
+        let on_gpu = device.try_gpu(|gpu| match options.precision {
+            Precision::Double => Err(lacks("in double precision")),
+            _ if !config.record.weights.is_empty() => Err(lacks("with weights that are recorded")),
+            Precision::Single => cuda::Simulator::new(gpu, net),
+        })?;
+        Ok(match on_gpu {
+            Some(clock) => Self::Gpu(Box::new(clock)),
+            None => Self::Grid(Box::new(Simulator::new(net, options)?)),
         })
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> String {
+        match self {
+            Self::Grid(_) | Self::Lazy(_) => Device::Cpu.to_string(),
+            Self::Gpu(clock) => Device::Gpu { gpu: clock.gpu().clone(), named: true }.to_string(),
+        }
     }
 
     pub fn record_spikes(&mut self, pop: Pop) -> Result<()> {
         match self {
             Self::Grid(clock) => clock.record_spikes(pop),
             Self::Lazy(clock) => clock.record_spikes(pop),
+            Self::Gpu(clock) => clock.record_spikes(pop),
         }
     }
 
@@ -35,6 +56,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.record(pop, variable, neurons, every),
             Self::Lazy(clock) => clock.record(pop, neurons, every),
+            Self::Gpu(clock) => clock.record(pop, variable, neurons, every),
         }
     }
 
@@ -45,6 +67,7 @@ impl<'n> Clock<'n> {
                 Ok(())
             }
             Self::Lazy(clock) => clock.run(Ms(steps as f64 * dt.0)),
+            Self::Gpu(clock) => clock.run_steps(steps),
         }
     }
 
@@ -52,6 +75,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.steps(),
             Self::Lazy(clock) => clock.steps(),
+            Self::Gpu(clock) => clock.steps(),
         }
     }
 
@@ -59,6 +83,7 @@ impl<'n> Clock<'n> {
     pub fn take_spikes(&mut self, pop: Pop) -> Option<(Vec<u64>, Vec<u32>)> {
         match self {
             Self::Grid(clock) => clock.take_spikes(pop).map(|train| (train.steps, train.neurons)),
+            Self::Gpu(clock) => clock.take_spikes(pop).map(|train| (train.steps, train.neurons)),
             Self::Lazy(clock) => clock
                 .take_spikes(pop)
                 .map(|train| (train.times.into_iter().map(f64::to_bits).collect(), train.neurons)),
@@ -70,6 +95,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.take_trace(number),
             Self::Lazy(clock) => clock.take_trace(number),
+            Self::Gpu(clock) => clock.take_trace(number),
         }
     }
 
@@ -78,6 +104,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.record_weights(projection, &synapses, every),
             Self::Lazy(clock) => clock.record_weights(projection, &synapses, every),
+            Self::Gpu(_) => Err(Error::Unsupported { op: "recording weights", on: "on a GPU".into() }),
         }
     }
 
@@ -86,6 +113,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.take_weight_trace(number),
             Self::Lazy(clock) => clock.take_weight_trace(number),
+            Self::Gpu(_) => None,
         }
     }
 
@@ -94,6 +122,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.weights(projection),
             Self::Lazy(clock) => clock.weights(projection),
+            Self::Gpu(clock) => clock.weights(projection),
         }
     }
 
@@ -102,13 +131,15 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.reward(amount),
             Self::Lazy(clock) => clock.reward(amount),
+            Self::Gpu(_) => Err(Error::Unsupported { op: "a reward", on: "on a GPU".into() }),
         }
     }
 
-    pub fn activity(&self) -> Activity {
+    pub fn activity(&self) -> Result<Activity> {
         match self {
-            Self::Grid(clock) => clock.activity(),
-            Self::Lazy(clock) => clock.activity(),
+            Self::Grid(clock) => Ok(clock.activity()),
+            Self::Lazy(clock) => Ok(clock.activity()),
+            Self::Gpu(clock) => clock.activity(),
         }
     }
 
@@ -117,6 +148,7 @@ impl<'n> Clock<'n> {
         let each = match self {
             Self::Grid(clock) => clock.synapses(),
             Self::Lazy(clock) => clock.synapses(),
+            Self::Gpu(clock) => clock.synapses(),
         };
         each.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
@@ -125,6 +157,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.checkpoint(path),
             Self::Lazy(clock) => clock.checkpoint(path),
+            Self::Gpu(clock) => clock.checkpoint(path),
         }
     }
 
@@ -132,6 +165,7 @@ impl<'n> Clock<'n> {
         match self {
             Self::Grid(clock) => clock.restore(path),
             Self::Lazy(clock) => clock.restore(path),
+            Self::Gpu(clock) => clock.restore(path),
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
-    /// `auto` or `cpu`.
+    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one, with the kernels and the memory.
     pub device: String,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,

@@ -185,6 +185,7 @@ pub(super) fn page(
         config: annotate::annotated(config),
         environment: vec![
             ("ransnn".into(), env!("CARGO_PKG_VERSION").into()),
+            ("device".into(), summary.device.clone()),
             ("threads".into(), summary.threads.to_string()),
             ("instruction set".into(), crate::engine::Simd::best().name().into()),
             ("run directory".into(), run_dir.path().display().to_string()),

@@ -2,9 +2,11 @@
 
 use super::build;
 use super::config::{Config, Precision};
+use crate::engine::cuda::planned_bytes;
 use crate::error::Result;
 use crate::report::number::{bytes, grouped};
 use crate::snn::{Init, Network};
+use crate::units::Ms;
 use serde::Serialize;
 
 /// Sizes and memory.
@@ -28,6 +30,8 @@ pub struct Plan {
     pub synapses: u64,
     /// Bytes of everything, as expected.
     pub bytes: u64,
+    /// Bytes on a GPU, as expected.
+    pub device_bytes: u64,
 }
 
 /// A population.
@@ -94,9 +98,20 @@ pub(super) fn of_network(config: &Config, net: &Network) -> Plan {
         neurons,
         synapses: sum(&mut projections.iter().map(|p| p.synapses)),
         bytes: sum(&mut populations.iter().map(|p| p.bytes).chain(projections.iter().map(|p| p.bytes))),
+        device_bytes: planned_bytes(net, waits(net)),
         populations,
         projections,
     }
+}
+
+/// Steps that any spike waits at most.
+fn waits(net: &Network) -> u64 {
+    let same = |delay: Ms| (delay.0 / net.dt.0).round() as u64;
+    let each = net
+        .projections
+        .iter()
+        .map(|p| longest(p.wiring.delays.as_ref(), net.dt.0).max(p.delay.map_or(0, same)));
+    each.max().unwrap_or(0)
 }
 
 /// Steps that input waits at most, where each synapse has a delay of its own.
@@ -127,10 +142,11 @@ impl std::fmt::Display for Plan {
         }
         writeln!(
             f,
-            "  {} neurons, {} synapses, {} in all",
+            "  {} neurons, {} synapses, {} in all, {} on a GPU",
             grouped(self.neurons),
             grouped(self.synapses),
-            bytes(self.bytes as f64)
+            bytes(self.bytes as f64),
+            bytes(self.device_bytes as f64)
         )?;
         writeln!(f, "  {} steps, {} updates of a neuron", grouped(self.steps), grouped(self.neuron_updates))
     }

@@ -9,8 +9,9 @@ use crate::engine::clock::SpikeTrain;
 use crate::engine::clock::statistics::Statistics;
 use crate::engine::{Connections, SpikeTimes, whole_steps};
 use crate::error::{Error, Result};
-use crate::experiment::execute::{device, supervised};
-use crate::experiment::run_dir::RunDir;
+use crate::experiment::device::device;
+use crate::experiment::execute::supervised;
+use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::{Memory, Status, peak_rss_bytes};
 use crate::files::read_text;
 use crate::progress::{Progress, Unit};
@@ -18,7 +19,7 @@ use crate::snn::{Network, Pop};
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What a run needs from outside.
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     pub resume: bool,
     /// Threads.
     pub threads: usize,
+    /// Where compiled kernels of a GPU are kept.
+    pub kernels: Option<&'a Path>,
     /// Who listens.
     pub progress: &'a mut (dyn Progress + Send),
 }
@@ -125,12 +128,15 @@ struct Run<'c, 'n> {
 const PLOTTED: usize = 1 << 20;
 
 fn simulate(config: &Config, context: &mut Context<'_>) -> Result<Summary> {
-    device(&config.run.device)?;
+    let grid = config.simulate.clock == config::Clock::Grid;
+    let work = if grid { "[simulate]" } else { "[simulate] on the lazy clock" };
+    let device = device(&config.run.device, work, grid, context.kernels)?;
     let position = if context.resume { position(context.run_dir)? } else { Position::default() };
     let begun = Instant::now();
     context.progress.start("synapses", None, Unit::Steps);
     let net = build::network(config)?;
-    let clock = Clock::new(&net, config)?;
+    let clock = Clock::new(&net, config, &device)?;
+    context.run_dir.write_json("env.json", &environment(context.threads, &clock.device(), None))?;
     context.progress.finish();
     let mut run = Run::new(config, context.run_dir, &net, clock, position)?;
     run.position.seconds.build += begun.elapsed().as_secs_f64();
@@ -217,7 +223,7 @@ impl<'c, 'n> Run<'c, 'n> {
         loop {
             let now = self.clock.steps();
             if now >= warm && self.position.warm.is_none() {
-                self.position.warm = Some(self.clock.activity().spikes);
+                self.position.warm = Some(self.clock.activity()?.spikes);
             }
             if now >= total {
                 break;
@@ -318,7 +324,9 @@ impl<'c, 'n> Run<'c, 'n> {
     fn train(&self, kept: &Kept) -> Result<SpikeTrain> {
         let neurons = streams::read(kept.neurons.path())?;
         Ok(match self.clock {
-            Clock::Grid(_) => SpikeTrain { steps: streams::read(kept.times.path())?, neurons },
+            Clock::Grid(_) | Clock::Gpu(_) => {
+                SpikeTrain { steps: streams::read(kept.times.path())?, neurons }
+            }
             Clock::Lazy(_) => {
                 SpikeTimes { times: streams::read(kept.times.path())?, neurons }.on_grid(self.net.dt)
             }
@@ -341,7 +349,7 @@ impl<'c, 'n> Run<'c, 'n> {
             (self.in_steps(config.simulate.warmup_ms)?, self.in_steps(config.simulate.duration_ms)?);
         let bin = self.in_steps(config.record.rate_bin_ms)?.max(1);
         let seconds = (until - from) as f64 * net.dt.0 / 1000.0;
-        let activity = self.clock.activity();
+        let activity = self.clock.activity()?;
         let warm = self.position.warm.clone().unwrap_or_default();
         let mut populations = BTreeMap::new();
         for (i, p) in net.populations.iter().enumerate() {
@@ -401,7 +409,7 @@ impl<'c, 'n> Run<'c, 'n> {
             seconds: spent,
             populations,
             memory: Memory { peak_rss_bytes: peak_rss_bytes() },
-            device: "cpu".into(),
+            device: self.clock.device(),
             threads,
             run_directory: self.run_dir.path().display().to_string(),
         };
@@ -436,7 +444,7 @@ impl<'c, 'n> Run<'c, 'n> {
     /// Everything that was recorded, as files that others read.
     fn export(&self, rates: &[(&str, Vec<f64>)], plastic: &[(&str, Connections)]) -> Result<()> {
         let steps_of = match self.clock {
-            Clock::Grid(_) => Some(self.net.dt),
+            Clock::Grid(_) | Clock::Gpu(_) => Some(self.net.dt),
             Clock::Lazy(_) => None,
         };
         let name = |kept: &Kept| self.net.populations[kept.pop.0].name.as_str();

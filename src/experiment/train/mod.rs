@@ -21,6 +21,7 @@ mod surrogate;
 
 use super::build;
 use super::config::{Config, Neuron, On, Train};
+use super::device::Device;
 use super::run_dir::RunDir;
 use super::summary::{Parameters, Seconds, Seed};
 use crate::data::{self, Dataset, Samples, Split};
@@ -56,6 +57,8 @@ pub(super) struct Job<'a> {
     pub seed: u64,
     pub run_dir: &'a RunDir,
     pub progress: &'a mut (dyn Progress + Send),
+    /// What the run has; what a trainer makes no use of, it sets to the CPU.
+    pub device: Device,
 }
 
 /// The result of one seed, as it is kept for resuming and for the report.
@@ -69,6 +72,8 @@ pub(super) struct Outcome {
     pub notices: Vec<String>,
     /// What the trainer found beside the accuracy, line by line.
     pub details: Vec<String>,
+    /// Where the work was done.
+    pub device: String,
     pub shown: Shown,
 }
 
@@ -229,7 +234,8 @@ impl Job<'_> {
             "accuracy": result.test_accuracy, "spikes_per_sample": result.spikes_per_sample,
         }))?;
         let Ending { parameters, notices, details, shown, .. } = ending;
-        Ok(Outcome { result, parameters, confusion, notices, details, shown })
+        let device = self.device.to_string();
+        Ok(Outcome { result, parameters, confusion, notices, details, device, shown })
     }
 }
 
@@ -237,6 +243,17 @@ impl Job<'_> {
 fn changes((augment, shape): (data::Augment, [usize; 3])) -> impl Fn(usize, u64, &mut [f32]) + Sync {
     // Bounds were checked with the file, and the shape is that of the data.
     move |pass, sample, pixels| _ = augment.apply(shape, pass, sample, pixels)
+}
+
+/// The table of a trainer in an experiment file, and whether a GPU can do its work.
+pub(super) fn trainer(train: &Train) -> (&'static str, bool) {
+    match train {
+        Train::Ransnn { .. } => ("[train.ransnn]", true),
+        Train::Surrogate(_) => ("[train.surrogate]", true),
+        Train::Convert(_) => ("[train.convert]", false),
+        Train::Stdp(_) => ("[train.stdp]", false),
+        Train::StdpReadout(_) => ("[train.stdp-readout]", false),
+    }
 }
 
 /// What says how many numbers a sample has, and how many.

@@ -1,10 +1,11 @@
 //! `[train.ransnn]`: random frozen layers turn samples into features once; a readout is fitted to the features.
 
 use super::{BATCH, CALIBRATION, Ending, JUDGED, Job, Outcome, Shown, curve_plots, input, share, show};
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Samples, Split};
 use crate::engine::{Activity, Recording, What};
 use crate::error::{Error, Result};
 use crate::experiment::config::Solver;
+use crate::experiment::device::Device;
 use crate::experiment::summary::{Parameters, Seconds};
 use crate::experiment::{build, model_file};
 use crate::learn::adam::{self, Softmax};
@@ -15,6 +16,7 @@ use crate::progress::Unit;
 use crate::report::{Part, Plot, Series};
 use crate::rng::Stream;
 use crate::snn::Pop;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Codes of the training set are kept while they fit in this many bytes.
@@ -51,7 +53,8 @@ impl Job<'_> {
         let probes = build::probes(config, &net);
         let samples = CALIBRATION.min(data.train.len());
         let batch = input(&data.train, data.features(), 0..samples);
-        let reservoir = Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples)?;
+        let reservoir =
+            self.compile(|| Reservoir::new(&net, &encoding, &probes, build::coding(config), batch, samples))?;
         let mut fitted = match solver {
             Solver::Ridge { lambda, select_rows, rows, hinge, hinge_lambda } => {
                 let rows = if *rows == 0 { data.train.len() } else { data.train.len().min(*rows) };
@@ -115,34 +118,68 @@ impl Job<'_> {
         })
     }
 
-    /// Runs samples through the reservoir batch by batch and hands their codes on.
+    /// The frozen layers where the run has them computed; for a GPU, where it has the kernels.
+    fn compile<'n>(&mut self, compiled: impl Fn() -> Result<Reservoir<'n>>) -> Result<Reservoir<'n>> {
+        let bytes = matches!(self.data.train.samples, Samples::U8(_));
+        let on_gpu = self.device.try_gpu(|gpu| {
+            if !bytes {
+                let on = format!("on a GPU: the samples of {} are no 8-bit numbers", self.data.name);
+                return Err(Error::Unsupported { op: "[train.ransnn]", on });
+            }
+            compiled()?.on(gpu)
+        })?;
+        if let Some(reservoir) = on_gpu {
+            return Ok(reservoir);
+        }
+        self.device = Device::Cpu;
+        compiled()
+    }
+
+    /// Runs samples through the reservoir batch by batch and hands their features on. While a GPU works on a batch, the
+    /// CPU does what is to be done with the one before.
     fn each_batch(
         &mut self,
         reservoir: &Reservoir<'_>,
         split: &Split,
         name: &str,
         samples: usize,
-        mut take: impl FnMut(Features<'_>, std::ops::Range<usize>) -> Result<()>,
+        mut take: impl FnMut(Features<'_>, Range<usize>) -> Result<()>,
     ) -> Result<Activity> {
         let stream = reservoir.engine().stream(name, 0);
         let mut activity = Activity::default();
         let mut recording = Recording::default();
-        let mut codes = vec![0u8; BATCH * reservoir.width()];
+        let codes = || vec![0u8; BATCH.min(samples) * reservoir.width()];
+        let (mut done, mut next) = ((codes(), vec![], 0..0), (codes(), vec![], 0..0));
+        let mut hand_on = |(codes, numbers, range): &(Vec<u8>, Vec<f32>, Range<usize>)| {
+            if reservoir.code_max().is_some() {
+                take(Features::U8(&codes[..range.len() * reservoir.width()]), range.clone())
+            } else {
+                take(Features::F32(numbers), range.clone())
+            }
+        };
         for start in (0..samples).step_by(BATCH) {
             self.check_interrupt()?;
             let range = start..(start + BATCH).min(samples);
             let ids: Vec<u64> = range.clone().map(|i| i as u64).collect();
-            let batch = input(split, self.data.features(), range.clone());
+            let started =
+                reservoir.start(input(split, self.data.features(), range.clone()), &ids, &stream)?;
+            if start > 0 {
+                hand_on(&done)?;
+            }
             if reservoir.code_max().is_some() {
-                let codes = &mut codes[..ids.len() * reservoir.width()];
-                activity += &reservoir.codes(batch, &ids, &stream, &mut recording, codes)?;
-                take(Features::U8(codes), range.clone())?;
+                let codes = &mut next.0[..ids.len() * reservoir.width()];
+                activity += &reservoir.collect_codes(started, &mut recording, codes)?;
             } else {
-                let (numbers, one) = reservoir.numbers(batch, &ids, &stream, &mut recording)?;
+                let (numbers, one) = reservoir.collect_numbers(started, &mut recording)?;
                 activity += &one;
-                take(Features::F32(&numbers), range.clone())?;
+                next.1 = numbers;
             }
             self.progress.advance(range.len() as u64);
+            next.2 = range;
+            std::mem::swap(&mut done, &mut next);
+        }
+        if samples > 0 {
+            hand_on(&done)?;
         }
         Ok(activity)
     }

@@ -5,8 +5,10 @@ use super::config::Surrogate;
 use super::{COMPARED, Ending, Job, Outcome, Shown, Verdict, agree, changes, curve_plots, in_words, show};
 use crate::error::{Error, Result};
 use crate::experiment::build;
+use crate::experiment::device::Device;
 use crate::experiment::summary::{Parameters, Seconds};
 use crate::learn::surrogate::{Data, Trainer, probe};
+use crate::tensor;
 use std::time::Instant;
 
 impl Job<'_> {
@@ -23,6 +25,10 @@ impl Job<'_> {
         let mut trainer = Trainer::new(net, encoding, output, samples, options)?;
         if let Some(augment) = &augment {
             trainer = trainer.augmented(augment);
+        }
+        let moved = self.device.try_gpu(|gpu| trainer.move_to(&tensor::Device::Cuda(gpu.clone())))?;
+        if moved.is_none() {
+            self.device = Device::Cpu;
         }
         let features = begun.elapsed().as_secs_f64();
         let fitting = Instant::now();

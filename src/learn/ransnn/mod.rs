@@ -7,4 +7,4 @@ pub mod calibrate;
 pub mod reservoir;
 
 pub use calibrate::{Tune, calibrate};
-pub use reservoir::{Coding, Reservoir, Transform};
+pub use reservoir::{Coding, Reservoir, Started, Transform};

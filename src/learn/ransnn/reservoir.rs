@@ -4,11 +4,12 @@
 //! or the square root (which evens out the variance of counts), and `largest` the 99.95 % quantile over a calibration
 //! batch. Integer codes keep the normal equations of the ridge exact, and a few bits of them are enough.
 
-use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table};
+use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table, cuda};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
 use crate::snn::{Encoding, Network};
+use crate::tensor::cuda::Gpu;
 
 /// Function applied to each count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,24 @@ pub struct Reservoir<'n> {
     /// Per probe: code of each count; empty where the feature is not a count.
     tables: Vec<Vec<u8>>,
     widths: Vec<usize>,
+    /// The same network there, where that is asked for.
+    on_gpu: Option<cuda::Features>,
+}
+
+/// A batch on its way through the network. A GPU works on it from the start; the CPU when it is collected.
+#[derive(Debug)]
+pub enum Started<'a> {
+    /// On the CPU.
+    Cpu {
+        /// The samples.
+        batch: Input<'a>,
+        /// Their numbers.
+        ids: &'a [u64],
+        /// The encoder's random numbers.
+        stream: &'a Stream,
+    },
+    /// On a GPU.
+    Gpu(cuda::Started),
 }
 
 /// Share of pooled counts of a calibration batch that the codes resolve; the few above get the largest code.
@@ -58,7 +77,35 @@ impl<'n> Reservoir<'n> {
         let mut recording = Recording::default();
         engine.run(batch, &ids, &engine.stream("calibrate", 0), &mut recording)?;
         let tables = recording.tables.iter().map(|table| code_table(table, coding)).collect::<Result<_>>()?;
-        Ok(Self { widths: engine.widths(), engine, tables })
+        Ok(Self { widths: engine.widths(), engine, tables, on_gpu: None })
+    }
+
+    /// The same with its batches computed on a GPU: features are equal, bit for bit. The calibration stays what it was.
+    ///
+    /// # Errors
+    /// What has no kernel, by name; not enough memory.
+    pub fn on(mut self, gpu: &Gpu) -> Result<Self> {
+        self.on_gpu = Some(cuda::Features::new(gpu, &self.engine)?);
+        Ok(self)
+    }
+
+    /// Starts a batch. On a GPU the work goes on while the caller does something else.
+    ///
+    /// # Errors
+    /// On a GPU, input that does not fit.
+    pub fn start<'a>(&self, batch: Input<'a>, ids: &'a [u64], stream: &'a Stream) -> Result<Started<'a>> {
+        match &self.on_gpu {
+            Some(features) => Ok(Started::Gpu(features.start(batch, ids, stream)?)),
+            None => Ok(Started::Cpu { batch, ids, stream }),
+        }
+    }
+
+    fn run(&self, started: Started<'_>, recording: &mut Recording) -> Result<Activity> {
+        match (started, &self.on_gpu) {
+            (Started::Cpu { batch, ids, stream }, _) => self.engine.run(batch, ids, stream, recording),
+            (Started::Gpu(batch), Some(features)) => features.collect(&batch, recording),
+            (Started::Gpu(_), None) => Err(Error::Internal("a batch of another reservoir".into())),
+        }
     }
 
     /// Features per sample.
@@ -98,7 +145,20 @@ impl<'n> Reservoir<'n> {
         recording: &mut Recording,
         out: &mut [u8],
     ) -> Result<Activity> {
-        let activity = self.engine.run(batch, ids, stream, recording)?;
+        self.collect_codes(self.start(batch, ids, stream)?, recording, out)
+    }
+
+    /// The codes of a batch that was started, `[samples, width]`, into `out`.
+    ///
+    /// # Errors
+    /// As [`Reservoir::codes`]; what went wrong on the GPU.
+    pub fn collect_codes(
+        &self,
+        started: Started<'_>,
+        recording: &mut Recording,
+        out: &mut [u8],
+    ) -> Result<Activity> {
+        let activity = self.run(started, recording)?;
         let (width, tables, widths) = (self.width(), &self.tables, &self.widths);
         let recorded = &recording.tables;
         if self.code_max().is_none() {
@@ -143,20 +203,18 @@ impl<'n> Reservoir<'n> {
         Ok(codes)
     }
 
-    /// Features that are numbers (membranes, traces; counts as they are), `[samples, width]`.
+    /// Features that are numbers (membranes, traces; counts as they are) of a batch that was started, `[samples, width]`.
     ///
     /// # Errors
     /// Input that does not fit.
-    pub fn numbers(
+    pub fn collect_numbers(
         &self,
-        batch: Input<'_>,
-        ids: &[u64],
-        stream: &Stream,
+        started: Started<'_>,
         recording: &mut Recording,
     ) -> Result<(Vec<f32>, Activity)> {
-        let activity = self.engine.run(batch, ids, stream, recording)?;
+        let activity = self.run(started, recording)?;
         let width = self.width();
-        let mut out = vec![0.0; ids.len() * width];
+        let mut out = vec![0.0; activity.samples as usize * width];
         for (sample, row) in out.chunks_mut(width).enumerate() {
             let mut at = 0;
             for (table, &width) in recording.tables.iter().zip(&self.widths) {

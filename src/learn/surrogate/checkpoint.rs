@@ -73,7 +73,7 @@ impl Trainer<'_> {
         let mut optimizer = self.options.optimizer();
         optimizer.as_dyn().load_state(&file.group("optimizer/")?)?;
         self.optimizer = optimizer;
-        self.model.set_numbers(parameters);
+        self.model.set_numbers(parameters)?;
         self.best = best;
         self.curve = curve.chunks_exact(3).map(|c| (c[0] as usize, c[1], c[2])).collect();
         self.judged = judged.chunks_exact(2).map(|c| (c[0] as usize, c[1])).collect();

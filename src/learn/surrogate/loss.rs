@@ -1,6 +1,6 @@
 //! Losses on spikes and membranes of an output population, and terms that keep firing rates in bounds.
 
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use crate::{Error, Result};
 
 /// What training makes small. Spikes `s` and membranes `u` are `[T, B, C]`; CE is cross-entropy with the softmax.
@@ -85,6 +85,14 @@ impl Loss {
 
 /// `[B, C]` with one number at the label and another elsewhere.
 fn targets(labels: &Tensor, classes: usize, [right, wrong]: [f64; 2], dtype: DType) -> Result<Tensor> {
+    if let Device::Cuda(_) = labels.device() {
+        // Rows of a table, chosen where the labels are.
+        let table =
+            (0..classes * classes).map(|i| if i / classes == i % classes { right } else { wrong }).collect();
+        let table =
+            Tensor::from_f64(table, &[classes, classes])?.to_dtype(dtype)?.to_device(labels.device())?;
+        return table.index_select(0, labels);
+    }
     let labels = labels.to_u32()?;
     let mut values = vec![wrong; labels.len() * classes];
     for (row, &label) in values.chunks_mut(classes).zip(&labels) {

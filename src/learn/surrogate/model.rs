@@ -19,7 +19,7 @@ use crate::rng::Stream;
 use crate::snn::neurons::Lif;
 use crate::snn::scan::{Parameters, Scan, Scanned, Spikes, product_of, spike_product};
 use crate::snn::{Conv2d, Network, Pop, Projection, Values, Weights};
-use crate::tensor::{DType, Surrogate, Tensor, Trainable};
+use crate::tensor::{DType, Device, Meta, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
 
 /// A batch as the population presents it with which the model begins.
@@ -74,6 +74,7 @@ pub struct Model {
     source: Pop,
     output: usize,
     membrane: bool,
+    device: Device,
 }
 
 #[derive(Debug)]
@@ -275,7 +276,42 @@ impl Model {
         let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
         let source =
             source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
-        Ok(Self { parameters, statistics, layers, source, output: output.0, membrane })
+        let (output, device) = (output.0, Device::Cpu);
+        Ok(Self { parameters, statistics, layers, source, output, membrane, device })
+    }
+
+    /// Moves all numbers to a device, where [`forward`](Self::forward) then runs; all of them or none.
+    ///
+    /// # Errors
+    /// Recurrent layers, which have no kernel; what the device reports.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        if let (Device::Cuda(_), Some(layer)) = (device, self.layers.iter().find(|l| l.recurrent.is_some())) {
+            let on = format!("on {device}, with `{}`, which projects to itself; use the CPU", layer.name);
+            return Err(Error::Unsupported { op: "training by surrogate gradients", on });
+        }
+        let mut tensors: Vec<&mut Tensor> = self.parameters.values_mut().collect();
+        tensors.extend(self.statistics.values_mut());
+        for layer in &mut self.layers {
+            let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } =
+                &mut layer.numbers;
+            tensors.extend([decay, gain, threshold]);
+            tensors.extend(current_decay.iter_mut().chain(recurrent));
+            tensors.extend(adaptation.iter_mut().flat_map(|(rho, strength)| [rho, strength]));
+            for Frozen { weights, scale, bias } in
+                layer.incoming.iter_mut().filter_map(|from| from.frozen.as_mut())
+            {
+                tensors.extend([weights, scale, bias]);
+            }
+        }
+        let moved = tensors.iter().map(|t| t.to_device(device)).collect::<Result<Vec<_>>>()?;
+        tensors.into_iter().zip(moved).for_each(|(tensor, moved)| *tensor = moved);
+        self.device = device.clone();
+        Ok(())
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The population whose spikes or currents [`forward`](Self::forward) takes: the last frozen one, where all that is
@@ -372,6 +408,9 @@ impl Model {
         sent: &BTreeMap<usize, Sent>,
     ) -> Result<Option<(Scanned, Arc<Spikes>)>> {
         let [from] = layer.incoming.as_slice() else { return Ok(None) };
+        if let Device::Cuda(_) = self.device {
+            return Ok(None);
+        }
         if from.frozen.is_some() || from.geometry.is_some() || from.channels.is_some() {
             return Ok(None);
         }
@@ -419,18 +458,20 @@ impl Model {
             _ => self.weights_of(from),
         };
         let current = match (sent.get(&from.pre), input, &from.geometry) {
-            (Some(sent), _, None) => spike_product(&sent.spikes, weights, bias)?,
+            (Some(sent), _, None) => self.product(&sent.spikes, weights, bias)?,
             (Some(sent), _, Some(geometry)) => convolved(&sent.spikes, geometry, weights, bias)?,
-            (None, Encoded::Spikes(spikes), None) => product_of(spikes, weights, bias)?,
+            (None, Encoded::Spikes(spikes), None) => match self.device {
+                Device::Cpu => product_of(spikes, weights, bias)?,
+                Device::Cuda(_) => dense(&spikes.to_tensor_on(&self.device, DType::F32)?, weights, bias)?,
+            },
             (None, Encoded::Spikes(spikes), Some(geometry)) => {
-                convolved(&spikes.to_tensor()?, geometry, weights, bias)?
+                convolved(&spikes.to_tensor_on(&self.device, DType::F32)?, geometry, weights, bias)?
             }
             (None, Encoded::Constant(x, _), geometry) => {
-                let held = x.reshape(&[1, x.shape()[0], x.shape()[1]])?;
-                match (geometry, bias) {
-                    (Some(geometry), bias) => convolved(&held, geometry, weights, bias)?,
-                    (None, Some(bias)) => held.matmul(weights)?.add(bias)?,
-                    (None, None) => held.matmul(weights)?,
+                let held = x.reshape(&[1, x.shape()[0], x.shape()[1]])?.to_device(&self.device)?;
+                match geometry {
+                    Some(geometry) => convolved(&held, geometry, weights, bias)?,
+                    None => dense(&held, weights, bias)?,
                 }
             }
         };
@@ -440,20 +481,30 @@ impl Model {
         }
     }
 
+    /// The current of spikes by dense weights: row by row where that costs what the spikes cost, on a GPU as a product.
+    fn product(&self, spikes: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match self.device {
+            Device::Cpu => spike_product(spikes, weights, bias),
+            Device::Cuda(_) => dense(spikes, weights, bias),
+        }
+    }
+
     /// All numbers that training changes: parameters and running statistics.
     pub(super) fn numbers(&self) -> BTreeMap<String, Tensor> {
         self.parameters.iter().chain(&self.statistics).map(|(name, t)| (name.clone(), t.clone())).collect()
     }
 
     /// Takes up [`numbers`](Self::numbers) of the same network.
-    pub(super) fn set_numbers(&mut self, numbers: BTreeMap<String, Tensor>) {
+    pub(super) fn set_numbers(&mut self, numbers: BTreeMap<String, Tensor>) -> Result<()> {
         for (name, tensor) in numbers {
+            let tensor = tensor.to_device(&self.device)?;
             let place = match self.statistics.contains_key(&name) {
                 true => &mut self.statistics,
                 false => &mut self.parameters,
             };
             place.insert(name, tensor);
         }
+        Ok(())
     }
 
     /// Puts trained parameters into the network that the model was made of.
@@ -508,9 +559,7 @@ impl Model {
                 Some(_) => 1e-3,
                 None => continue,
             };
-            let most = if least == 0.0 { 1.0 } else { f32::MAX };
-            let values = tensor.to_f32()?.into_iter().map(|x| x.clamp(least, most)).collect();
-            *tensor = Tensor::from_f32(values, tensor.shape())?;
+            *tensor = tensor.clamp(least, if least == 0.0 { 1.0 } else { f32::MAX.into() })?;
         }
         Ok(())
     }
@@ -579,6 +628,12 @@ impl Layer {
     }
 }
 
+/// `x W + b` for x `[T, B, K]`.
+fn dense(x: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let current = x.matmul(weights)?;
+    bias.map_or(Ok(current.clone()), |bias| current.add(bias))
+}
+
 /// The current `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`, pooled first where it says so.
 fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let [steps, batch] = [x.shape()[0], x.shape()[1]];
@@ -625,7 +680,8 @@ impl Reach {
 impl Dropout {
     fn apply(&self, spikes: &Tensor, layer: &Layer) -> Result<Tensor> {
         let shape = spikes.shape();
-        let ones = Tensor::full(&[1, shape[1], shape[2]], 1.0, DType::F32)?;
+        let ones = Meta::new([1, shape[1], shape[2]], DType::F32);
+        let ones = Tensor::full_on(&ones, 1.0, spikes.device())?;
         let call = self.call * 64 + layer.population as u64;
         spikes.mul(&ones.dropout(self.share, &self.stream, call)?)
     }

@@ -16,7 +16,7 @@ use crate::parallel;
 use crate::rng::Stream;
 use crate::snn::scan::Spikes;
 use crate::snn::{Encoding, Network, Pop};
-use crate::tensor::{Grads, Tensor, grad};
+use crate::tensor::{Device, Grads, Tensor, grad};
 use crate::{Error, Result};
 
 /// Mini-batches that pass the frozen layers together: the engine compiles them for each piece of work.
@@ -304,6 +304,18 @@ impl<'a> Trainer<'a> {
         Self { augment: Some(augment), ..self }
     }
 
+    /// Goes on training on a device; the engine still judges, and the trained network comes back to main memory.
+    ///
+    /// # Errors
+    /// Online training, which has no kernels; as [`Model::move_to`]. The trainer stays where it was.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        if let (Device::Cuda(_), Credit::Eprop | Credit::Ottt) = (device, self.options.credit) {
+            let on = format!("on {device}, forward in time; use the CPU");
+            return Err(Error::Unsupported { op: "training by surrogate gradients", on });
+        }
+        self.model.move_to(device)
+    }
+
     /// Number of mini-batches in all.
     pub fn total(&self) -> usize {
         self.options.epochs * self.per_epoch()
@@ -424,17 +436,17 @@ impl<'a> Trainer<'a> {
     /// The same of some samples at once; `call` is the number of their dropout.
     fn through(&self, input: &Encoded, labels: &[u32], call: u64) -> Result<(f64, Grads, usize, Statistics)> {
         let (options, model) = (&self.options, &self.model);
-        let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?;
+        let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?.to_device(model.device())?;
         let dropout = (options.dropout > 0.0).then(|| Dropout {
             share: options.dropout,
             stream: Stream::named(self.net.seed, "train/dropout"),
             call,
         });
-        let (mut right, mut statistics) = (0, vec![]);
+        let (mut outputs, mut statistics) = (None, vec![]);
         let (loss, grads) = grad(model, || {
             let pass = model.forward_in_training(input, dropout)?;
             statistics = pass.statistics;
-            right = count_right(&pass.outputs, options.loss, labels)?;
+            outputs = Some(pass.outputs.clone());
             let mut loss = options.loss.of(&pass.outputs, &targets)?;
             if options.penalty.is_active() {
                 for trace in &pass.hidden {
@@ -443,6 +455,9 @@ impl<'a> Trainer<'a> {
             }
             Ok(loss)
         })?;
+        // After the way back is queued: only here does anybody wait for a GPU.
+        let outputs = outputs.ok_or_else(|| Error::Internal("a pass had no outputs".into()))?;
+        let right = count_right(&outputs, options.loss, labels)?;
         Ok((loss.to_scalar()?, grads, right, statistics))
     }
 
@@ -595,7 +610,7 @@ impl<'a> Trainer<'a> {
     /// What tensors return.
     pub fn take_best(&mut self) -> Result<()> {
         if let Some((_, best)) = self.best.take() {
-            self.model.set_numbers(best);
+            self.model.set_numbers(best)?;
         }
         self.model.write_back(&mut self.net)
     }

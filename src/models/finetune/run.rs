@@ -272,7 +272,7 @@ pub fn evaluate(model: &Model, examples: &[Example], size: usize, pad: i64) -> R
             let scores = model.logits(&batch)?;
             predicted.extend(scores.argmax(-1)?.to_u32()?);
             truth.extend(classes.to_u32()?);
-            sum += weight * scores.cross_entropy(classes)?.to_scalar()?;
+            sum += weight * scores.cross_entropy(&classes.to_device(scores.device())?)?.to_scalar()?;
         } else {
             sum += weight * model.loss(&batch, &labels)?.to_scalar()?;
         }

@@ -18,7 +18,7 @@ use super::physical::{
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{Adaptation, Kernel, Linear, constant_response, exponential_response};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -85,22 +85,46 @@ impl AdaptiveLif {
         }
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, excitatory, inhibitory, adaptation, shift, left] = state else { return };
+    /// What a step computes with, in the order of `kernels/neurons.cuh`.
+    fn constants<R: Real>(&self) -> [R; 16] {
         let h = self.dt.0;
         let decay = |tau: Ms| R::of((-h / tau.0).exp());
         let response =
             |tau: Ms| R::of(exponential_response(h, 1.0 / self.tau_mem.0, 1.0 / tau.0) / self.capacitance);
-        let (to_rest, per_current) = (
-            R::of(-(-h / self.tau_mem.0).exp_m1()),
-            R::of(constant_response(h, 1.0 / self.tau_mem.0) / self.capacitance),
-        );
-        let (decay_e, p_e) = (decay(self.tau_excitatory), response(self.tau_excitatory));
-        let (decay_i, p_i) = (decay(self.tau_inhibitory), response(self.tau_inhibitory));
-        let (decay_w, p_w) = (decay(self.tau_current), response(self.tau_current));
+        let to_rest = R::of(-(-h / self.tau_mem.0).exp_m1());
+        let per_current = R::of(constant_response(h, 1.0 / self.tau_mem.0) / self.capacitance);
+        let [decay_e, decay_i, decay_w] =
+            [self.tau_excitatory, self.tau_inhibitory, self.tau_current].map(decay);
+        let [p_e, p_i, p_w] = [self.tau_excitatory, self.tau_inhibitory, self.tau_current].map(response);
         let decay_t = decay(self.tau_threshold);
-        let (rest, threshold, reset) = (R::of(self.rest), R::of(self.threshold), R::of(self.reset));
+        let [rest, threshold, reset] = [self.rest, self.threshold, self.reset].map(R::of);
         let pause = refractory_steps(self.refractory, self.dt);
+        let [current, b, a] = [self.current, self.spike_current, self.spike_threshold].map(R::of);
+        [
+            to_rest,
+            per_current,
+            decay_e,
+            p_e,
+            decay_i,
+            p_i,
+            decay_w,
+            p_w,
+            decay_t,
+            rest,
+            threshold,
+            reset,
+            pause,
+            current,
+            b,
+            a,
+        ]
+    }
+
+    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
+        let [membrane, excitatory, inhibitory, adaptation, shift, left] = state else { return };
+        let [to_rest, per_current, decay_e, p_e, decay_i, p_i, decay_w, p_w, decay_t, more @ ..] =
+            self.constants::<R>();
+        let [rest, threshold, reset, pause, current, spike_current, spike_threshold] = more;
         for (n, spike) in spikes.iter_mut().enumerate() {
             let (v, e, i, w) = (membrane[n], excitatory[n], inhibitory[n], adaptation[n]);
             excitatory[n] = decay_e * e + at(inputs, 0, n);
@@ -111,13 +135,13 @@ impl AdaptiveLif {
             if held(&mut left[n]) {
                 continue;
             }
-            let drive = per_current * (R::of(self.current) + at(inputs, 2, n));
+            let drive = per_current * (current + at(inputs, 2, n));
             let v = v + to_rest * (rest - v) + p_e * e + p_i * i - p_w * w + drive;
             let fires = v >= threshold + shift[n];
             membrane[n] = if fires { reset } else { v };
             if fires {
-                adaptation[n] = adaptation[n] + R::of(self.spike_current);
-                shift[n] = shift[n] + R::of(self.spike_threshold);
+                adaptation[n] = adaptation[n] + spike_current;
+                shift[n] = shift[n] + spike_threshold;
                 left[n] = pause;
                 *spike = 1;
             }
@@ -196,6 +220,10 @@ impl Neuron for AdaptiveLif {
             ));
         }
         Ok(())
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        Some((GpuModel::AdaptiveLif, self.constants().to_vec()))
     }
 
     both_precisions!();

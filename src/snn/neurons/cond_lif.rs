@@ -17,7 +17,7 @@ use super::physical::{
     refractory_steps, runge_kutta, variable,
 };
 use crate::error::{Error, Result};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -98,20 +98,26 @@ impl CondLif {
         }
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, excitatory, inhibitory, left] = state else { return };
+    /// What a step computes with, in the order of `kernels/neurons.cuh`.
+    fn constants<R: Real>(&self) -> [R; 16] {
         let h = self.dt.0;
         let decay = |tau: Ms, share: f64| R::of((-share * h / tau.0).exp());
         // At the start, the middle and the end of the step.
-        let decay_e = [0.0, 0.5, 1.0].map(|share| decay(self.tau_excitatory, share));
-        let decay_i = [0.0, 0.5, 1.0].map(|share| decay(self.tau_inhibitory, share));
+        let [e0, e1, e2] = [0.0, 0.5, 1.0].map(|share| decay(self.tau_excitatory, share));
+        let [i0, i1, i2] = [0.0, 0.5, 1.0].map(|share| decay(self.tau_inhibitory, share));
         let per_capacitance = |value: f64| R::of(value / self.capacitance);
-        let (leak, inverse, current) =
-            (per_capacitance(self.leak), per_capacitance(1.0), per_capacitance(self.current));
-        let (rest, e_e, e_i) =
-            (R::of(self.rest), R::of(self.reversal_excitatory), R::of(self.reversal_inhibitory));
-        let (threshold, reset, pause) =
-            (R::of(self.threshold), R::of(self.reset), refractory_steps(self.refractory, self.dt));
+        let [leak, inverse, current] = [self.leak, 1.0, self.current].map(per_capacitance);
+        let [rest, e_e, e_i] = [self.rest, self.reversal_excitatory, self.reversal_inhibitory].map(R::of);
+        let [threshold, reset, h] = [self.threshold, self.reset, h].map(R::of);
+        let pause = refractory_steps(self.refractory, self.dt);
+        [leak, inverse, current, rest, e_e, e_i, threshold, reset, pause, h, e0, e1, e2, i0, i1, i2]
+    }
+
+    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
+        let [membrane, excitatory, inhibitory, left] = state else { return };
+        let [leak, inverse, current, rest, e_e, e_i, threshold, reset, pause, h, e0, e1, e2, i0, i1, i2] =
+            self.constants();
+        let (decay_e, decay_i) = ([e0, e1, e2], [i0, i1, i2]);
         for (n, spike) in spikes.iter_mut().enumerate() {
             let (v, g_e, g_i) = (membrane[n], excitatory[n] * inverse, inhibitory[n] * inverse);
             excitatory[n] = excitatory[n] * decay_e[2] + at(inputs, 0, n);
@@ -121,7 +127,7 @@ impl CondLif {
                 continue;
             }
             let drive = current + at(inputs, 2, n) * inverse;
-            let [v] = runge_kutta([v], R::of(h), |stage, [v]| {
+            let [v] = runge_kutta([v], h, |stage, [v]| {
                 [leak * (rest - v)
                     + g_e * decay_e[stage] * (e_e - v)
                     + g_i * decay_i[stage] * (e_i - v)
@@ -182,6 +188,10 @@ impl Neuron for CondLif {
             ));
         }
         Ok(())
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        Some((GpuModel::CondLif, self.constants().to_vec()))
     }
 
     both_precisions!();

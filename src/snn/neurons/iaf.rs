@@ -19,7 +19,7 @@
 use super::lif::Fires;
 use crate::error::{Error, Result};
 use crate::snn::linear::{Kernel, Linear};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,24 @@ pub(crate) struct Factors<F> {
 }
 
 impl<F: Real> Factors<F> {
+    /// The kernel that takes these steps, and its constants; see `kernels/neurons.cuh`.
+    fn numbers(&self) -> (GpuModel, Vec<F>) {
+        let model = match self.kind {
+            Kind::Delta => GpuModel::IafDelta,
+            Kind::One => GpuModel::IafOne,
+            Kind::Two => GpuModel::IafTwo,
+        };
+        let acts = match self.acts {
+            Acts::First => 0.0,
+            Acts::BeforeComparison => 1.0,
+            Acts::Last => 2.0,
+        };
+        let ([decay, other_decay], [coupling, other_coupling]) = (self.decay, self.coupling);
+        let membrane = [F::of(acts), self.leak, self.level, self.injected];
+        let synapses = [decay, other_decay, coupling, other_coupling];
+        (model, [&membrane[..], &synapses, &[self.threshold, self.reset, self.hold]].concat())
+    }
+
     /// One step; see the file's documentation. An empty slice of injected currents means none. Inlined, so that it
     /// is compiled for each instruction set.
     #[inline(always)]
@@ -390,6 +408,10 @@ impl Neuron for Iaf {
 
     fn time_step(&self) -> Option<Ms> {
         Some(self.dt)
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        Some(self.factors().numbers())
     }
 
     fn step(&self, input: &[f32], state: &mut [&mut [f32]], spikes: &mut [u8]) {

@@ -13,7 +13,7 @@
 
 use super::physical::{at, both_precisions, finite, membrane, positive, variable};
 use crate::error::{Error, Result};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -87,16 +87,21 @@ impl Izhikevich {
         if root.is_nan() { self.c } else { (-slope - root) / 0.08 }
     }
 
+    /// What a step computes with, in the order of `kernels/neurons.cuh`.
+    fn constants<R: Real>(&self) -> [R; 12] {
+        let h = self.dt.0;
+        let published = if self.scheme == Scheme::Published { 1.0 } else { 0.0 };
+        let (a, b, c, d) = (self.a, self.b, self.c, self.d);
+        [h, 0.5 * h, a, b, c, d, self.threshold, self.current, published, 0.04, 5.0, 140.0].map(R::of)
+    }
+
     fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
         let [membrane, recovery] = state else { return };
-        let h = R::of(self.dt.0);
-        let half = R::of(0.5 * self.dt.0);
-        let (a, b, c, d) = (R::of(self.a), R::of(self.b), R::of(self.c), R::of(self.d));
-        let (square, linear, offset) = (R::of(0.04), R::of(5.0), R::of(140.0));
+        let [h, half, a, b, c, d, threshold, current, _, square, linear, offset] = self.constants();
         let rate = |v: R, u: R, x: R| square * v * v + linear * v + offset - u + x;
         for (n, spike) in spikes.iter_mut().enumerate() {
             let (mut v, mut u) = (membrane[n], recovery[n]);
-            let (x, jump) = (R::of(self.current) + at(inputs, 0, n), at(inputs, 1, n));
+            let (x, jump) = (current + at(inputs, 0, n), at(inputs, 1, n));
             match self.scheme {
                 Scheme::Euler => {
                     (v, u) = (v + h * rate(v, u, x) + jump, u + h * a * (b * v - u));
@@ -108,7 +113,7 @@ impl Izhikevich {
                     v = v + jump;
                 }
             }
-            let fires = v >= R::of(self.threshold);
+            let fires = v >= threshold;
             (membrane[n], recovery[n]) = if fires { (c, u + d) } else { (v, u) };
             *spike = fires.into();
         }
@@ -147,6 +152,10 @@ impl Neuron for Izhikevich {
             return Err(Error::value("c", self.c, format!("below the threshold, {}", self.threshold)));
         }
         Ok(())
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        Some((GpuModel::Izhikevich, self.constants().to_vec()))
     }
 
     both_precisions!();

@@ -26,7 +26,7 @@
 //! | [`Lif::spyx`] | spikes one step late: [`LateLif`](super::LateLif) |
 
 use crate::error::{Error, Result};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
 
@@ -219,6 +219,27 @@ impl Lif {
         }
     }
 
+    /// Bits by which `kernels/lif.cuh` knows the dialect; `None` for one that it lacks.
+    pub(crate) fn dialect(&self) -> Option<u32> {
+        let fires = if self.fires == Fires::AtOrAbove { 1 } else { 0 };
+        let reset = match self.reset {
+            Reset::Subtract => 2,
+            Reset::To(_) => 4,
+            Reset::None => 0,
+        };
+        let acts = match self.acts {
+            ResetActs::SameStep => 0,
+            ResetActs::NextStep => 8,
+            ResetActs::BeforeNextStep => 16,
+        };
+        (self.refractory_steps == 0 || acts == 0).then_some(fires | reset | acts)
+    }
+
+    /// The value of a hard reset; 0 where there is none.
+    pub(crate) fn reset_value(&self) -> f32 {
+        if let Reset::To(value) = self.reset { value } else { 0.0 }
+    }
+
     #[inline]
     fn fired(&self, u: f32) -> bool {
         self.fires.crosses(u, self.threshold)
@@ -291,6 +312,13 @@ impl Neuron for Lif {
             *u = next;
             *s = fired.into();
         }
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        let (decay, gain, rest, threshold) = (self.decay, self.gain, self.rest, self.threshold);
+        let (dialect, silent) = (self.dialect()? as f32, self.refractory_steps as f32);
+        let constants = vec![decay, gain, rest, threshold, self.reset_value(), dialect, silent];
+        Some((GpuModel::Lif, constants))
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

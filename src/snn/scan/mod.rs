@@ -23,6 +23,7 @@
 //! ```
 
 mod blocks;
+mod cuda;
 mod kernel;
 mod layer;
 mod product;
@@ -34,8 +35,9 @@ pub use product::{Spikes, product_of, spike_product};
 use super::neuron::Neuron;
 use super::neurons::{self, Fires, Lif, ResetActs, Synaptic};
 use crate::parallel;
+use crate::tensor::cuda::Gpu;
 use crate::tensor::dtype::{Float, each_float};
-use crate::tensor::{Backward, DType, Keep, Meta, Op, Surrogate, Tensor, apply, cpu};
+use crate::tensor::{self, Backward, DType, Device, Keep, Meta, Op, Surrogate, Tensor, apply, cpu};
 use crate::{Error, Result};
 use kernel::{PARAMETERS, Rule, Scratch};
 
@@ -224,7 +226,7 @@ impl From<neurons::Reset> for Reset {
 }
 
 /// A scan with the inputs that it has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Operation {
     scan: Scan,
     /// Steps over which the input is held, where it is the same in all of them.
@@ -235,7 +237,7 @@ struct Operation {
 }
 
 /// Sizes of a sequence.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sizes {
     steps: usize,
     batch: usize,
@@ -451,6 +453,15 @@ impl Op for Operation {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &Gpu,
+        inputs: &[tensor::cuda::View<'_>],
+        outputs: &mut [tensor::cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        self.run_on(gpu, inputs, outputs)
+    }
+
     fn keep(&self, needs: &[bool]) -> Keep {
         let mut keep = Keep::NOTHING.output(1, true).input(0, self.reads_input(needs));
         for i in 1..needs.len() {
@@ -462,6 +473,9 @@ impl Op for Operation {
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let meta = at.output_meta(1);
+        if let Device::Cuda(_) = at.output(1)?.device() {
+            return self.gradients_on_gpu(at, Sizes::of(meta));
+        }
         each_float!(OP, meta.dtype, F => self.gradients::<F>(at, Sizes::of(meta)))
     }
 }

@@ -22,10 +22,10 @@ pub struct Spikes {
     front: Vec<usize>,
     columns: usize,
     // Loops over entries rely on this: indices are below `columns`, offsets ascend.
-    offsets: Vec<u32>,
-    indices: Vec<u32>,
+    pub(super) offsets: Vec<u32>,
+    pub(super) indices: Vec<u32>,
     /// Empty if all entries are 1.
-    values: Vec<f64>,
+    pub(super) values: Vec<f64>,
 }
 
 impl Spikes {

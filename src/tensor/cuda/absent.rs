@@ -1,7 +1,8 @@
 //! The CUDA backend of a build without the feature `cuda`: the same names on types without values.
 
-use super::{Arg, Geometry, Unusable, Version};
+use super::{Arg, Geometry, Product, Unusable, Version};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 use crate::tensor::kernels::{Element, ElementType, Kernel, Source};
 use std::path::Path;
 
@@ -33,7 +34,23 @@ impl Gpu {
         match *self {}
     }
 
+    pub fn multiprocessors(&self) -> u32 {
+        match *self {}
+    }
+
     pub fn memory(&self) -> Result<(u64, u64)> {
+        match *self {}
+    }
+
+    pub fn uses_cublas(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn use_cublas(&self, _on: bool) {
+        match *self {}
+    }
+
+    pub(super) fn product_by_blas(&self, _: DType, _: &Product<'_>, _: &mut Buffer) -> Result<bool> {
         match *self {}
     }
 
@@ -42,6 +59,18 @@ impl Gpu {
     }
 
     pub fn upload<T: Element>(&self, _values: &[T]) -> Result<Buffer> {
+        match *self {}
+    }
+
+    pub(crate) fn empty(&self, _element: ElementType, _len: usize) -> Result<Buffer> {
+        match *self {}
+    }
+
+    pub(crate) fn clear(&self, _buffer: &mut Buffer) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn copy(&self, _from: &Buffer) -> Result<Buffer> {
         match *self {}
     }
 
@@ -75,6 +104,10 @@ impl Buffer {
     }
 
     pub fn gpu(&self) -> &Gpu {
+        match *self {}
+    }
+
+    pub(crate) fn is_unique(&self) -> bool {
         match *self {}
     }
 

@@ -1,20 +1,23 @@
 //! A GPU, its memory, and launches.
 #![allow(unsafe_code)] // launches and raw allocations of the driver
 
+use super::blas::Blas;
 use super::compile::compile_cached;
 use super::probe::{DeviceInfo, Version, probe};
-use super::{Arg, Geometry};
+use super::{Arg, Axes, Geometry};
 use crate::error::{Error, Result};
 use crate::tensor::kernels::{Argument, Element, ElementType, Kernel, Source};
 use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUresult};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError,
+    LaunchConfig, PushKernelArg, result, sys,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A GPU with one stream of work. Clones are the same GPU; two `open`s of one index are not.
 #[derive(Clone)]
@@ -27,7 +30,18 @@ struct Inner {
     cache: Option<PathBuf>,
     /// Loaded sources, by file name.
     modules: Mutex<BTreeMap<&'static str, Arc<CudaModule>>>,
+    /// Functions in them, by name.
+    functions: Mutex<BTreeMap<&'static str, CudaFunction>>,
+    /// What a kernel found wrong with its data: code, place, value, bound. 0 is nothing.
+    fault: Mutex<CudaSlice<u8>>,
+    /// Whether cuBLAS is installed, and whether it is to be used.
+    cublas: (bool, AtomicBool),
+    /// Opened by the first product: it takes a while and some memory.
+    blas: OnceLock<std::result::Result<Blas, String>>,
 }
+
+// SAFETY: 25 integers without padding, as in the kernels.
+unsafe impl DeviceRepr for Axes {}
 
 impl Gpu {
     /// Opens GPU `index`. Compiled kernels are kept in the folder `cache`.
@@ -40,7 +54,7 @@ impl Gpu {
         if let Some(reason) = probe.unusable {
             return Err(fail(reason.to_string()));
         }
-        let count = probe.devices.len();
+        let (count, cublas) = (probe.devices.len(), (probe.cublas, AtomicBool::new(true)));
         let Some(info) = probe.devices.into_iter().nth(index) else {
             return Err(fail(format!("there is no such GPU, only {count}")));
         };
@@ -51,8 +65,21 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         // Not the default stream: work on that cannot be captured into a graph.
         let stream = context.new_stream().map_err(|error| open("creating a stream", error))?;
+        keep_freed_memory(&context).map_err(|error| open("setting up the memory pool", error))?;
+        let fault = stream.alloc_zeros(FAULT_BYTES).map_err(|error| open("allocating memory", error))?;
         let cache = cache.map(Path::to_path_buf);
-        Ok(Self(Arc::new(Inner { info, context, stream, cache, modules: Mutex::default() })))
+        let (modules, functions) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner {
+            info,
+            context,
+            stream,
+            cache,
+            modules,
+            functions,
+            fault: Mutex::new(fault),
+            cublas,
+            blas: OnceLock::new(),
+        })))
     }
 
     /// Number of the GPU, as in `cuda:0`.
@@ -70,6 +97,32 @@ impl Gpu {
         self.0.info.compute_capability
     }
 
+    /// Streaming multiprocessors.
+    pub fn multiprocessors(&self) -> u32 {
+        self.0.info.multiprocessors
+    }
+
+    /// Whether dense products are made by cuBLAS.
+    pub fn uses_cublas(&self) -> bool {
+        self.0.cublas.0 && self.0.cublas.1.load(Ordering::Relaxed)
+    }
+
+    /// Chooses cuBLAS, where it is installed, or the kernel of this crate for dense products.
+    pub fn use_cublas(&self, on: bool) {
+        self.0.cublas.1.store(on, Ordering::Relaxed);
+    }
+
+    pub(super) fn blas(&self) -> Result<&Blas> {
+        let blas = self.0.blas.get_or_init(|| Blas::open(&self.0.stream)).as_ref();
+        let call = || format!("opening cuBLAS on cuda:{}", self.index());
+        blas.map_err(|message| Error::Cuda { call: call(), message: message.clone() })
+    }
+
+    /// Makes the context that of this thread.
+    pub(super) fn bind(&self) -> Result<()> {
+        self.0.context.bind_to_thread().map_err(|e| self.error("choosing the context", e))
+    }
+
     /// Bytes of memory: free, total.
     ///
     /// # Errors
@@ -85,9 +138,31 @@ impl Gpu {
     /// # Errors
     /// [`Error::Memory`] where there is not enough.
     pub fn zeros(&self, element: ElementType, len: usize) -> Result<Buffer> {
-        let mut memory = self.allocate(element, len)?;
-        self.0.stream.memset_zeros(&mut memory).map_err(|e| self.error("clearing memory", e))?;
-        Ok(self.buffer(memory, element, len))
+        let mut buffer = self.empty(element, len)?;
+        self.clear(&mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// `len` elements that a kernel is to write before anything reads them.
+    pub(crate) fn empty(&self, element: ElementType, len: usize) -> Result<Buffer> {
+        Ok(self.buffer(self.allocate(element, len)?, element, len))
+    }
+
+    /// Makes all bytes zero.
+    pub(crate) fn clear(&self, buffer: &mut Buffer) -> Result<()> {
+        let memory = Arc::get_mut(&mut buffer.memory)
+            .ok_or_else(|| Error::Internal("memory that is to be cleared is shared".into()))?;
+        self.0.stream.memset_zeros(memory).map_err(|e| self.error("clearing memory", e))
+    }
+
+    /// A copy in memory of its own.
+    pub(crate) fn copy(&self, from: &Buffer) -> Result<Buffer> {
+        let mut memory = self.allocate(from.element, from.len)?;
+        self.0
+            .stream
+            .memcpy_dtod(&*from.memory, &mut memory)
+            .map_err(|e| self.error("copying on the GPU", e))?;
+        Ok(self.buffer(memory, from.element, from.len))
     }
 
     /// Copies from main memory.
@@ -124,6 +199,7 @@ impl Gpu {
             let bytes = geometry.shared_bytes as i32;
             function.set_attribute(attribute, bytes).map_err(|e| self.error(call(), e))?;
         }
+        let fault = self.fault();
         let mut launch = self.0.stream.launch_builder(&function);
         for arg in args.iter() {
             match arg {
@@ -134,6 +210,8 @@ impl Gpu {
                 Arg::U64(value) => launch.arg(value),
                 Arg::F32(value) => launch.arg(value),
                 Arg::F64(value) => launch.arg(value),
+                Arg::Axes(axes) => launch.arg(axes),
+                Arg::Fault => launch.arg(&*fault),
             };
         }
         let ([gx, gy, gz], [bx, by, bz]) = (geometry.grid, geometry.block);
@@ -164,7 +242,15 @@ impl Gpu {
             let (fits, name) = match *expected {
                 Argument::In(name, kind) => (matches!(arg, Arg::In(b) if b.element == kind), name),
                 Argument::Out(name, kind) => (matches!(arg, Arg::Out(b) if b.element == kind), name),
+                Argument::AnyIn(name, kind) => {
+                    (matches!(arg, Arg::In(b) if is_as_long(b.element, kind)), name)
+                }
+                Argument::AnyOut(name, kind) => {
+                    (matches!(arg, Arg::Out(b) if is_as_long(b.element, kind)), name)
+                }
                 Argument::Scalar(name, kind) => (scalar_type(arg) == Some(kind), name),
+                Argument::Strides(name) => (matches!(arg, Arg::Axes(_)), name),
+                Argument::Fault => (matches!(arg, Arg::Fault), "fault"),
             };
             if !fits {
                 return wrong(format!("argument `{name}` is {arg:?}, expected {expected:?}"));
@@ -185,7 +271,17 @@ impl Gpu {
         Ok(())
     }
 
-    fn function(&self, source: &'static Source, kernel: &Kernel) -> Result<CudaFunction> {
+    fn function(&self, source: &'static Source, kernel: &'static Kernel) -> Result<CudaFunction> {
+        let mut functions = self.0.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(kernel.name) {
+            return Ok(function.clone());
+        }
+        let function = self.find(source, kernel)?;
+        functions.insert(kernel.name, function.clone());
+        Ok(function)
+    }
+
+    fn find(&self, source: &'static Source, kernel: &Kernel) -> Result<CudaFunction> {
         let mut modules = self.0.modules.lock().unwrap_or_else(PoisonError::into_inner);
         let module = match modules.get(source.file) {
             Some(module) => module.clone(),
@@ -200,6 +296,11 @@ impl Gpu {
         module.load_function(kernel.name).map_err(|e| self.error(format!("finding {}", kernel.name), e))
     }
 
+    /// Bytes that a buffer could have: free ones, and those that the pool holds for reuse.
+    fn available(&self) -> Result<u64> {
+        Ok(self.memory()?.0 + unused_in_pool(&self.0.context).unwrap_or(0))
+    }
+
     /// Memory for `len` elements, uninitialised; at least one byte, so that an empty buffer has an address.
     fn allocate(&self, element: ElementType, len: usize) -> Result<CudaSlice<u8>> {
         let too_large = |available| Error::Memory {
@@ -207,17 +308,39 @@ impl Gpu {
             needed: (len as u64).saturating_mul(element.size() as u64),
             available,
         };
-        let Some(bytes) = len.checked_mul(element.size()) else { return Err(too_large(self.memory()?.0)) };
+        let Some(bytes) = len.checked_mul(element.size()) else { return Err(too_large(self.available()?)) };
         // SAFETY: the callers write the memory, on the same stream, before handing it out.
         match unsafe { self.0.stream.alloc(bytes.max(1)) } {
             Ok(memory) => Ok(memory),
-            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(too_large(self.memory()?.0)),
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(too_large(self.available()?)),
             Err(error) => Err(self.error(format!("allocating {bytes} bytes"), error)),
         }
     }
 
     fn buffer(&self, memory: CudaSlice<u8>, element: ElementType, len: usize) -> Buffer {
         Buffer { gpu: self.clone(), memory: Arc::new(memory), element, len }
+    }
+
+    fn fault(&self) -> MutexGuard<'_, CudaSlice<u8>> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a kernel found wrong with its data since the last time, read with results that are on their way to the host.
+    fn take_fault(&self, words: [u32; 4]) -> Result<()> {
+        let [code, place, value, bound] = words;
+        if code == 0 {
+            return Ok(());
+        }
+        self.0.stream.memset_zeros(&mut *self.fault()).map_err(|e| self.error("clearing memory", e))?;
+        Err(match code {
+            1 => {
+                Error::value(format!("label {place}"), value, format!("below {bound}, the number of classes"))
+            }
+            2 => {
+                Error::value(format!("index {place}"), value, format!("below {bound}, the size of the axis"))
+            }
+            _ => Error::value("the number of labels that count", 0, "at least 1"),
+        })
     }
 
     fn error(&self, call: impl Into<String>, error: DriverError) -> Error {
@@ -236,6 +359,8 @@ impl fmt::Debug for Gpu {
         write!(f, "Gpu(cuda:{}, {})", self.index(), self.name())
     }
 }
+
+const FAULT_BYTES: usize = 16;
 
 /// Device memory of one kind of number. Clones share the memory; equality is identity.
 #[derive(Clone)]
@@ -279,12 +404,26 @@ impl Buffer {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
         if !bytes.is_empty() {
             let stream = &self.gpu.0.stream;
+            let mut fault = [0u32; 4];
             stream
                 .memcpy_dtoh(&*self.memory, bytes)
+                .and_then(|()| stream.memcpy_dtoh(&*self.gpu.fault(), bytemuck::bytes_of_mut(&mut fault)))
                 .map_err(|e| self.gpu.error("copying from the GPU", e))?;
             self.gpu.synchronize()?;
+            self.gpu.take_fault(fault)?;
         }
         Ok(values)
+    }
+
+    /// Where the memory is, for libraries that take addresses.
+    pub(super) fn address(&self) -> u64 {
+        let (address, _guard) = self.memory.device_ptr(&self.gpu.0.stream);
+        address
+    }
+
+    /// Whether nobody else holds the memory.
+    pub(crate) fn is_unique(&self) -> bool {
+        Arc::strong_count(&self.memory) == 1
     }
 }
 
@@ -307,8 +446,44 @@ fn scalar_type(arg: &Arg<'_>) -> Option<ElementType> {
         Arg::U64(_) => Some(ElementType::U64),
         Arg::F32(_) => Some(ElementType::F32),
         Arg::F64(_) => Some(ElementType::F64),
-        Arg::In(_) | Arg::Out(_) => None,
+        Arg::In(_) | Arg::Out(_) | Arg::Axes(_) | Arg::Fault => None,
     }
+}
+
+/// Whether a kernel of words takes a buffer; one of bytes takes any.
+fn is_as_long(element: ElementType, word: ElementType) -> bool {
+    element.size() == word.size() || word == ElementType::U8
+}
+
+/// The driver's pool of memory keeps what is freed, so that allocating it again is no call to the operating system and no
+/// synchronisation. Devices without pools allocate each time.
+fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    let Some(pool) = pool(context)? else { return Ok(()) };
+    let mut all = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the attribute is one 64-bit number.
+    unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut all).cast()) }
+}
+
+/// Bytes that the pool holds and nobody uses.
+fn unused_in_pool(context: &CudaContext) -> std::result::Result<u64, DriverError> {
+    let Some(pool) = pool(context)? else { return Ok(0) };
+    let read = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: both attributes are one 64-bit number.
+        unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()) }.map(|()| bytes)
+    };
+    let reserved = read(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+    Ok(reserved.saturating_sub(read(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?))
+}
+
+fn pool(context: &CudaContext) -> std::result::Result<Option<sys::CUmemoryPool>, DriverError> {
+    let supported = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
+    if context.attribute(supported)? == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the device of a context that is alive.
+    unsafe { result::device::get_default_mem_pool(context.cu_device()) }.map(Some)
 }
 
 /// The driver's words for an error.

@@ -15,8 +15,11 @@
 //! }
 //! ```
 
+mod launch;
 mod probe;
 
+#[cfg(feature = "cuda")]
+mod blas;
 #[cfg(feature = "cuda")]
 mod compile;
 #[cfg(feature = "cuda")]
@@ -31,6 +34,8 @@ mod absent;
 #[cfg(not(feature = "cuda"))]
 pub use absent::{Buffer, Gpu};
 
+pub(crate) use launch::{Product, THREADS, broadcast_axes, flag, size, sizes, splits, tiles};
+pub use launch::{View, ViewMut};
 pub use probe::{DeviceInfo, Probe, Unusable, Version, probe};
 
 /// Shape of a launch.
@@ -61,4 +66,23 @@ pub enum Arg<'a> {
     F32(f32),
     /// A number by value.
     F64(f64),
+    /// Axes by value.
+    Axes(Axes),
+    /// Where the kernel says what is wrong with its data: the GPU's own memory for that.
+    Fault,
+}
+
+/// Sizes of the axes of an output, and the strides with which up to two operands are read along them: `Axes` of
+/// `kernels/tensor.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Axes {
+    /// Number of axes, at least 1.
+    pub rank: u32,
+    /// Sizes.
+    pub size: [u32; 8],
+    /// Strides of the first operand.
+    pub a: [u32; 8],
+    /// Strides of the second.
+    pub b: [u32; 8],
 }

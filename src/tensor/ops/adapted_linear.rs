@@ -5,11 +5,12 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product, product};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Product};
 use crate::tensor::dtype::{Element, Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
 use crate::tensor::ops::linear::{times, times_transposed};
 use crate::tensor::shape::mismatch;
-use crate::tensor::{DType, Meta, Tensor};
+use crate::tensor::{DType, Device, Meta, Tensor};
 
 /// What is added to `x Wᵀ`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +54,31 @@ fn scale_columns<T: Float>(y: &mut [T], s: &[T]) {
     loops::chunks(y, s.len(), |_, piece| {
         piece.chunks_mut(s.len()).for_each(|row| loops::combine(row, s, |y, s| y * s));
     });
+}
+
+// Functions of `kernels/elementwise.cu`.
+const ADD: u32 = 0;
+const MUL: u32 = 2;
+const DIV: u32 = 3;
+
+/// `out = f(x, s)` on a GPU for x `[rows, n]` and s `[rows, n]` or `[n]`.
+fn by_columns(
+    gpu: &cuda::Gpu,
+    dtype: DType,
+    function: u32,
+    shape: [usize; 2],
+    x: &cuda::Buffer,
+    s: &cuda::Buffer,
+    out: &mut cuda::Buffer,
+) -> Result<()> {
+    let whole = Meta::new(shape, dtype);
+    let of_s = if s.len() == whole.len() { whole.clone() } else { Meta::new([shape[1]], dtype) };
+    let views = [cuda::View { meta: &whole, data: x }, cuda::View { meta: &of_s, data: s }];
+    gpu.zip("adapted_linear", function, views, &mut cuda::ViewMut { meta: &whole, data: out })
+}
+
+fn lost() -> crate::Error {
+    crate::Error::Internal("adapted_linear: an operand of its gradient was not kept".into())
 }
 
 impl Op for AdaptedLinear {
@@ -118,6 +144,35 @@ impl Op for AdaptedLinear {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (out, cols) = (inputs[1].shape()[0], inputs[1].shape()[1]);
+        let (dtype, rows) = (inputs[0].meta.dtype, inputs[0].meta.len() / cols.max(1));
+        let (low, scale, bias) = self.places();
+        let (y, rest) = outputs.split_at_mut(1);
+        let y = &mut *y[0].data;
+        let (x, w) = (inputs[0].data, inputs[1].data);
+        gpu.product(dtype, &Product::new(x, w, [rows, cols, out]).transposed(false, true), y)?;
+        if let Some(factor) = self.low_rank {
+            let (a, b, r) = (inputs[low].data, inputs[low + 1].data, inputs[low].shape()[0]);
+            let h = &mut *rest[0].data;
+            gpu.product(dtype, &Product::new(x, a, [rows, cols, r]).transposed(false, true), h)?;
+            let product = Product::new(h, b, [rows, r, out]).transposed(false, true);
+            gpu.product(dtype, &Product { alpha: factor, add: true, ..product }, y)?;
+        }
+        for (there, function, place) in [(self.scale, MUL, scale), (self.bias, ADD, bias)] {
+            if there {
+                let old = gpu.copy(y)?;
+                by_columns(gpu, dtype, function, [rows, out], &old, inputs[place].data, y)?;
+            }
+        }
+        Ok(())
     }
 
     fn keep(&self, needs: &[bool]) -> Keep {
@@ -259,6 +314,73 @@ impl Op for Chain {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (low, scale, bias) = self.of.places();
+        let keep = self.of.keep(&self.needs);
+        let (out, cols) = (self.shapes[1].shape[0], self.shapes[1].shape[1]);
+        let (dtype, rows) = (inputs[0].meta.dtype, self.shapes[0].len() / cols.max(1));
+        let mut rest = inputs.iter().map(|view| view.data);
+        let g = rest.next().ok_or_else(lost)?;
+        let kept: Vec<Option<&cuda::Buffer>> =
+            (0..self.needs.len()).map(|i| if keep.keeps_input(i) { rest.next() } else { None }).collect();
+        let place = |i: usize| kept[i].ok_or_else(lost);
+        let y = if self.of.scale && self.needs[scale] { rest.next() } else { None };
+        let h = if self.of.low_rank.is_some() && self.needs[low + 1] { rest.next() } else { None };
+        let scaled;
+        let inner = match self.of.scale {
+            true => {
+                let mut to = gpu.empty(dtype.into(), rows * out)?;
+                by_columns(gpu, dtype, MUL, [rows, out], g, place(scale)?, &mut to)?;
+                scaled = to;
+                &scaled
+            }
+            false => g,
+        };
+        let factor = self.of.low_rank.unwrap_or(0.0);
+        let r = self.of.low_rank.map_or(0, |_| self.shapes[low].shape[0]);
+        // g′ B, which both dx and dA read.
+        let mut gb = gpu.empty(dtype.into(), rows * r)?;
+        let reads_gb = r > 0 && (self.needs[0] || self.needs[low]);
+        if reads_gb {
+            gpu.product(dtype, &Product::new(inner, place(low + 1)?, [rows, out, r]), &mut gb)?;
+        }
+        let mut outputs = outputs.iter_mut();
+        for i in (0..self.needs.len()).filter(|&i| self.needs[i]) {
+            let to = &mut *outputs.next().ok_or_else(lost)?.data;
+            if i == 0 {
+                gpu.product(dtype, &Product::new(inner, place(1)?, [rows, out, cols]), to)?;
+                if reads_gb {
+                    let product = Product::new(&gb, place(low)?, [rows, r, cols]);
+                    gpu.product(dtype, &Product { alpha: factor, add: true, ..product }, to)?;
+                }
+            } else if i == 1 {
+                let product = Product::new(inner, place(0)?, [out, rows, cols]).transposed(true, false);
+                gpu.product(dtype, &product, to)?;
+            } else if r > 0 && i == low {
+                let product = Product::new(&gb, place(0)?, [r, rows, cols]).transposed(true, false);
+                gpu.product(dtype, &Product { alpha: factor, ..product }, to)?;
+            } else if r > 0 && i == low + 1 {
+                let product =
+                    Product::new(inner, h.ok_or_else(lost)?, [out, rows, r]).transposed(true, false);
+                gpu.product(dtype, &Product { alpha: factor, ..product }, to)?;
+            } else if self.of.scale && i == scale {
+                let mut products = gpu.empty(dtype.into(), rows * out)?;
+                by_columns(gpu, dtype, MUL, [rows, out], g, y.ok_or_else(lost)?, &mut products)?;
+                let mut sum = gpu.empty(dtype.into(), out)?;
+                gpu.sum_middle(dtype, &products, [1, rows, out], &mut sum)?;
+                by_columns(gpu, dtype, DIV, [1, out], &sum, place(scale)?, to)?;
+            } else if self.of.bias && i == bias {
+                gpu.sum_middle(dtype, g, [1, rows, out], to)?;
+            }
+        }
+        Ok(())
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
@@ -277,7 +399,11 @@ impl Tensor {
     pub fn adapted_linear(&self, weight: &Self, with: Adaptation<'_>) -> Result<Self> {
         let Some(scale) = with.scale else { return fused(self, weight, with) };
         // A bias is added afterwards, so that y / s is x Wᵀ.
-        let vanishes = scale.dtype().is_computing() && scale.to_f64()?.iter().any(|s| s.abs() < TINY);
+        // On a GPU nobody looks, which would wait for it.
+        let vanishes = match scale.device() {
+            Device::Cpu => scale.dtype().is_computing() && scale.to_f64()?.iter().any(|s| s.abs() < TINY),
+            Device::Cuda(_) => true,
+        };
         let y = match vanishes {
             true => fused(self, weight, Adaptation { scale: None, bias: None, ..with })?.mul(scale)?,
             false => fused(self, weight, Adaptation { bias: None, ..with })?,

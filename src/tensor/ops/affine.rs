@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, each_float};
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::{Meta, Tensor};
 
@@ -29,6 +31,19 @@ impl Op for Affine {
             loops::map(inputs[0].slice::<T>()?, outputs[0].slice::<T>()?, |x| x * factor + offset);
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let n = out.meta.len();
+        let args =
+            vec![inputs[0].arg(), out.arg(), Arg::U32(0), Arg::F64(self.factor), Arg::F64(self.offset)];
+        gpu.each(elementwise::MAP.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

@@ -8,7 +8,10 @@ use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product_here as add_product, product_here as product};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::ElementType;
+use crate::tensor::kernels::operations::attention;
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor};
@@ -70,6 +73,26 @@ impl Attend {
             return Err(mismatch("attention", k, &mask.shape, "the mask is [B, keys] of u8"));
         }
         Ok(Sizes { heads, groups, queries, keys, room, width })
+    }
+
+    /// Sizes and settings as the kernels take them.
+    fn numbers(&self, sizes: &Sizes) -> Result<Vec<Arg<'static>>> {
+        let Sizes { heads, groups, queries, keys, room, width } = *sizes;
+        let mut all = Vec::from(cuda::sizes([heads, groups, queries, keys, room, width])?);
+        let window = self.0.window.unwrap_or(0);
+        all.extend([cuda::flag(self.0.causal), cuda::size(window)?, Arg::F64(self.0.scale)]);
+        Ok(all)
+    }
+
+    /// Memory that a block of the kernels shares: two tiles of 32 rows, and two rows for each of 8 warps.
+    fn shared_bytes(&self, sizes: &Sizes, dtype: DType) -> Result<usize> {
+        match sizes.width {
+            width @ ..=256 => Ok((2 * 32 * (width + 1) + 2 * 8 * width) * dtype.size()),
+            width => Err(Error::Unsupported {
+                op: "attention",
+                on: format!("on a GPU with heads of {width} numbers, at most 256"),
+            }),
+        }
     }
 
     /// Keys that a query may see.
@@ -172,6 +195,28 @@ impl Op for Attend {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let metas: Vec<&Meta> = inputs.iter().map(|input| input.meta).collect();
+        let sizes = self.sizes(&metas)?;
+        let [out, sums] = outputs else { return Ok(()) };
+        let mut args: Vec<Arg<'_>> = inputs[..3].iter().map(cuda::View::arg).collect();
+        // Without a mask, any bytes stand in its place.
+        let nothing = gpu.empty(ElementType::U8, 0)?;
+        args.push(inputs.get(3).map_or(Arg::In(&nothing), cuda::View::arg));
+        args.extend([out.arg(), sums.arg()]);
+        args.extend(self.numbers(&sizes)?);
+        args.push(cuda::flag(inputs.len() > 3));
+        let (batch, entry) =
+            (inputs[0].shape()[0], attention::ATTENTION.of(self.name(), inputs[0].meta.dtype)?);
+        let shared = self.shared_bytes(&sizes, inputs[0].meta.dtype)?;
+        gpu.blocks(entry, [sizes.queries.div_ceil(8), batch * sizes.heads, 1], shared, &mut args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -381,6 +426,39 @@ impl Op for Chain {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (inputs, way) = inputs.split_at(inputs.len() - 2);
+        let metas: Vec<&Meta> = inputs.iter().map(|input| input.meta).collect();
+        let (sizes, dtype) = (self.0.sizes(&metas)?, inputs[0].meta.dtype);
+        let [dq, dk, dv] = outputs else { return Ok(()) };
+        let (batch, shared) = (inputs[0].shape()[0], self.0.shared_bytes(&sizes, dtype)?);
+        let nothing = gpu.empty(ElementType::U8, 0)?;
+        let mut along = gpu.empty(dtype.into(), batch * sizes.heads * sizes.queries)?;
+        let common = || {
+            let mut args: Vec<Arg<'_>> = inputs[..3].iter().map(cuda::View::arg).collect();
+            args.push(inputs.get(3).map_or(Arg::In(&nothing), cuda::View::arg));
+            args.extend(way.iter().map(cuda::View::arg));
+            args
+        };
+        let mut args = common();
+        args.extend([Arg::Out(&mut along), dq.arg()]);
+        args.extend(self.0.numbers(&sizes)?);
+        args.push(cuda::flag(inputs.len() > 3));
+        let grid = [sizes.queries.div_ceil(8), batch * sizes.heads, 1];
+        gpu.blocks(attention::ATTENTION_QUERY.of(self.name(), dtype)?, grid, shared, &mut args)?;
+        let mut args = common();
+        args.extend([Arg::In(&along), dk.arg(), dv.arg()]);
+        args.extend(self.0.numbers(&sizes)?);
+        args.push(cuda::flag(inputs.len() > 3));
+        let grid = [sizes.room.div_ceil(8), batch * sizes.groups, 1];
+        gpu.blocks(attention::ATTENTION_KEY.of(self.name(), dtype)?, grid, shared, &mut args)
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
@@ -424,6 +502,7 @@ pub(super) fn cases() -> Vec<Case> {
         let inputs = check::inputs("attention", &[&[b, h, t, d], &[b, g, s, d], &[b, g, s, d]], -1.0, 1.0);
         Case::new(format!("attention {:?} {how:?} {masked}", [b, h, g, t, s, d]), inputs, move |x| {
             let mask = Tensor::from_u8((0..b * s).map(|i| u8::from(i % 4 != 1)).collect(), &[b, s])?;
+            let mask = check::beside(&x[0], &mask)?;
             x[0].attention(&x[1], &x[2], masked.then_some(&mask), how)
         })
     };

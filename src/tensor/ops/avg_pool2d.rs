@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Element, each_float};
+use crate::tensor::kernels::operations::layout;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -27,6 +29,14 @@ impl Windows {
             return Err(mismatch(op, shape, &[], why));
         }
         Ok(vec![samples, channels, (height - side) / stride + 1, (width - side) / stride + 1])
+    }
+
+    /// As the kernels take them: sides of an image and of its windows, side and stride.
+    pub fn sizes(self, image: &[usize], windows: &[usize]) -> Result<[cuda::Arg<'static>; 6]> {
+        let ([.., height, width], [.., rows, columns]) = (image, windows) else {
+            return Err(mismatch("pooling", image, windows, "images have two sides"));
+        };
+        cuda::sizes([*height, *width, *rows, *columns, self.side, self.stride])
     }
 }
 
@@ -66,6 +76,20 @@ impl Op for AvgPool2d {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let windows = self.0.sizes(inputs[0].shape(), outputs[0].shape())?;
+        let n = outputs[0].meta.len();
+        let mut args = vec![inputs[0].arg()];
+        args.extend(outputs.iter_mut().map(cuda::ViewMut::arg));
+        args.extend(windows);
+        gpu.outputs(layout::AVG_POOL.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -118,6 +142,20 @@ impl Op for Share {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let windows = self.windows.sizes(outputs[0].shape(), inputs[0].shape())?;
+        let n = outputs[0].meta.len();
+        let mut args: Vec<_> = inputs.iter().map(cuda::View::arg).collect();
+        args.push(outputs[0].arg());
+        args.extend(windows);
+        gpu.outputs(layout::AVG_POOL_CHAIN.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -5,7 +5,9 @@ use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::loops;
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::operations::reduce;
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -65,6 +67,24 @@ impl Op for BatchNorm {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (samples, channels, inner) = sizes(inputs[0].shape());
+        let [y, mean, variance] = outputs else { return Ok(()) };
+        let (dtype, n) = (inputs[0].meta.dtype, y.meta.len());
+        let [samples, of_channels, of_inner] = cuda::sizes([samples, channels, inner])?;
+        let mut args = [inputs[0].arg(), mean.arg(), variance.arg(), samples, of_channels, of_inner];
+        gpu.blocks(reduce::CHANNEL_STATISTICS.of(self.name(), dtype)?, [channels, 1, 1], 0, &mut args)?;
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg()];
+        args.extend([Arg::In(mean.data), Arg::In(variance.data), y.arg(), Arg::F64(self.epsilon)]);
+        args.extend(cuda::sizes([channels, inner])?);
+        gpu.outputs(reduce::BATCH_NORM.of(self.name(), dtype)?, n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -147,6 +167,27 @@ impl Op for Chain {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (samples, channels, inner) = sizes(inputs[1].shape());
+        let [dx, dweight, dbias] = outputs else { return Ok(()) };
+        let (dtype, n) = (inputs[0].meta.dtype, dx.meta.len());
+        let [grad, x, weight, mean, variance] = [0, 1, 2, 3, 4].map(|i| inputs[i].data);
+        let epsilon = || Arg::F64(self.0.epsilon);
+        let mut args = vec![Arg::In(grad), Arg::In(x), Arg::In(mean), Arg::In(variance)];
+        args.extend([dweight.arg(), dbias.arg(), epsilon()]);
+        args.extend(cuda::sizes([samples, channels, inner])?);
+        gpu.blocks(reduce::CHANNEL_SLOPES.of(self.name(), dtype)?, [channels, 1, 1], 0, &mut args)?;
+        let mut args: Vec<Arg<'_>> = [grad, x, weight, mean, variance].into_iter().map(Arg::In).collect();
+        args.extend([Arg::In(dweight.data), Arg::In(dbias.data), dx.arg(), epsilon()]);
+        args.extend(cuda::sizes([channels, inner])?);
+        gpu.outputs(reduce::BATCH_NORM_CHAIN.of(self.name(), dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer, loops};
+use crate::tensor::cuda;
 use crate::tensor::op::{Backward, Keep, Op, apply1};
 use crate::tensor::shape::{broadcast, broadcast_strides, mismatch};
 use crate::tensor::{Meta, Tensor};
@@ -35,6 +36,16 @@ impl Op for BroadcastTo {
             loops::gather_strided(x, strides, outputs[0].data.slice_mut()?, &self.shape);
         });
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let strides = broadcast_strides(inputs[0].shape(), &self.shape);
+        gpu.gather(self.name(), inputs[0].meta.dtype, inputs[0].data, &strides, outputs[0].data, &self.shape)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

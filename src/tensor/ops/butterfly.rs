@@ -5,20 +5,24 @@
 //! the first half of the group and as many of the second half. Factor 0 is block-diagonal. A row of n costs `n · b · m`
 //! multiplications for m factors, where a dense matrix costs n².
 
-use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::rotate::Factor;
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::butterfly;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor};
+use crate::{Error, Result};
 
 /// Rows that go through a block together: its numbers stay in registers, and rows whose distance is a power of two still
 /// fit the first-level cache.
 const TILE: usize = 8;
 /// Rows of a piece of work; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 256;
+/// Pieces of the rows whose gradients by the factors a GPU adds up apart; fixed, so that sums do not depend on it.
+const CUDA_CHUNKS: usize = 128;
 
 /// Sizes of the factors.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,27 @@ impl Sizes {
             ));
         }
         Ok(Self { n, factors, b })
+    }
+
+    /// As the kernels take them.
+    fn numbers(&self, transposed: bool) -> Result<[Arg<'static>; 4]> {
+        let [n, factors, b] = cuda::sizes([self.n, self.factors, self.b])?;
+        Ok([n, factors, b, cuda::flag(transposed)])
+    }
+
+    /// Memory that a block of the kernels shares: a row and what becomes of it.
+    fn shared_bytes(&self, dtype: DType) -> Result<usize> {
+        const MOST: usize = 96 << 10;
+        match 2 * self.n * dtype.size() {
+            bytes @ ..=MOST => Ok(bytes),
+            bytes => Err(Error::Unsupported {
+                op: "butterfly",
+                on: format!(
+                    "on a GPU with rows of {} numbers: two need {bytes} bytes of at most {MOST}",
+                    self.n
+                ),
+            }),
+        }
     }
 
     /// Where the two halves of block `d` of factor `i` lie in a row.
@@ -262,6 +287,21 @@ impl Op for Butterfly {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let sizes = Sizes::new(self.name(), inputs[0].meta, inputs[1].meta)?;
+        let [out] = outputs else { return Ok(()) };
+        let (dtype, rows) = (out.meta.dtype, out.meta.len() / sizes.n.max(1));
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), out.arg()];
+        args.extend(sizes.numbers(self.transposed)?);
+        let shared = sizes.shared_bytes(dtype)?;
+        gpu.blocks(butterfly::BUTTERFLY.of(self.name(), dtype)?, [rows, 1, 1], shared, &mut args)
+    }
+
     fn keep(&self, needs: &[bool]) -> Keep {
         Keep::NOTHING.input(0, needs[1]).input(1, true)
     }
@@ -335,6 +375,31 @@ impl Op for Chain {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let sizes = Sizes::new(self.name(), inputs[1].meta, inputs[2].meta)?;
+        let [dx, dq] = outputs else { return Ok(()) };
+        let (dtype, rows) = (dx.meta.dtype, dx.meta.len() / sizes.n.max(1));
+        if rows == 0 {
+            return gpu.clear(dq.data);
+        }
+        let chunk = rows.div_ceil(CUDA_CHUNKS);
+        let chunks = rows.div_ceil(chunk);
+        let mut before = gpu.empty(dtype.into(), chunks * sizes.factors * sizes.n)?;
+        let mut sums = gpu.empty(dtype.into(), chunks * dq.meta.len())?;
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), dx.arg()];
+        args.extend([Arg::Out(&mut sums), Arg::Out(&mut before)]);
+        args.extend(sizes.numbers(self.0.transposed)?);
+        args.extend(cuda::sizes([rows, chunk])?);
+        let shared = sizes.shared_bytes(dtype)?;
+        gpu.blocks(butterfly::BUTTERFLY_CHAIN.of(self.name(), dtype)?, [chunks, 1, 1], shared, &mut args)?;
+        gpu.sum_middle(dtype, &sums, [1, chunks, dq.meta.len()], dq.data)
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
@@ -373,7 +438,9 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(what, inputs(), |x| x[0].butterfly_transposed(&x[1])));
         let fixed = inputs().swap_remove(1);
         let what = format!("butterfly {x:?}, fixed {q:?}");
-        cases.push(Case::new(what, vec![inputs().swap_remove(0)], move |x| x[0].butterfly(&fixed)));
+        cases.push(Case::new(what, vec![inputs().swap_remove(0)], move |x| {
+            x[0].butterfly(&check::beside(&x[0], &fixed)?)
+        }));
     }
     cases
 }

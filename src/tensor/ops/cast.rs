@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::Element;
+use crate::tensor::kernels::operations::layout;
 use crate::tensor::op::{Backward, Keep, Op, apply1};
 use crate::tensor::{DType, Meta, Tensor};
 
@@ -24,6 +26,18 @@ impl Op for Cast {
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         each_buffer!(inputs[0].data, x => each_buffer!(&mut *outputs[0].data, y => convert(x, y)));
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, kind) = (out.meta.len(), |dtype: DType| Arg::U32(dtype as u32));
+        let args = vec![inputs[0].arg(), out.arg(), kind(inputs[0].meta.dtype), kind(self.to)];
+        gpu.each(layout::CAST.only(), n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

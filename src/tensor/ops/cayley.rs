@@ -3,7 +3,10 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::ElementType;
+use crate::tensor::kernels::operations::butterfly;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -77,6 +80,20 @@ impl Op for Cayley {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let b = side(self.name(), inputs[0].meta)?;
+        let [out] = outputs else { return Ok(()) };
+        let (count, dtype) = (out.meta.len() / (b * b), out.meta.dtype);
+        let mut work = gpu.empty(ElementType::F64, 2 * out.meta.len())?;
+        let mut args = [inputs[0].arg(), out.arg(), Arg::Out(&mut work), cuda::size(b)?];
+        gpu.blocks(butterfly::CAYLEY.of(self.name(), dtype)?, [count, 1, 1], 0, &mut args)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::OUTPUTS
     }
@@ -128,6 +145,20 @@ impl Op for Chain {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let b = side(self.name(), inputs[1].meta)?;
+        let [out] = outputs else { return Ok(()) };
+        let (count, dtype) = (out.meta.len() / (b * b), out.meta.dtype);
+        let mut work = gpu.empty(dtype.into(), 2 * out.meta.len())?;
+        let mut args = [inputs[0].arg(), inputs[1].arg(), out.arg(), Arg::Out(&mut work), cuda::size(b)?];
+        gpu.blocks(butterfly::CAYLEY_CHAIN.of(self.name(), dtype)?, [count, 1, 1], 0, &mut args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 #[derive(Clone, Copy, Debug)]
 struct Clamp {
@@ -16,6 +16,10 @@ struct Clamp {
 impl Unary for Clamp {
     const NAME: &'static str = "clamp";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code { function: 1, numbers: [self.low, self.high, 0.0] }
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -3,6 +3,7 @@
 use super::narrow::copy;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer};
+use crate::tensor::cuda;
 use crate::tensor::op::{Backward, Keep, Op, apply1};
 use crate::tensor::shape::{self, around, mismatch};
 use crate::tensor::{Meta, Tensor};
@@ -41,6 +42,23 @@ impl Op for Concat {
             each_buffer!(input.data, x => {
                 copy(x, row, 0, outputs[0].data.slice_mut()?, total * inner, offset, row);
             });
+            offset += row;
+        }
+        Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, total, inner) = around(outputs[0].shape(), self.axis);
+        let mut offset = 0;
+        for input in inputs {
+            let row = input.shape()[self.axis] * inner;
+            let to = (&mut *outputs[0].data, [total * inner, offset]);
+            gpu.copy_rows(input.meta.dtype, (input.data, [row, 0]), to, [outer, row])?;
             offset += row;
         }
         Ok(())

@@ -4,7 +4,9 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::conv::{self, Sizes};
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::each_float;
+use crate::tensor::kernels::operations::matmul;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -41,6 +43,13 @@ impl Window {
     }
 }
 
+/// Sizes as the kernels take them.
+fn numbers(sizes: Sizes) -> Result<[Arg<'static>; 10]> {
+    let ([channels, height, width], [outputs, rows, cols], [ky, kx]) =
+        (sizes.input, sizes.output, sizes.kernel);
+    cuda::sizes([channels, height, width, outputs, rows, cols, ky, kx, sizes.stride, sizes.padding])
+}
+
 /// Inputs: x, weight and perhaps a bias.
 #[derive(Debug)]
 struct Conv2d(Window);
@@ -68,6 +77,24 @@ impl Op for Conv2d {
             conv::forward(sizes, x, w, bias, outputs[0].slice::<T>()?);
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let sizes = self.0.sizes(self.name(), inputs[0].shape(), inputs[1].shape())?;
+        let (samples, bias) = (inputs[0].shape()[0], inputs.get(2));
+        let [out] = outputs else { return Ok(()) };
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), bias.unwrap_or(&inputs[0]).arg(), out.arg()];
+        args.extend(numbers(sizes)?);
+        args.extend([cuda::size(samples)?, cuda::flag(bias.is_some())]);
+        let [outputs, rows, cols] = sizes.output;
+        let entry = matmul::CONVOLVE.of(self.name(), inputs[0].meta.dtype)?;
+        let grid = [cuda::tiles(samples * rows * cols), cuda::tiles(outputs), 1];
+        gpu.blocks(entry, grid, 0, &mut args)
     }
 
     fn keep(&self, needs: &[bool]) -> Keep {
@@ -130,6 +157,44 @@ impl Op for Back {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (other, dtype) = (inputs[1].shape(), inputs[0].meta.dtype);
+        let (x, w) =
+            if let Of::Input = self.of { (&self.shape[..], other) } else { (other, &self.shape[..]) };
+        let sizes = self.window.sizes(self.name(), x, w)?;
+        let ([channels, height, width], [outs, rows, cols]) = (sizes.input, sizes.output);
+        let samples = x[0];
+        let run = |entry, to: &mut cuda::Buffer, grid, last: Option<usize>| {
+            let mut args = vec![inputs[0].arg(), inputs[1].arg(), Arg::Out(to)];
+            args.extend(numbers(sizes)?);
+            args.push(cuda::size(samples)?);
+            args.extend(last.map(|chunk| Arg::U64(chunk as u64)));
+            gpu.blocks(entry, grid, 0, &mut args)
+        };
+        let to = &mut *outputs[0].data;
+        if let Of::Input = self.of {
+            let grid = [cuda::tiles(samples * height * width), cuda::tiles(channels), 1];
+            return run(matmul::BY_INPUT.of(self.name(), dtype)?, to, grid, None);
+        }
+        // Few outputs, and a sum over all windows of all samples: it is cut into pieces that are added in order.
+        let (n, k) = (channels * sizes.kernel[0] * sizes.kernel[1], samples * rows * cols);
+        let tiles = [cuda::tiles(n), cuda::tiles(outs)];
+        let splits = cuda::splits(tiles[0] * tiles[1], k);
+        let (entry, chunk) =
+            (matmul::BY_WEIGHT.of(self.name(), dtype)?, k.div_ceil(splits).next_multiple_of(16));
+        if splits == 1 {
+            return run(entry, to, [tiles[0], tiles[1], 1], Some(chunk));
+        }
+        let mut partial = gpu.empty(dtype.into(), splits * outs * n)?;
+        run(entry, &mut partial, [tiles[0], tiles[1], splits], Some(chunk))?;
+        gpu.sum_middle(dtype, &partial, [1, splits, outs * n], to)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

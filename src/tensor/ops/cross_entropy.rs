@@ -2,7 +2,10 @@
 
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::ElementType;
+use crate::tensor::kernels::operations::softmax;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor};
@@ -63,6 +66,23 @@ impl Op for CrossEntropy {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (rows, classes) = (inputs[0].shape()[0], inputs[0].shape()[1]);
+        let [loss, probabilities] = outputs else { return Ok(()) };
+        let dtype = inputs[0].meta.dtype;
+        let counted = cuda_counted(gpu, inputs[1], rows)?;
+        let mut losses = gpu.empty(ElementType::F64, rows)?;
+        let args =
+            vec![inputs[0].arg(), inputs[1].arg(), probabilities.arg(), Arg::Out(&mut losses), Arg::Fault];
+        gpu.rows(softmax::CROSS_ENTROPY.of(self.name(), dtype)?, [rows, classes], args, [])?;
+        cuda_mean(gpu, &losses, &counted, loss)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::NOTHING.input(1, true).output(1, true)
     }
@@ -87,6 +107,26 @@ fn counted(labels: &[u32]) -> Result<usize> {
         0 => Err(Error::value("the number of labels that count", 0, "at least 1")),
         n => Ok(n),
     }
+}
+
+/// The number of labels that count, on a GPU: nobody waits for it.
+pub(super) fn cuda_counted(gpu: &cuda::Gpu, labels: cuda::View<'_>, rows: usize) -> Result<cuda::Buffer> {
+    let mut counted = gpu.empty(ElementType::F64, 1)?;
+    let mut args = [labels.arg(), Arg::Out(&mut counted), Arg::Fault, cuda::size(rows)?];
+    gpu.blocks(softmax::COUNTED.only(), [1, 1, 1], 0, &mut args)?;
+    Ok(counted)
+}
+
+/// The sum of the losses of rows, over how many count.
+pub(super) fn cuda_mean(
+    gpu: &cuda::Gpu,
+    losses: &cuda::Buffer,
+    counted: &cuda::Buffer,
+    loss: &mut cuda::ViewMut<'_>,
+) -> Result<()> {
+    let entry = softmax::MEAN_LOSS.of("cross_entropy", loss.meta.dtype)?;
+    let mut args = [Arg::In(losses), Arg::In(counted), loss.arg(), cuda::size(losses.len())?];
+    gpu.blocks(entry, [1, 1, 1], 0, &mut args)
 }
 
 /// `g (p − 1[label]) / B`.
@@ -120,6 +160,21 @@ impl Op for Chain {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (rows, classes) = (inputs[1].shape()[0], inputs[1].shape()[1]);
+        let [out] = outputs else { return Ok(()) };
+        let counted = cuda_counted(gpu, inputs[2], rows)?;
+        let n = out.meta.len();
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), Arg::In(&counted), out.arg()];
+        args.push(cuda::size(classes)?);
+        gpu.outputs(softmax::CROSS_ENTROPY_CHAIN.of(self.name(), inputs[0].meta.dtype)?, n, args)
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
@@ -149,13 +204,13 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |(rows, classes): (usize, u32)| {
         let inputs = check::inputs("cross_entropy", &[&[rows, classes as usize]], -2.0, 2.0);
         Case::new(format!("cross_entropy {rows} × {classes}"), inputs, move |x| {
-            x[0].cross_entropy(&check::indices(&[rows], classes)?)?.powf(2.0)
+            x[0].cross_entropy(&check::beside(&x[0], &check::indices(&[rows], classes)?)?)?.powf(2.0)
         })
     };
     let mut cases: Vec<Case> = [(1, 2), (3, 4), (17, 10)].into_iter().map(case).collect();
     let inputs = check::inputs("cross_entropy", &[&[3, 4]], -2.0, 2.0);
     cases.push(Case::new("cross_entropy, one row ignored", inputs, |x| {
-        x[0].cross_entropy(&Tensor::from_u32(vec![3, IGNORE, 0], &[3])?)
+        x[0].cross_entropy(&check::beside(&x[0], &Tensor::from_u32(vec![3, IGNORE, 0], &[3])?)?)
     }));
     cases
 }

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::tensor::check::{Case, binary_cases};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::each_float;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::{Meta, Tensor, shape};
@@ -28,6 +29,15 @@ impl Op for Div {
             loops::zip(a, b, (outputs[0].data.slice_mut::<T>()?, shape), |a, b| a / b);
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        gpu.zip(self.name(), 3, [inputs[0], inputs[1]], &mut outputs[0])
     }
 
     fn keep(&self, needs: &[bool]) -> Keep {

@@ -3,7 +3,9 @@
 use crate::rng::Stream;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::{Meta, Tensor};
 use crate::{Error, Result};
@@ -15,6 +17,13 @@ struct Dropout {
     probability: f64,
     stream: Stream,
     call: u64,
+}
+
+impl Dropout {
+    /// Words from here on keep their element.
+    fn threshold(&self) -> u64 {
+        (self.probability * 4_294_967_296.0).round() as u64
+    }
 }
 
 impl Op for Dropout {
@@ -30,7 +39,7 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
-        let threshold = (self.probability * 4_294_967_296.0).round() as u64;
+        let threshold = self.threshold();
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             let x = inputs[0].slice::<T>()?;
             let scale = T::of_f64(1.0 / (1.0 - self.probability));
@@ -47,6 +56,20 @@ impl Op for Dropout {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, [key0, key1]) = (out.meta.len(), self.stream.key());
+        let scale = Arg::F64(1.0 / (1.0 - self.probability));
+        let mut args = vec![inputs[0].arg(), out.arg(), scale, Arg::U64(self.threshold())];
+        args.extend([Arg::U32(key0), Arg::U32(key1), Arg::U64(self.call)]);
+        gpu.each(elementwise::DROPOUT.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 /// `x Φ(x)` with the normal distribution Φ.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,10 @@ struct Gelu;
 impl Unary for Gelu {
     const NAME: &'static str = "gelu";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code::plain(3)
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {
@@ -42,6 +46,10 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 impl Unary for GeluTanh {
     const NAME: &'static str = "gelu_tanh";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code::plain(4)
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::each_float;
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::{DType, Meta, Tensor, shape};
 
@@ -27,6 +29,20 @@ impl Op for GreaterEqual {
             loops::zip(a, b, (outputs[0].data.slice_mut::<u8>()?, shape), |a, b| u8::from(a >= b));
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let n = out.meta.len();
+        let axes = cuda::broadcast_axes(self.name(), out.shape(), inputs[0].shape(), inputs[1].shape())?;
+        let entry = elementwise::GREATER_EQUAL.of(self.name(), inputs[0].meta.dtype)?;
+        let mut args = [inputs[0].arg(), inputs[1].arg(), out.arg(), Arg::Axes(axes), cuda::size(n)?];
+        gpu.blocks(entry, [n.div_ceil(4 * cuda::THREADS), 1, 1], 0, &mut args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

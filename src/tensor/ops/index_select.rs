@@ -2,7 +2,9 @@
 
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, each_float};
+use crate::tensor::kernels::operations::layout;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::{self, around, mismatch};
 use crate::tensor::{DType, Meta, Tensor};
@@ -41,6 +43,20 @@ impl Op for IndexSelect {
         }
         each_buffer!(inputs[0].data, x => select(x, outputs[0].data.slice_mut()?, indices, (outer, n, inner)));
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (_, n, inner) = around(inputs[0].shape(), self.axis);
+        let [out] = outputs else { return Ok(()) };
+        let count = out.meta.len();
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), out.arg(), Arg::Fault];
+        args.extend(cuda::sizes([n, inputs[1].meta.len(), inner])?);
+        gpu.outputs(layout::INDEX_SELECT.words(inputs[0].meta.dtype), count, args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -104,6 +120,20 @@ impl Op for IndexAdd {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, n, inner) = around(outputs[0].shape(), self.axis);
+        let [out] = outputs else { return Ok(()) };
+        let [size, count, of_inner] = cuda::sizes([n, inputs[1].meta.len(), inner])?;
+        let mut args = [inputs[0].arg(), inputs[1].arg(), out.arg(), size, count, of_inner];
+        let entry = layout::INDEX_ADD.of(self.name(), inputs[0].meta.dtype)?;
+        gpu.blocks(entry, [if inner == 0 { 0 } else { outer * n }, 1, 1], 0, &mut args)
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
@@ -140,7 +170,7 @@ pub(super) fn cases() -> Vec<Case> {
         let below = shape[axis] as u32;
         let inputs = check::inputs("index_select", &[shape], -1.0, 1.0);
         Case::new(format!("index_select {shape:?} {axis}"), inputs, move |x| {
-            x[0].index_select(axis as isize, &check::indices(&[count], below)?)
+            x[0].index_select(axis as isize, &check::beside(&x[0], &check::indices(&[count], below)?)?)
         })
     };
     let cases: [(&[usize], usize, usize); 4] =

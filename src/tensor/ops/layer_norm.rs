@@ -4,7 +4,9 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::norm;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -45,6 +47,19 @@ impl Op for LayerNorm {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, dtype) = (inputs[1].meta.len(), out.meta.dtype);
+        let rows = out.meta.len() / n;
+        let args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), out.arg(), Arg::F64(self.epsilon)];
+        gpu.rows(norm::LAYER_NORM.of(self.name(), dtype)?, [rows, n], args, [])
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -159,6 +174,28 @@ impl Op for Chain {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let Some((dx, scales)) = outputs.split_first_mut() else { return Ok(()) };
+        let (n, dtype) = (inputs[2].meta.len(), dx.meta.dtype);
+        let rows = dx.meta.len() / n;
+        // dy x̂, whose sums over rows are the gradient of the scales.
+        let mut products = gpu.empty(dtype.into(), if self.scales { rows * n } else { 0 })?;
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg()];
+        args.extend([dx.arg(), Arg::Out(&mut products), Arg::F64(self.of.epsilon)]);
+        let entry = norm::LAYER_NORM_CHAIN.of(self.name(), dtype)?;
+        gpu.rows(entry, [rows, n], args, [cuda::flag(self.scales)])?;
+        if let [dweight, dbias] = scales {
+            gpu.sum_middle(dtype, &products, [1, rows, n], dweight.data)?;
+            gpu.sum_middle(dtype, inputs[0].data, [1, rows, n], dbias.data)?;
+        }
+        Ok(())
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -8,6 +8,7 @@ use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK, loops::LANES};
+use crate::tensor::cuda::{self, Product};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
@@ -60,6 +61,20 @@ impl Op for Linear {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let product = Product {
+            bias: inputs.get(2).map(|bias| bias.data),
+            ..Product::new(x.data, w.data, [x.shape()[0], x.shape()[1], w.shape()[0]]).transposed(false, true)
+        };
+        gpu.product(x.meta.dtype, &product, outputs[0].data)
+    }
+
     fn keep(&self, needs: &[bool]) -> Keep {
         Keep::NOTHING.input(0, needs[1]).input(1, needs[0])
     }
@@ -98,6 +113,17 @@ impl Op for Back {
         each_float!(self.name(), inputs[0].meta.dtype, T => {
             times(inputs[0].slice::<T>()?, inputs[1], outputs[0].slice::<T>()?)
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (grad, w) = (inputs[0], inputs[1]);
+        let sizes = [grad.shape()[0], w.shape()[0], w.shape()[1]];
+        gpu.product(grad.meta.dtype, &Product::new(grad.data, w.data, sizes), outputs[0].data)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

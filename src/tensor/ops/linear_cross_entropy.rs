@@ -7,9 +7,12 @@ use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, add_product, product};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg, Product};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::ElementType;
+use crate::tensor::kernels::operations::softmax;
 use crate::tensor::op::{Backward, Keep, Op, apply, infer};
-use crate::tensor::ops::cross_entropy::IGNORE;
+use crate::tensor::ops::cross_entropy::{IGNORE, cuda_counted, cuda_mean};
 use crate::tensor::ops::linear::with_weight;
 use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor, tape};
@@ -17,6 +20,8 @@ use crate::{Error, Result};
 
 /// Logits that are held at a time.
 const LOGITS: usize = 1 << 20;
+/// The same on a GPU, where a product needs more rows to be fast.
+const CUDA_LOGITS: usize = 1 << 26;
 
 /// Inputs: x `[R, in]`, W `[V, in]` (or bf16), labels `[R]` (u32). Outputs: the mean loss and its gradients by x and W,
 /// as far as they are asked for; otherwise empty.
@@ -100,6 +105,52 @@ impl Op for LinearCrossEntropy {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (rows, k, v) = (inputs[0].shape()[0], inputs[0].shape()[1], inputs[1].shape()[0]);
+        let [loss, dx, dw] = outputs else { return Ok(()) };
+        let (dtype, block) = (inputs[0].meta.dtype, (CUDA_LOGITS / v).clamp(16, 8192).min(rows));
+        let counted = cuda_counted(gpu, inputs[2], rows)?;
+        let mut losses = gpu.empty(ElementType::F64, rows)?;
+        let mut logits = gpu.empty(dtype.into(), block * v)?;
+        if self.wanted[1] {
+            gpu.clear(dw.data)?;
+        }
+        for start in (0..rows).step_by(block) {
+            let n = block.min(rows - start);
+            // Rows are copied out and back: kernels take whole buffers.
+            let mut x = gpu.empty(dtype.into(), n * k)?;
+            gpu.copy_rows(dtype, (inputs[0].data, [0, start * k]), (&mut x, [0, 0]), [1, n * k])?;
+            let mut labels = gpu.empty(ElementType::U32, n)?;
+            gpu.copy_rows(DType::U32, (inputs[2].data, [0, start]), (&mut labels, [0, 0]), [1, n])?;
+            gpu.product(
+                dtype,
+                &Product::new(&x, inputs[1].data, [n, k, v]).transposed(false, true),
+                &mut logits,
+            )?;
+            let mut of_block = gpu.empty(ElementType::F64, n)?;
+            let mut args = vec![Arg::In(&labels), Arg::In(&counted), Arg::Out(&mut logits)];
+            args.extend([Arg::Out(&mut of_block), Arg::Fault]);
+            gpu.rows(softmax::SLOPES.of(self.name(), dtype)?, [n, v], args, [])?;
+            gpu.copy_rows(DType::F64, (&of_block, [0, 0]), (&mut losses, [0, start]), [1, n])?;
+            if self.wanted[0] {
+                gpu.product(dtype, &Product::new(&logits, inputs[1].data, [n, v, k]), &mut x)?;
+                gpu.copy_rows(dtype, (&x, [0, 0]), (dx.data, [0, start * k]), [1, n * k])?;
+            }
+            if self.wanted[1] {
+                let mut x = gpu.empty(dtype.into(), n * k)?;
+                gpu.copy_rows(dtype, (inputs[0].data, [0, start * k]), (&mut x, [0, 0]), [1, n * k])?;
+                let product = Product::new(&logits, &x, [v, n, k]).transposed(true, false);
+                gpu.product(dtype, &Product { add: true, ..product }, dw.data)?;
+            }
+        }
+        cuda_mean(gpu, &losses, &counted, loss)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::NOTHING.output(1, true).output(2, true)
     }
@@ -171,7 +222,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(format!("linear_cross_entropy {rows} {k} {v} {ignored}"), inputs, move |x| {
             let mut labels = check::indices(&[rows], v)?.to_u32()?;
             labels[..ignored].fill(IGNORE);
-            x[0].linear_cross_entropy(&x[1], &Tensor::from_u32(labels, &[rows])?)?.powf(2.0)
+            let labels = check::beside(&x[0], &Tensor::from_u32(labels, &[rows])?)?;
+            x[0].linear_cross_entropy(&x[1], &labels)?.powf(2.0)
         })
     };
     [(1, 3, 2, 0), (3, 2, 5, 1), (20, 3, 4, 17), (1030, 2, 3, 4)].into_iter().map(case).collect()

@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 #[derive(Clone, Copy, Debug)]
 struct Ln;
@@ -13,6 +13,10 @@ struct Ln;
 impl Unary for Ln {
     const NAME: &'static str = "ln";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code::plain(5)
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -5,6 +5,7 @@ use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
 use crate::tensor::cpu::{View, ViewMut, loops::CHUNK};
+use crate::tensor::cuda::{self, Product};
 use crate::tensor::dtype::each_float;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::{broadcast, broadcast_strides, mismatch};
@@ -89,6 +90,24 @@ impl Op for Matmul {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let ((m, k), (_, n)) = (self.size(0, a.shape()), self.size(1, b.shape()));
+        let batch = leading(outputs[0].shape());
+        let product = Product {
+            transposed: self.transposed,
+            batch: batch.iter().product(),
+            axes: cuda::broadcast_axes(self.name(), batch, leading(a.shape()), leading(b.shape()))?,
+            ..Product::new(a.data, b.data, [m, k, n])
+        };
+        gpu.product(a.meta.dtype, &product, outputs[0].data)
     }
 
     fn keep(&self, needs: &[bool]) -> Keep {

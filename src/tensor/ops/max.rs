@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::reduce;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::{self, around, mismatch};
 use crate::tensor::{DType, Meta, Tensor};
@@ -43,6 +45,20 @@ impl Op for Max {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, n, inner) = around(inputs[0].shape(), self.axis);
+        let [values, places] = outputs else { return Ok(()) };
+        let [a, b, c] = cuda::sizes([outer, n, inner])?;
+        let mut args = [inputs[0].arg(), values.arg(), places.arg(), a, b, c];
+        let entry = reduce::MAX_AXIS.of(self.name(), inputs[0].meta.dtype)?;
+        gpu.blocks(entry, [(outer * inner).div_ceil(cuda::THREADS), 1, 1], 0, &mut args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -97,6 +113,20 @@ impl Op for Put {
             }
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, n, inner) = around(outputs[0].shape(), self.axis);
+        let [out] = outputs else { return Ok(()) };
+        let [a, b, c] = cuda::sizes([outer, n, inner])?;
+        let mut args = [inputs[0].arg(), inputs[1].arg(), out.arg(), a, b, c];
+        let entry = reduce::PUT.of(self.name(), inputs[0].meta.dtype)?;
+        gpu.blocks(entry, [(outer * n * inner).div_ceil(cuda::THREADS), 1, 1], 0, &mut args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

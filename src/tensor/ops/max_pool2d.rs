@@ -5,7 +5,9 @@ use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::loops::CHUNK;
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::layout;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::ops::avg_pool2d::{SHAPES, Windows};
 use crate::tensor::{DType, Meta, Tensor};
@@ -49,12 +51,26 @@ impl Op for MaxPool2d {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let windows = self.0.sizes(inputs[0].shape(), outputs[0].shape())?;
+        let n = outputs[0].meta.len();
+        let mut args = vec![inputs[0].arg()];
+        args.extend(outputs.iter_mut().map(cuda::ViewMut::arg));
+        args.extend(windows);
+        gpu.outputs(layout::MAX_POOL.of(self.name(), inputs[0].meta.dtype)?, n, args)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::NOTHING.output(1, true)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let op = Put { shape: at.input_meta(0).shape.clone() };
+        let op = Put { windows: self.0, shape: at.input_meta(0).shape.clone() };
         Ok(vec![Some(apply1(op, &[at.grad()?, at.output(1)?])?)])
     }
 }
@@ -106,6 +122,7 @@ fn beats<T: Float>(x: T, best: T) -> bool {
 /// Zero but for the places where the values are added.
 #[derive(Debug)]
 struct Put {
+    windows: Windows,
     shape: Vec<usize>,
 }
 
@@ -136,6 +153,20 @@ impl Op for Put {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let windows = self.windows.sizes(outputs[0].shape(), inputs[0].shape())?;
+        let n = outputs[0].meta.len();
+        let mut args: Vec<_> = inputs.iter().map(cuda::View::arg).collect();
+        args.push(outputs[0].arg());
+        args.extend(windows);
+        gpu.outputs(layout::MAX_POOL_CHAIN.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

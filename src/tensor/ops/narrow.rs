@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer};
+use crate::tensor::cuda;
 use crate::tensor::dtype::Element;
 use crate::tensor::op::{Backward, Keep, Op, apply1};
 use crate::tensor::shape::{self, around, mismatch};
@@ -37,6 +38,18 @@ impl Op for Narrow {
             copy(x, n * inner, self.start * inner, outputs[0].data.slice_mut()?, self.len * inner, 0, self.len * inner);
         });
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, n, inner) = around(inputs[0].shape(), self.axis);
+        let (from, to) = ([n * inner, self.start * inner], [self.len * inner, 0]);
+        let (from, to) = ((inputs[0].data, from), (&mut *outputs[0].data, to));
+        gpu.copy_rows(inputs[0].meta.dtype, from, to, [outer, self.len * inner])
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -90,6 +103,18 @@ impl Op for Pad {
             copy(x, n * inner, 0, outputs[0].data.slice_mut()?, self.size * inner, self.start * inner, n * inner);
         });
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (outer, n, inner) = around(inputs[0].shape(), self.axis);
+        gpu.clear(outputs[0].data)?;
+        let to = (&mut *outputs[0].data, [self.size * inner, self.start * inner]);
+        gpu.copy_rows(inputs[0].meta.dtype, (inputs[0].data, [n * inner, 0]), to, [outer, n * inner])
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, each_buffer, loops};
+use crate::tensor::cuda;
 use crate::tensor::op::{Backward, Keep, Op, apply1};
 use crate::tensor::shape::{self, mismatch};
 use crate::tensor::{Meta, Tensor};
@@ -39,6 +40,17 @@ impl Op for Permute {
             loops::gather_strided(x, strides, outputs[0].data.slice_mut()?, shape);
         });
         Ok(())
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let strides = loops::permuted_strides(inputs[0].shape(), &self.order);
+        let out = &mut outputs[0];
+        gpu.gather(self.name(), inputs[0].meta.dtype, inputs[0].data, &strides, out.data, &out.meta.shape)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

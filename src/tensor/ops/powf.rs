@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 #[derive(Clone, Copy, Debug)]
 struct Powf(f64);
@@ -13,6 +13,10 @@ struct Powf(f64);
 impl Unary for Powf {
     const NAME: &'static str = "powf";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code { function: 6, numbers: [self.0, self.0 - 1.0, 0.0] }
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -3,7 +3,9 @@
 
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -52,6 +54,18 @@ impl Op for Qcfs {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let n = out.meta.len();
+        let args = vec![inputs[0].arg(), inputs[1].arg(), out.arg(), Arg::U32(self.levels)];
+        gpu.each(elementwise::QCFS.of(self.name(), inputs[0].meta.dtype)?, n, args)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::INPUTS
     }
@@ -91,6 +105,19 @@ impl Op for Chain {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [dx, dtheta] = outputs else { return Ok(()) };
+        let n = dx.meta.len();
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), dx.arg(), dtheta.arg()];
+        args.push(Arg::U32(self.0.levels));
+        gpu.each(elementwise::QCFS_CHAIN.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

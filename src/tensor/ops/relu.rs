@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 #[derive(Clone, Copy, Debug)]
 struct Relu;
@@ -13,6 +13,10 @@ struct Relu;
 impl Unary for Relu {
     const NAME: &'static str = "relu";
     const SLOPE_FROM: From = From::Output;
+
+    fn code(&self) -> Code {
+        Code::plain(7)
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -6,7 +6,9 @@ use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::attention;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -71,6 +73,22 @@ impl Op for Rope {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [b, t, h, d] = self.sizes(inputs[0].shape());
+        let shared = inputs[1].shape()[0] == 1;
+        let [out] = outputs else { return Ok(()) };
+        let mut args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), out.arg()];
+        args.extend(cuda::sizes([b, t, h, d])?);
+        args.extend([cuda::flag(shared), cuda::flag(self.back)]);
+        let entry = attention::ROPE.of(self.name(), inputs[0].meta.dtype)?;
+        gpu.blocks(entry, [(b * t * h * d / 2).div_ceil(cuda::THREADS), 1, 1], 0, &mut args)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -140,7 +158,7 @@ pub(super) fn cases() -> Vec<Case> {
             // cos = tanh of something and sin to match would do as well: any two numbers on the circle.
             let cos = angle.tanh()?;
             let sin = cos.mul(&cos)?.affine(-1.0, 1.0)?.sqrt()?;
-            x[0].rope(&cos, &sin)
+            x[0].rope(&check::beside(&x[0], &cos)?, &check::beside(&x[0], &sin)?)
         })
     };
     [(1, 1), (2, 1), (2, 2)].into_iter().map(case).collect()

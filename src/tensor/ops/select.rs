@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::each_float;
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{DType, Meta, Tensor};
@@ -42,13 +44,25 @@ impl Op for Select {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let n = out.meta.len();
+        let args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), out.arg()];
+        gpu.each(elementwise::SELECT.of(self.name(), inputs[1].meta.dtype)?, n, args)
+    }
+
     fn keep(&self, _needs: &[bool]) -> Keep {
         Keep::NOTHING.input(0, true)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let (grad, mask) = (at.grad()?, at.input(0)?);
-        let zeros = Tensor::zeros(grad.shape(), grad.dtype())?.to_device(grad.device())?;
+        let zeros = Tensor::full_on(grad.meta(), 0.0, grad.device())?;
         Ok(vec![None, Some(mask.select(grad, &zeros)?), Some(mask.select(&zeros, grad)?)])
     }
 }
@@ -67,7 +81,10 @@ impl Tensor {
 pub(super) fn cases() -> Vec<Case> {
     let case = |shape: &'static [usize]| {
         let inputs = check::inputs("select", &[shape, shape], -1.0, 1.0);
-        let run = move |x: &[Tensor]| check::indices(shape, 2)?.to_dtype(DType::U8)?.select(&x[0], &x[1]);
+        let run = move |x: &[Tensor]| {
+            let mask = check::indices(shape, 2)?.to_dtype(DType::U8)?;
+            check::beside(&x[0], &mask)?.select(&x[0], &x[1])
+        };
         Case::new(format!("select {shape:?}"), inputs, run)
     };
     [&[1][..], &[7], &[2, 3]].into_iter().map(case).collect()

@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use crate::tensor::check::{Case, unary_cases};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 
 #[derive(Clone, Copy, Debug)]
 struct Sigmoid;
@@ -13,6 +13,10 @@ struct Sigmoid;
 impl Unary for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const SLOPE_FROM: From = From::Output;
+
+    fn code(&self) -> Code {
+        Code::plain(8)
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

@@ -3,7 +3,9 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::softmax;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -34,6 +36,18 @@ impl Op for Softmax {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (n, entry) =
+            (out.shape().last().copied().unwrap_or(1), softmax::SOFTMAX.of(self.name(), out.meta.dtype)?);
+        gpu.rows(entry, [out.meta.len() / n, n], vec![inputs[0].arg(), out.arg()], [])
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -77,6 +91,18 @@ impl Op for Chain {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let n = out.shape().last().copied().unwrap_or(1);
+        let entry = softmax::SOFTMAX_CHAIN.of(self.name(), out.meta.dtype)?;
+        gpu.rows(entry, [out.meta.len() / n, n], vec![inputs[0].arg(), inputs[1].arg(), out.arg()], [])
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

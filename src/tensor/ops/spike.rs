@@ -4,7 +4,7 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::dtype::Float;
 use crate::tensor::op::apply1;
-use crate::tensor::unary::{From, Map, Unary};
+use crate::tensor::unary::{Code, From, Map, Unary};
 use crate::tensor::{Surrogate, Tensor};
 
 /// `x ≥ 0`.
@@ -14,6 +14,14 @@ struct Spike(Surrogate);
 impl Unary for Spike {
     const NAME: &'static str = "spike";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code::plain(10)
+    }
+
+    fn slope_code(&self) -> Code {
+        self.0.code()
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {
@@ -33,6 +41,14 @@ struct SpikeAbove(Surrogate);
 impl Unary for SpikeAbove {
     const NAME: &'static str = "spike_above";
     const SLOPE_FROM: From = From::Input;
+
+    fn code(&self) -> Code {
+        Code::plain(11)
+    }
+
+    fn slope_code(&self) -> Code {
+        self.0.code()
+    }
 
     #[inline(always)]
     fn value<T: Float>(&self, x: T) -> T {

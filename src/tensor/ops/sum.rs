@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::each_float;
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
 use crate::tensor::shape::{self, mismatch};
@@ -37,6 +38,40 @@ impl Op for Sum {
             loops::sum_axes(inputs[0].slice::<T>()?, inputs[0].shape(), &self.axes, outputs[0].slice::<T>()?);
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let (dtype, mut shape) = (inputs[0].meta.dtype, inputs[0].meta.shape.clone());
+        // Runs of neighbouring axes, the last one first, so that earlier axes keep their numbers.
+        let mut runs: Vec<std::ops::Range<usize>> = vec![];
+        for &axis in &self.axes {
+            match runs.last_mut() {
+                Some(run) if run.end == axis => run.end += 1,
+                _ => runs.push(axis..axis + 1),
+            }
+        }
+        let mut current = None;
+        for (left, run) in runs.into_iter().enumerate().rev() {
+            let product = |range: std::ops::Range<usize>| shape[range].iter().product::<usize>();
+            let sizes = [product(0..run.start), product(run.clone()), product(run.end..shape.len())];
+            let source = current.as_ref().unwrap_or(inputs[0].data);
+            match left {
+                0 => return gpu.sum_middle(dtype, source, sizes, outputs[0].data),
+                _ => {
+                    let mut next = gpu.empty(dtype.into(), sizes[0] * sizes[2])?;
+                    gpu.sum_middle(dtype, source, sizes, &mut next)?;
+                    current = Some(next);
+                }
+            }
+            shape.drain(run);
+        }
+        // A scalar is its own sum.
+        gpu.copy_rows(dtype, (inputs[0].data, [1, 0]), (outputs[0].data, [1, 0]), [1, 1])
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {

@@ -4,7 +4,9 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut, loops};
+use crate::tensor::cuda;
 use crate::tensor::dtype::{Float, each_float};
+use crate::tensor::kernels::operations::elementwise;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
 use crate::tensor::{Meta, Tensor};
@@ -34,6 +36,15 @@ impl Op for Swiglu {
             loops::map2(gate, up, outputs[0].slice::<T>()?, gated);
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        gpu.zip(self.name(), 4, [inputs[0], inputs[1]], &mut outputs[0])
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -104,6 +115,18 @@ impl Op for Chain {
             });
             Ok(())
         })
+    }
+
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [dgate, dup] = outputs else { return Ok(()) };
+        let n = dgate.meta.len();
+        let args = vec![inputs[0].arg(), inputs[1].arg(), inputs[2].arg(), dgate.arg(), dup.arg()];
+        gpu.each(elementwise::SWIGLU_CHAIN.of(self.name(), inputs[0].meta.dtype)?, n, args)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

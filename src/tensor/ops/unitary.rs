@@ -425,9 +425,9 @@ pub(super) fn cases() -> Vec<Case> {
         let order: Vec<u32> = (0..k as u32).rev().collect();
         let order = move || Tensor::from_u32(order.clone(), &[k]);
         let back = order.clone();
-        let run = move |x: &[Tensor]| x[0].unitary(&x[1], &x[2], &order()?);
+        let run = move |x: &[Tensor]| x[0].unitary(&x[1], &x[2], &check::beside(&x[0], &order()?)?);
         cases.push(Case::new(format!("unitary {shape:?}"), all.clone(), run));
-        let run = move |x: &[Tensor]| x[0].unitary_inverse(&x[1], &x[2], &back()?);
+        let run = move |x: &[Tensor]| x[0].unitary_inverse(&x[1], &x[2], &check::beside(&x[0], &back()?)?);
         cases.push(Case::new(format!("unitary inverse {shape:?}"), all, run));
     }
     cases

@@ -1,14 +1,15 @@
-//! The reservoir pass on a GPU: encoder, frozen int8 weights, LIF over all time steps, spike counts, in one launch.
+//! One population that an input drives: encoder, frozen int8 weights, LIF over all time steps, spike counts, in one launch.
 //!
 //! Counts equal those of the CPU spike for spike: sums are integers, random numbers are a pure function of (stream,
-//! sample, step, pixel), and every float operation is rounded on its own. `kernels/reservoir.cu` has the formulas.
+//! sample, step, pixel), and every float operation is rounded on its own. `kernels/reservoir.cu` and
+//! `kernels/reservoir_conv.cu` have the formulas.
 
-use super::synapses;
+use crate::engine::synapses;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::snn::encode::bernoulli_threshold;
-use crate::snn::neurons::lif::{Fires, Lif, Reset, ResetActs};
-use crate::snn::{Encoding, Network, Values, Weights};
+use crate::snn::neurons::lif::Lif;
+use crate::snn::{Conv2d, Encoding, Network, Projection, Values, Weights};
 use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
 use crate::tensor::kernels::{self, ElementType};
 
@@ -16,6 +17,10 @@ use crate::tensor::kernels::{self, ElementType};
 const TILE: usize = 256;
 /// Samples of a block, one a warp.
 const WARPS: usize = 8;
+/// Output channels of a convolution that a thread computes.
+const GROUP: usize = 8;
+/// Positions of a block of a convolution.
+const POSITIONS: usize = 256;
 /// Sources up to which `sum of pixel · quantum` fits 32 bits: `255 · 128 · n < 2³¹`.
 const MOST_CONSTANT_SOURCES: usize = 65_793;
 
@@ -50,17 +55,35 @@ pub struct Reservoir {
 enum Rows {
     Dense(Buffer),
     Sparse { offsets: Buffer, entries: Buffer },
+    Conv(Buffer, Conv2d),
+}
+
+/// Samples on a GPU.
+pub(super) struct Batch {
+    pixels: Buffer,
+    /// Bernoulli only.
+    ids: Option<Buffer>,
+    key: [u32; 2],
+    pub samples: usize,
+}
+
+/// What a launch will have written.
+pub(super) struct Launched {
+    /// `[samples, neurons]`
+    pub counts: Buffer,
+    /// Spikes of the neurons, spikes of the input, synaptic operations.
+    pub activity: Buffer,
 }
 
 impl Reservoir {
-    /// Uploads a reservoir of `scale.len()` neurons.
+    /// Uploads a reservoir of `scale.len()` neurons, or output channels of a convolution.
     ///
-    /// `weights` are dense or sparse int8; `scale` (the weight of one quantum) and `bias` have one entry per target:
-    /// current = sum of quanta · scale + bias.
+    /// `weights` are int8; `scale` (the weight of one quantum) and `bias` have one entry per target or channel: current =
+    /// sum of quanta · scale + bias. A convolution takes a constant current only.
     ///
     /// # Errors
-    /// Shapes that do not fit; weights that are not int8, convolutions and dialects of LIF that the kernel lacks; more
-    /// steps than a 16-bit count holds; not enough memory.
+    /// Shapes that do not fit; weights that are not int8, convolutions of spikes and dialects of LIF that the kernels
+    /// lack; more steps than a 16-bit count holds; not enough memory.
     pub fn new(
         gpu: &Gpu,
         weights: &Weights,
@@ -70,18 +93,28 @@ impl Reservoir {
         encoder: &Encoder,
         steps: usize,
     ) -> Result<Self> {
-        let targets = scale.len();
         let constant = *encoder == Encoder::Constant;
         if steps > usize::from(u16::MAX) {
             return Err(Error::value("steps", steps, "at most 65535 on a GPU, where counts have 16 bits"));
         }
-        if bias.len() != targets {
-            return Err(shapes(scale.len(), bias.len(), "scale and bias have one entry per neuron"));
+        if bias.len() != scale.len() {
+            return Err(shapes(
+                scale.len(),
+                bias.len(),
+                "scale and bias have one entry per neuron or channel",
+            ));
         }
-        let (sources, rows) = upload_rows(gpu, weights, targets)?;
-        if constant && sources > MOST_CONSTANT_SOURCES {
+        let (sources, rows) = upload_rows(gpu, weights, scale.len())?;
+        let (targets, summed) = match &rows {
+            Rows::Conv(..) if !constant => {
+                return Err(unsupported("a convolution of spikes"));
+            }
+            Rows::Conv(_, g) => (g.output.iter().product(), g.input[0] * g.kernel * g.kernel),
+            _ => (scale.len(), sources),
+        };
+        if constant && summed > MOST_CONSTANT_SOURCES {
             let most = format!("at most {MOST_CONSTANT_SOURCES}, so that sums fit 32 bits");
-            return Err(Error::value("number of inputs with constant current", sources, most));
+            return Err(Error::value("number of inputs with constant current", summed, most));
         }
         let thresholds = match encoder {
             Encoder::Constant => None,
@@ -106,22 +139,26 @@ impl Reservoir {
     }
 
     /// Uploads a network of one input and one population of LIF neurons, connected by one int8 projection. Its counts
-    /// are those that [`Feedforward`](super::Feedforward) records for 8-bit pixels.
+    /// are those that [`Feedforward`](crate::engine::Feedforward) records for 8-bit pixels.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for other networks and encodings, with the reason; as [`Reservoir::new`].
     pub fn of_network(gpu: &Gpu, net: &Network, encoding: &Encoding) -> Result<Self> {
-        let lacks = |why: String| Error::Unsupported {
-            op: "this network",
-            on: format!(
-                "on a GPU: {why}, where the reservoir pass takes one input, one population and one projection between them"
-            ),
-        };
-        encoding.validate()?;
         let ([_, _], [projection]) = (net.populations.as_slice(), net.projections.as_slice()) else {
             let (populations, projections) = (net.populations.len(), net.projections.len());
             return Err(lacks(format!("it has {populations} populations and {projections} projections")));
         };
+        Self::of_projection(gpu, net, encoding, projection)
+    }
+
+    /// As [`Reservoir::of_network`], of the one projection that leads to a population.
+    pub(super) fn of_projection(
+        gpu: &Gpu,
+        net: &Network,
+        encoding: &Encoding,
+        projection: &Projection,
+    ) -> Result<Self> {
+        encoding.validate()?;
         let model = |pop: usize| net.populations.get(pop).map(|population| population.model.as_deref());
         let (Some(None), Some(Some(neuron))) = (model(projection.pre.0), model(projection.post.0)) else {
             return Err(lacks(format!("`{}` does not lead from an input to neurons", projection.name)));
@@ -143,20 +180,13 @@ impl Reservoir {
                 return Err(unsupported("the latency or delta encoder"));
             }
         };
-        if let Weights::Conv2d { .. } = projection.weights {
-            return Err(unsupported("the reservoir pass with a convolution"));
-        }
         synapses::check(net, projection)?;
         let (scale, bias) = synapses::scale_and_bias(net, projection)?;
-        Self::new(gpu, &projection.weights, &scale, &bias, lif, &encoder, encoding.steps())
+        Self::new(gpu, &projection.weights.without_pooling(), &scale, &bias, lif, &encoder, encoding.steps())
     }
 
-    /// Spike counts `[samples, targets]` of `pixels` `[samples, sources]`. Random numbers are those of `stream` at
-    /// `sample_ids` `[samples]`; a constant current uses neither.
-    ///
-    /// # Errors
-    /// Shapes that do not fit; more samples than a launch can have; what the GPU reports.
-    pub fn counts(&self, pixels: &[u8], sample_ids: &[u64], stream: &Stream) -> Result<Vec<u16>> {
+    /// Copies samples to the GPU; see [`Reservoir::counts`].
+    pub(super) fn upload(&self, pixels: &[u8], sample_ids: &[u64], stream: &Stream) -> Result<Batch> {
         let samples = sample_ids.len();
         if samples.checked_mul(self.sources) != Some(pixels.len()) {
             return Err(shapes(
@@ -165,24 +195,37 @@ impl Reservoir {
                 "pixels are [samples, sources]",
             ));
         }
-        if samples == 0 || self.targets == 0 {
-            return Ok(Vec::new());
-        }
         let gpu = self.factor.gpu();
-        let pixels = gpu.upload(pixels)?;
         let ids = if self.thresholds.is_some() { Some(gpu.upload(sample_ids)?) } else { None };
-        let mut counts = gpu.zeros(ElementType::U16, samples * self.targets)?;
+        Ok(Batch { pixels: gpu.upload(pixels)?, ids, key: stream.key(), samples })
+    }
 
-        let [key0, key1] = stream.key();
-        let mut args = vec![Arg::In(&pixels)];
-        if let (Some(ids), Some(thresholds)) = (&ids, &self.thresholds) {
+    /// Spike counts `[samples, targets]` of `pixels` `[samples, sources]`. Random numbers are those of `stream` at
+    /// `sample_ids` `[samples]`; a constant current uses neither.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; more samples than a launch can have; what the GPU reports.
+    pub fn counts(&self, pixels: &[u8], sample_ids: &[u64], stream: &Stream) -> Result<Vec<u16>> {
+        self.launch(&self.upload(pixels, sample_ids, stream)?)?.counts.download()
+    }
+
+    /// Queues the pass of a batch.
+    pub(super) fn launch(&self, batch: &Batch) -> Result<Launched> {
+        let (gpu, samples) = (self.factor.gpu(), batch.samples);
+        let mut counts = gpu.zeros(ElementType::U16, samples * self.targets)?;
+        let mut activity = gpu.zeros(ElementType::U64, 3)?;
+        if samples == 0 || self.targets == 0 {
+            return Ok(Launched { counts, activity });
+        }
+        let mut args = vec![Arg::In(&batch.pixels)];
+        if let (Some(ids), Some(thresholds)) = (&batch.ids, &self.thresholds) {
+            let [key0, key1] = batch.key;
             args.extend([Arg::In(ids), Arg::In(thresholds), Arg::U32(key0), Arg::U32(key1)]);
         }
         match &self.rows {
-            Rows::Dense(weights) => args.push(Arg::In(weights)),
+            Rows::Dense(weights) | Rows::Conv(weights, _) => args.push(Arg::In(weights)),
             Rows::Sparse { offsets, entries } => args.extend([Arg::In(offsets), Arg::In(entries)]),
         }
-        let reset_value = if let Reset::To(value) = self.lif.reset { value } else { 0.0 };
         args.extend([
             Arg::In(&self.factor),
             Arg::In(&self.bias),
@@ -190,28 +233,37 @@ impl Reservoir {
             Arg::F32(self.lif.gain),
             Arg::F32(self.lif.rest),
             Arg::F32(self.lif.threshold),
-            Arg::F32(reset_value),
+            Arg::F32(self.lif.reset_value()),
             Arg::U32(self.dialect),
             Arg::I32(int(self.lif.refractory_steps as usize, "refractory steps")?),
-            Arg::I32(int(samples, "samples")?),
-            Arg::I32(int(self.sources, "sources")?),
-            Arg::I32(int(self.targets, "targets")?),
-            Arg::I32(int(self.steps, "steps")?),
-            Arg::Out(&mut counts),
         ]);
-        let kernel = match (&self.rows, &self.thresholds) {
-            (Rows::Dense(_), Some(_)) => &kernels::RESERVOIR_BERNOULLI_DENSE,
-            (Rows::Dense(_), None) => &kernels::RESERVOIR_CONSTANT_DENSE,
-            (Rows::Sparse { .. }, Some(_)) => &kernels::RESERVOIR_BERNOULLI_SPARSE,
-            (Rows::Sparse { .. }, None) => &kernels::RESERVOIR_CONSTANT_SPARSE,
+        let sizes = match &self.rows {
+            Rows::Conv(_, g) => {
+                let ([channels_in, height, width], [channels, rows, columns]) = (g.input, g.output);
+                vec![channels_in, height, width, channels, rows, columns, g.kernel, g.stride, g.padding]
+            }
+            _ => vec![samples, self.sources, self.targets],
         };
-        let geometry = Geometry {
-            grid: [samples.div_ceil(WARPS) as u32, self.targets.div_ceil(TILE) as u32, 1],
-            block: [32 * WARPS as u32, 1, 1],
-            shared_bytes: 0,
+        for size in sizes.into_iter().chain([self.steps]) {
+            args.push(Arg::I32(int(size, "samples, neurons or steps")?));
+        }
+        args.extend([Arg::Out(&mut counts), Arg::Out(&mut activity)]);
+        let (source, kernel) = match (&self.rows, &self.thresholds) {
+            (Rows::Dense(_), Some(_)) => (&kernels::RESERVOIR, &kernels::RESERVOIR_BERNOULLI_DENSE),
+            (Rows::Dense(_), None) => (&kernels::RESERVOIR, &kernels::RESERVOIR_CONSTANT_DENSE),
+            (Rows::Sparse { .. }, Some(_)) => (&kernels::RESERVOIR, &kernels::RESERVOIR_BERNOULLI_SPARSE),
+            (Rows::Sparse { .. }, None) => (&kernels::RESERVOIR, &kernels::RESERVOIR_CONSTANT_SPARSE),
+            (Rows::Conv(..), _) => (&kernels::RESERVOIR_CONV, &kernels::RESERVOIR_CONV_COUNTS),
         };
-        gpu.launch(&kernels::RESERVOIR, kernel, geometry, &mut args)?;
-        counts.download()
+        let grid = match &self.rows {
+            Rows::Conv(_, Conv2d { output: [channels, rows, columns], .. }) => {
+                let tiles = (rows * columns).div_ceil(POSITIONS);
+                [int(samples.saturating_mul(tiles), "blocks")? as u32, channels.div_ceil(GROUP) as u32, 1]
+            }
+            _ => [samples.div_ceil(WARPS) as u32, self.targets.div_ceil(TILE) as u32, 1],
+        };
+        gpu.launch(source, kernel, Geometry { grid, block: [256, 1, 1], shared_bytes: 0 }, &mut args)?;
+        Ok(Launched { counts, activity })
     }
 }
 
@@ -239,8 +291,27 @@ fn upload_rows(gpu: &Gpu, weights: &Weights, targets: usize) -> Result<(usize, R
             let rows = Rows::Sparse { offsets: gpu.upload(&offsets.0)?, entries: gpu.upload(&entries)? };
             Ok((offsets.1, rows))
         }
-        Weights::Conv2d { .. } => Err(unsupported("the reservoir pass with a convolution")),
+        Weights::Conv2d { geometry, values } => {
+            let taps = geometry.input[0] * geometry.kernel * geometry.kernel;
+            let quanta = quanta(values)?;
+            if geometry.output[0] != targets || taps * targets != quanta.len() {
+                return Err(shapes(quanta.len(), taps * targets, "kernels are [channels, taps]"));
+            }
+            let weights = gpu.upload(&grouped(quanta, taps))?;
+            Ok((geometry.input.iter().product(), Rows::Conv(weights, *geometry)))
+        }
     }
+}
+
+/// `[channels, taps]` as `[groups, taps, 8]`, zero beyond the last channel.
+fn grouped(quanta: &[i8], taps: usize) -> Vec<i8> {
+    let channels = quanta.len().checked_div(taps).unwrap_or(0);
+    let mut groups = vec![0; channels.next_multiple_of(GROUP) * taps];
+    for (channel, kernel) in quanta.chunks_exact(taps.max(1)).enumerate() {
+        let first = channel / GROUP * GROUP * taps + channel % GROUP;
+        groups[first..].iter_mut().step_by(GROUP).zip(kernel).for_each(|(place, &quantum)| *place = quantum);
+    }
+    groups
 }
 
 fn quanta(values: &Values) -> Result<&[i8]> {
@@ -292,25 +363,20 @@ fn tiled_rows(
 
 /// Bits of the kernel's `dialect`.
 fn dialect(lif: &Lif) -> Result<u32> {
-    let fires = if lif.fires == Fires::AtOrAbove { 1 } else { 0 };
-    let reset = match lif.reset {
-        Reset::Subtract => 2,
-        Reset::To(_) => 4,
-        Reset::None => 0,
-    };
-    let acts = match lif.acts {
-        ResetActs::SameStep => 0,
-        ResetActs::NextStep => 8,
-        ResetActs::BeforeNextStep => 16,
-    };
-    if lif.refractory_steps > 0 && acts != 0 {
-        return Err(unsupported("a refractory period with a delayed reset"));
-    }
-    Ok(fires | reset | acts)
+    lif.dialect().ok_or_else(|| unsupported("a refractory period with a delayed reset"))
 }
 
 fn int(value: usize, what: &str) -> Result<i32> {
     i32::try_from(value).map_err(|_| Error::value(format!("number of {what}"), value, "below 2³¹ on a GPU"))
+}
+
+fn lacks(why: String) -> Error {
+    Error::Unsupported {
+        op: "this network",
+        on: format!(
+            "on a GPU: {why}, where the reservoir pass takes one projection from the input to each population"
+        ),
+    }
 }
 
 fn shapes(lhs: usize, rhs: usize, why: &str) -> Error {
@@ -324,6 +390,7 @@ fn unsupported(op: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snn::neurons::lif::{Fires, Reset, ResetActs};
 
     #[test]
     fn dense_rows_are_padded_with_zero_weights() {
@@ -347,11 +414,21 @@ mod tests {
     }
 
     #[test]
+    fn kernels_of_eight_channels_lie_side_by_side() {
+        let quanta: Vec<i8> = (0..18).collect(); // 9 channels of 2 taps
+        let groups = grouped(&quanta, 2);
+        assert_eq!(groups[..16], [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15]);
+        assert_eq!(groups[16..], [16, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(grouped(&[], 0).is_empty());
+    }
+
+    #[test]
     fn dialects_have_their_bits() {
         // The kernel's own numbers, so that the two files cannot drift apart.
         let bit = |name: &str| -> u32 {
             let define = format!("#define {name} ");
-            let line = kernels::RESERVOIR.text.lines().find_map(|line| line.strip_prefix(define.as_str()));
+            let (_, text) = kernels::HEADERS.iter().find(|(name, _)| *name == "lif.cuh").expect("a header");
+            let line = text.lines().find_map(|line| line.strip_prefix(define.as_str()));
             line.and_then(|value| value.strip_suffix('u')?.parse().ok()).expect("the kernel defines it")
         };
         let [at, subtracts, to, next, before] = [

@@ -1,0 +1,268 @@
+// A population of neurons over all steps in one launch, and its way back: src/snn/scan/kernel.rs has the equations.
+//
+//   scan        x [T, B, N] (or [1, B, N], held) -> spikes, potentials and, where asked for, membranes [T, B, N]
+//   scan_chain  gradients by spikes, potentials and membranes -> gradient by x, and of each parameter one sum over time
+//               for every neuron of every sample, [B, N]
+//
+// A thread is one neuron of one sample; its state stays in registers for all steps, and neighbouring threads are
+// neighbouring neurons, so that every access is coalesced. Floor: read x, write s and u (back: read the gradients and u,
+// write dx); adaptive thresholds and synaptic currents, which the way back replays, add one write and one read each.
+// Every float operation is that of the CPU, rounded alike and in its order: results are equal in every bit, but for held
+// input, whose gradient is summed from the last step to the first.
+//
+// Parameters are one number or one per neuron: bit p of `spread` says which. Absent ones are given as any memory.
+//
+// Geometry: 256 threads, a thread a neuron, grid x = B N / 256.
+
+#include "tensor.cuh"
+
+// Settings; src/snn/scan/cuda.rs sets them.
+#define RESET_NONE 0u
+#define RESET_SUBTRACT 1u
+#define RESET_TO 2u
+#define SAME_STEP 0u
+#define NEXT_STEP 1u
+#define BEFORE_NEXT_STEP 2u
+#define CORRECTED 3u
+#define HAS_ABOVE 1u
+#define HAS_CURRENT 2u
+#define HAS_ADAPTATION 4u
+#define HAS_MEMBRANE 8u
+#define HAS_HELD 16u
+#define HAS_GRAD_SPIKE 32u
+#define HAS_GRAD_POTENTIAL 64u
+#define HAS_GRAD_MEMBRANE 128u
+#define HAS_DETACHED 256u
+
+template <class T> struct Neuron {
+    u32 reset, acts, flags;
+    T rest, value, decay, gain, theta, alpha, rho, strength;
+
+    __device__ __forceinline__ bool has(u32 flag) const { return (flags & flag) != 0; }
+    __device__ __forceinline__ T fire(T above) const {
+        return (has(HAS_ABOVE) ? above > T(0) : above >= T(0)) ? T(1) : T(0);
+    }
+    // a where s is 0, b where it is 1, exactly.
+    static __device__ __forceinline__ T blend(T a, T b, T s) { return (T(1) - s) * a + s * b; }
+    // The potential that is carried on after spike s; r is the late reset that took place before.
+    __device__ __forceinline__ T after(T u, T s, T r) const {
+        if (reset == RESET_NONE || acts == NEXT_STEP) return u;
+        if (reset == RESET_SUBTRACT) return acts == CORRECTED ? u - theta * (s - r) : u - theta * s;
+        return acts == CORRECTED ? u + (s - r) * (value - u) : blend(u, value, s);
+    }
+};
+
+#define NUMBERS const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength
+
+template <class T>
+__device__ __forceinline__ Neuron<T> neuron(u32 j, u32 spread, u32 reset, u32 acts, u32 flags, double rest, double value,
+                                            NUMBERS) {
+    auto of = [=](const T *all, int p) { return all[spread >> p & 1u ? j : 0]; };
+    return {reset,       acts,         flags,        (T)rest,     (T)value,       of(decay, 0),
+            of(gain, 1), of(theta, 2), of(alpha, 3), of(rho, 4), of(strength, 5)};
+}
+
+template <class T>
+__device__ __forceinline__ void scan(const T *x, NUMBERS, T *spikes, T *potentials, T *membranes, u32 steps, u32 batch,
+                                     u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, double rest, double value) {
+    const u64 all = (u64)batch * neurons, at = (u64)blockIdx.x * THREADS + threadIdx.x;
+    if (at >= all) return;
+    const Neuron<T> n =
+        neuron((u32)(at % neurons), spread, reset, acts, flags, rest, value, decay, gain, theta, alpha, rho, strength);
+    T carry = n.rest, late = T(0), current = T(0), adaptation = T(0), s = T(0);
+    for (u32 t = 0; t < steps; ++t) {
+        const T input = x[n.has(HAS_HELD) ? at : t * all + at];
+        current = n.has(HAS_CURRENT) ? n.alpha * current + n.gain * input : n.gain * input;
+        if (reset == RESET_TO && acts == CORRECTED) carry = n.blend(carry, n.value, late);
+        T u = n.rest + n.decay * (carry - n.rest) + current;
+        if (reset == RESET_SUBTRACT && (acts == NEXT_STEP || acts == CORRECTED)) u -= n.theta * late;
+        if (reset == RESET_TO && acts == NEXT_STEP) u = n.blend(u, n.value, late);
+        T above = u - n.theta;
+        if (n.has(HAS_ADAPTATION)) {
+            if (t > 0) adaptation = n.rho * adaptation + s;
+            above -= n.strength * adaptation;
+        }
+        s = n.fire(above);
+        carry = n.after(u, s, late);
+        spikes[t * all + at] = s;
+        potentials[t * all + at] = u;
+        if (n.has(HAS_MEMBRANE)) membranes[t * all + at] = acts == BEFORE_NEXT_STEP ? u : carry;
+        if (acts == NEXT_STEP) late = s;
+        if (acts == CORRECTED) late = n.fire(carry - n.theta);
+    }
+}
+FLOATS(scan,
+       (const T *x, const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength, T *spikes,
+        T *potentials, T *membranes, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags,
+        double rest, double value),
+       (x, decay, gain, theta, alpha, rho, strength, spikes, potentials, membranes, steps, batch, neurons, spread, reset, acts,
+        flags, rest, value))
+
+// Planes [T, B, N] of `history`: what the way back cannot find from potentials alone, as far as there is such a thing.
+// Adaptation, current, and for a corrected reset the potential that decays and the late reset.
+struct History {
+    u32 adaptation, current, carry, late;
+    __device__ __forceinline__ explicit History(u32 flags) {
+        adaptation = 0;
+        current = (flags & HAS_ADAPTATION) != 0;
+        carry = current + ((flags & HAS_CURRENT) != 0);
+        late = carry + 1;
+    }
+};
+
+template <class T>
+__device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potentials, const T *grad_s, const T *grad_u,
+                                           const T *grad_v, T *dx, T *sums, T *history, u32 steps, u32 batch, u32 neurons,
+                                           u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest,
+                                           double value, u32 kind, double a, double b, double c) {
+    const u64 all = (u64)batch * neurons, at = (u64)blockIdx.x * THREADS + threadIdx.x;
+    if (at >= all) return;
+    const Neuron<T> n =
+        neuron((u32)(at % neurons), spread, reset, acts, flags, rest, value, decay, gain, theta, alpha, rho, strength);
+    const T p = (T)a, q = (T)b, r = (T)c;
+    const History planes(flags);
+    auto past = [=](u32 plane, u32 t) -> T & { return history[((u64)plane * steps + t) * all + at]; };
+    auto input = [=](u32 t) { return x[n.has(HAS_HELD) ? at : t * all + at]; };
+    auto potential = [=](u32 t) { return potentials[t * all + at]; };
+    auto above = [=](u32 t, T u) {
+        const T above = u - n.theta;
+        return n.has(HAS_ADAPTATION) ? above - n.strength * past(planes.adaptation, t) : above;
+    };
+    const T kappa = n.has(HAS_DETACHED) ? T(0) : T(1);
+    const bool pulls = reset == RESET_TO && acts == NEXT_STEP && !n.has(HAS_DETACHED);
+    const bool keeps_current = n.has(HAS_CURRENT) && ((wanted >> 3 & 1u) || pulls);
+
+    if (n.has(HAS_ADAPTATION) || keeps_current || acts == CORRECTED) {
+        T adaptation = T(0), current = T(0), carry = n.rest, late = T(0), s = T(0);
+        for (u32 t = 0; t < steps; ++t) {
+            const T u = potential(t);
+            if (n.has(HAS_ADAPTATION)) {
+                if (t > 0) adaptation = n.rho * adaptation + s;
+                past(planes.adaptation, t) = adaptation;
+            }
+            s = n.fire(above(t, u));
+            if (keeps_current) {
+                current = n.alpha * current + n.gain * input(t);
+                past(planes.current, t) = current;
+            }
+            if (acts == CORRECTED) {
+                past(planes.carry, t) = carry;
+                past(planes.late, t) = late;
+                carry = n.after(u, s, late);
+                late = reset == RESET_NONE ? T(0) : n.fire(carry - n.theta);
+                if (reset == RESET_TO) carry = n.blend(carry, n.value, late);
+            }
+        }
+    }
+
+    T delta = T(0), big = T(0), e = T(0), h = T(0), held = T(0);
+    T d_decay = T(0), d_gain = T(0), d_theta = T(0), d_alpha = T(0), d_rho = T(0), d_strength = T(0);
+    T u = steps > 0 ? potential(steps - 1) : T(0), over = steps > 0 ? above(steps - 1, u) : T(0), s = n.fire(over);
+    for (u32 t = steps; t-- > 0;) {
+        // Of the step before, which this one's late reset and decaying potential come from.
+        const T u_before = t > 0 ? potential(t - 1) : T(0);
+        const T over_before = t > 0 ? above(t - 1, u_before) : T(0);
+        const T s_before = t > 0 ? n.fire(over_before) : T(0);
+        const T late = acts == CORRECTED ? past(planes.late, t) : s_before;
+        const T slope = surrogate(kind, p, q, r, over);
+        T g = n.has(HAS_GRAD_SPIKE) ? grad_s[t * all + at] : T(0);
+        if (n.has(HAS_ADAPTATION)) g += h;
+        const bool shows_carry = acts != BEFORE_NEXT_STEP;
+        if (n.has(HAS_GRAD_MEMBRANE) && shows_carry) big += grad_v[t * all + at];
+        T along;
+        if (reset == RESET_NONE) {
+            along = g * slope;
+            delta = along + big;
+        } else if (acts == NEXT_STEP && reset == RESET_SUBTRACT) {
+            d_theta -= delta * s;
+            along = (g - kappa * n.theta * delta) * slope;
+            delta = along + big;
+        } else if (acts == NEXT_STEP) {
+            T pull = T(0);
+            if (pulls && t + 1 < steps) {
+                const T current = n.has(HAS_CURRENT) ? past(planes.current, t + 1) : n.gain * input(t + 1);
+                pull = n.value - (n.rest + n.decay * (u - n.rest) + current);
+            }
+            along = (g + kappa * pull * delta) * slope;
+            delta = along + big;
+        } else if (acts == CORRECTED && reset == RESET_SUBTRACT) {
+            along = (g - n.theta * big) * slope;
+            delta = along + big;
+            d_theta -= big * (s - late) + delta * late;
+        } else if (acts == CORRECTED) {
+            along = (g + (n.value - u) * big) * slope;
+            delta = along + big * (T(1) - (s - late));
+        } else if (reset == RESET_SUBTRACT) {
+            d_theta -= big * s;
+            along = (g - kappa * n.theta * big) * slope;
+            delta = along + big;
+        } else {
+            along = (g + kappa * (n.value - u) * big) * slope;
+            delta = along + n.blend(big, T(0), s);
+        }
+        if (n.has(HAS_GRAD_POTENTIAL)) delta += grad_u[t * all + at];
+        if (n.has(HAS_GRAD_MEMBRANE) && !shows_carry) delta += grad_v[t * all + at];
+        d_theta -= along;
+        if (n.has(HAS_ADAPTATION)) {
+            h = n.rho * h - n.strength * along;
+            d_strength -= along * past(planes.adaptation, t);
+            if (t > 0) d_rho += h * past(planes.adaptation, t - 1);
+        }
+        // What a late reset to a value overwrites reaches neither the input nor the past.
+        g = reset == RESET_TO && acts == NEXT_STEP ? n.blend(delta, T(0), late) : delta;
+        if (wanted & 1u) {
+            const T carry = acts == CORRECTED ? past(planes.carry, t) : t > 0 ? n.after(u_before, s_before, T(0)) : n.rest;
+            d_decay += g * (carry - n.rest);
+        }
+        big = n.decay * g;
+        if (reset == RESET_TO && acts == CORRECTED) big = n.blend(big, T(0), late);
+        if (n.has(HAS_CURRENT)) {
+            e = g + n.alpha * e;
+            if (t > 0 && (wanted >> 3 & 1u)) d_alpha += e * past(planes.current, t - 1);
+        } else {
+            e = g;
+        }
+        if (wanted >> 1 & 1u) d_gain += e * input(t);
+        if (n.has(HAS_HELD)) {
+            held += n.gain * e;
+        } else {
+            dx[t * all + at] = n.gain * e;
+        }
+        u = u_before;
+        over = over_before;
+        s = s_before;
+    }
+    if (n.has(HAS_HELD)) dx[at] = held;
+    const T found[6] = {d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength};
+    u64 plane = 0;
+#pragma unroll
+    for (int i = 0; i < 6; ++i) {
+        if (wanted >> i & 1u) sums[plane++ * all + at] = found[i];
+    }
+}
+FLOATS(scan_chain,
+       (const T *x, const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength,
+        const T *potentials, const T *grad_s, const T *grad_u, const T *grad_v, T *dx, T *sums, T *history, u32 steps,
+        u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest, double value, u32 kind,
+        double a, double b, double c),
+       (x, decay, gain, theta, alpha, rho, strength, potentials, grad_s, grad_u, grad_v, dx, sums, history, steps, batch,
+        neurons, spread, reset, acts, flags, wanted, rest, value, kind, a, b, c))
+
+// Lists of spikes as a matrix [rows, columns] of zeros and ones (or values): a warp a row. The matrix begins as zeros.
+// A source that is listed twice counts twice; entries of a row ascend, so that equal ones are neighbours.
+template <class T>
+__device__ __forceinline__ void spread_spikes(const u32 *offsets, const u32 *indices, const double *values, T *out, u32 rows,
+                                              u32 columns, u32 binary) {
+    const u32 row = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
+    if (row >= rows) return;
+    const u32 last = offsets[row + 1];
+    for (u32 i = offsets[row] + threadIdx.x % WARP; i < last; i += WARP) {
+        if (i > offsets[row] && indices[i - 1] == indices[i]) continue;
+        T sum = T(0);
+        for (u32 k = i; k < last && indices[k] == indices[i]; ++k) sum += binary ? T(1) : (T)values[k];
+        out[(u64)row * columns + indices[i]] = sum;
+    }
+}
+FLOATS(spread_spikes,
+       (const u32 *offsets, const u32 *indices, const double *values, T *out, u32 rows, u32 columns, u32 binary),
+       (offsets, indices, values, out, rows, columns, binary))

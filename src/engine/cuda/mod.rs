@@ -1,0 +1,22 @@
+//! The engine on a GPU.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `reservoir` | one population that an input drives, all steps in one launch |
+//! | `features` | a feed-forward network of such populations: what [`Feedforward`](super::Feedforward) records |
+//! | `simulator` | any network with delays, on a grid of time: two launches for each stretch of steps |
+//! | `layout` | a network as the flat tables that its kernels read |
+//! | `plastic` | its synapses whose weights change |
+//! | `checkpoint` | the state of a simulation to a file and back |
+
+mod checkpoint;
+mod features;
+mod layout;
+mod plastic;
+mod reservoir;
+mod simulator;
+
+pub use features::{Features, Started};
+pub use layout::planned_bytes;
+pub use reservoir::{Encoder, Reservoir};
+pub use simulator::Simulator;

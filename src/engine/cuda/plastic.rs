@@ -1,0 +1,286 @@
+//! Plastic projections of a simulation on a GPU: pair STDP with one delay for all synapses of a projection. Weights and
+//! traces equal those of the CPU to the last bit; `kernels/plastic.cu` has the formulas.
+
+use super::layout::{lacks, word};
+use crate::engine::Connections;
+use crate::error::Result;
+use crate::snn::plasticity::{Decay, Pair, Pairing, Plasticity, Rule};
+use crate::snn::synapses::{Block, Delays};
+use crate::snn::{Projection, Source};
+use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
+use crate::tensor::kernels::{self, ElementType};
+use crate::units::Ms;
+use std::ops::Range;
+
+/// Most factors of a trace that are kept: time constants up to 5600 steps.
+const MOST_FACTORS: usize = 1 << 22;
+
+/// The plastic synapses of a projection onto a block of targets.
+#[derive(Debug)]
+pub(super) struct Spec {
+    pub projection: usize,
+    pub pre: usize,
+    pub post: usize,
+    /// Of the target's channels; then, where the ring is, its width and its scale.
+    pub channel: usize,
+    pub ring: u32,
+    pub padded: u32,
+    pub scale: f32,
+    pub rule: Pair,
+    pub block: Block,
+}
+
+impl Spec {
+    /// The rule of a projection, or why it has no kernel.
+    pub fn rule(p: &Projection, plasticity: &Plasticity, source: Option<&Source>) -> Result<Pair> {
+        let lacks = |why: &str| Err(lacks(format!("with {why}, in the plastic projection `{}`", p.name)));
+        let Rule::Pair(rule) = plasticity.rule else {
+            return lacks("another rule than pairs of spikes");
+        };
+        if ![0.0, 1.0].contains(&rule.mu) {
+            return lacks("an exponent of the rule other than 0 and 1");
+        }
+        if plasticity.normalise.is_some() {
+            return lacks("weights that are normalised");
+        }
+        if p.wiring.delays.is_some() {
+            return lacks("a delay for each synapse");
+        }
+        if let Some(Source::Spikes(list)) = source {
+            let mut list = list.clone();
+            list.sort_unstable();
+            if list.windows(2).any(|pair| pair[0] == pair[1]) {
+                return lacks("sources that fire several times in a step");
+            }
+        }
+        Ok(rule)
+    }
+
+    fn delay(&self) -> u32 {
+        if let Delays::Same(steps) = self.block.delays { steps } else { 0 }
+    }
+}
+
+/// All plastic synapses of a network.
+pub(super) struct Plastic {
+    /// Projection, sources and targets of each table, and where its synapses begin.
+    tables: Vec<Table>,
+    words: Buffer,
+    rules: Buffer,
+    decays: Buffer,
+    offsets: Buffer,
+    columns: Buffer,
+    targets: Buffer,
+    sources: Buffer,
+    entering: Buffer,
+    /// Most arrivals of a step.
+    capacity: u32,
+    slots: u64,
+    pub weights: Buffer,
+    pub values: Buffer,
+    pub since: Buffer,
+    pub arrivals: Buffer,
+    pub arrival_count: Buffer,
+}
+
+struct Table {
+    projection: usize,
+    base: usize,
+    sources: Vec<u32>,
+    /// Numbers in the population.
+    targets: Vec<u32>,
+}
+
+/// Bytes of the plastic synapses on a GPU.
+pub(super) fn bytes(specs: &[Spec], slots: u64) -> u64 {
+    let of = |spec: &Spec| {
+        let (sources, targets) = (spec.block.offsets.len() as u64, spec.block.range.len() as u64);
+        14 * spec.block.targets.len() as u64 + (20 + 8 * slots) * sources + 20 * targets
+    };
+    specs.iter().map(of).sum()
+}
+
+impl Plastic {
+    /// Takes the synapses to the GPU.
+    ///
+    /// # Errors
+    /// Time constants that are too long; not enough memory.
+    pub fn new(gpu: &Gpu, specs: Vec<Spec>, dt: Ms, slots: u64) -> Result<Self> {
+        let (mut words, mut rules, mut decays) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut offsets, mut columns, mut entering) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut targets, mut sources, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tables, mut traces, mut capacity) = (Vec::new(), 0, 0);
+        for spec in &specs {
+            let Spec { block, rule, .. } = spec;
+            let (rows, width) = (block.offsets.len() - 1, block.range.len());
+            let [min, max] = rule.bounds;
+            let plus = factors(&mut decays, rule.tau_plus, dt)?;
+            let minus = factors(&mut decays, rule.tau_minus, dt)?;
+            let base = weights.len();
+            words.extend([
+                spec.pre as u32,
+                spec.post as u32,
+                block.range.start,
+                width as u32,
+                spec.ring,
+                spec.padded,
+                spec.scale.to_bits(),
+                spec.delay(),
+                word(offsets.len(), "plastic sources")?,
+                word(columns.len(), "plastic targets")?,
+                word(base, "plastic synapses")?,
+                word(traces, "traces")?,
+                word(traces + rows, "traces")?,
+                u32::from(rule.pairing == Pairing::Nearest),
+                u32::from(rule.mu == 1.0),
+                plus.start,
+                plus.end,
+                minus.start,
+                minus.end,
+                0,
+            ]);
+            rules.extend([rule.a_plus, rule.a_minus, min, max]);
+            traces += rows + width;
+            capacity += rows;
+            let mut of: Vec<u32> = Vec::with_capacity(block.targets.len());
+            for source in 0..rows as u32 {
+                of.resize(of.len() + block.row(source).len(), source);
+            }
+            let mut places: Vec<u32> = (0..block.targets.len() as u32).collect();
+            places.sort_by_key(|&place| block.targets[place as usize]); // stable: ascending within a target
+            let mut starts = vec![0u32; width + 1];
+            block.targets.iter().for_each(|&target| starts[usize::from(target) + 1] += 1);
+            (0..width).for_each(|i| starts[i + 1] += starts[i]);
+            let in_population = |&target: &u16| block.range.start + u32::from(target);
+            tables.push(Table {
+                projection: spec.projection,
+                base,
+                sources: of.clone(),
+                targets: block.targets.iter().map(in_population).collect(),
+            });
+            offsets.extend_from_slice(&block.offsets);
+            columns.extend(starts);
+            entering.extend(places);
+            targets.extend_from_slice(&block.targets);
+            sources.extend(of);
+            let weight = |place| block.weights.get(place).max(min).min(max) as f32;
+            weights.extend((0..block.targets.len()).map(weight));
+        }
+        word(weights.len(), "plastic synapses")?;
+        Ok(Self {
+            tables,
+            words: gpu.upload(&words)?,
+            rules: gpu.upload(&rules)?,
+            decays: gpu.upload(&decays)?,
+            offsets: gpu.upload(&offsets)?,
+            columns: gpu.upload(&columns)?,
+            targets: gpu.upload(&targets)?,
+            sources: gpu.upload(&sources)?,
+            entering: gpu.upload(&entering)?,
+            capacity: word(capacity, "plastic sources")?,
+            slots,
+            weights: gpu.upload(&weights)?,
+            values: gpu.zeros(ElementType::F64, traces)?,
+            since: gpu.zeros(ElementType::U64, traces)?,
+            arrivals: gpu.zeros(ElementType::U64, capacity * slots as usize)?,
+            arrival_count: gpu.zeros(ElementType::U32, slots as usize)?,
+        })
+    }
+
+    /// The spikes that arrive in a step, before the neurons.
+    pub fn arrive(&mut self, step: u64, sums: &mut Buffer) -> Result<()> {
+        let gpu = self.words.gpu().clone();
+        let slot = (step % self.slots) as i32;
+        let mut args = [
+            Arg::In(&self.words),
+            Arg::In(&self.rules),
+            Arg::In(&self.decays),
+            Arg::In(&self.offsets),
+            Arg::In(&self.targets),
+            Arg::In(&self.arrivals),
+            Arg::In(&self.arrival_count),
+            Arg::U32(self.capacity),
+            Arg::U64(step),
+            Arg::I32(slot),
+            Arg::Out(&mut self.weights),
+            Arg::Out(&mut self.values),
+            Arg::Out(&mut self.since),
+            Arg::Out(sums),
+        ];
+        gpu.launch(&kernels::PLASTIC, &kernels::PLASTIC_ARRIVE, geometry(&gpu), &mut args)
+    }
+
+    /// The spikes of a step, after the neurons.
+    pub fn spikes(&mut self, step: u64, spikes: Spikes<'_>, events: &mut Buffer) -> Result<()> {
+        let gpu = self.words.gpu().clone();
+        let mut args = [
+            Arg::In(&self.words),
+            Arg::I32(self.tables.len() as i32),
+            Arg::In(&self.rules),
+            Arg::In(&self.decays),
+            Arg::In(&self.offsets),
+            Arg::In(&self.columns),
+            Arg::In(&self.entering),
+            Arg::In(&self.sources),
+            Arg::In(spikes.fired),
+            Arg::In(spikes.fired_count),
+            Arg::In(spikes.inputs),
+            Arg::U32(spikes.range.start),
+            Arg::U32(spikes.range.end),
+            Arg::I32(spikes.list),
+            Arg::U32(self.capacity),
+            Arg::U64(step),
+            Arg::I32((step % self.slots) as i32),
+            Arg::I32(self.slots as i32),
+            Arg::Out(&mut self.weights),
+            Arg::Out(&mut self.values),
+            Arg::Out(&mut self.since),
+            Arg::Out(&mut self.arrivals),
+            Arg::Out(&mut self.arrival_count),
+            Arg::Out(events),
+        ];
+        gpu.launch(&kernels::PLASTIC, &kernels::PLASTIC_SPIKES, geometry(&gpu), &mut args)
+    }
+
+    /// The synapses of a projection, ascending by source, then by target.
+    pub fn connections(&self, projection: usize) -> Result<Connections> {
+        let weights = self.weights.download::<f32>()?;
+        let mut all: Vec<(u32, u32, f64)> = Vec::new();
+        for table in self.tables.iter().filter(|table| table.projection == projection) {
+            let own = weights[table.base..].iter().map(|&weight| weight.into());
+            let pairs = table.sources.iter().zip(&table.targets);
+            all.extend(pairs.zip(own).map(|((&source, &target), weight)| (source, target, weight)));
+        }
+        all.sort_by_key(|&(source, target, _)| (source, target));
+        Ok(Connections {
+            sources: all.iter().map(|s| s.0).collect(),
+            targets: all.iter().map(|s| s.1).collect(),
+            weights: all.iter().map(|s| s.2).collect(),
+        })
+    }
+}
+
+/// Who fired in a step, as the kernel reads it.
+pub(super) struct Spikes<'a> {
+    pub fired: &'a Buffer,
+    pub fired_count: &'a Buffer,
+    pub list: i32,
+    pub inputs: &'a Buffer,
+    pub range: Range<u32>,
+}
+
+fn geometry(gpu: &Gpu) -> Geometry {
+    let grid = [8 * gpu.multiprocessors().max(1), 1, 1];
+    Geometry { grid, block: [256, 1, 1], shared_bytes: 0 }
+}
+
+/// Appends the factors of a trace until they are 0; where they are.
+fn factors(decays: &mut Vec<f64>, tau: Ms, dt: Ms) -> Result<Range<u32>> {
+    let (decay, start) = (Decay::new(tau, dt), decays.len());
+    let factors = (0..).map(|steps| decay.over(steps)).take_while(|&factor| factor > 0.0);
+    decays.extend(factors.take(MOST_FACTORS));
+    if decays.len() - start == MOST_FACTORS {
+        return Err(lacks(format!("with a trace of {tau} in steps of {dt}")));
+    }
+    Ok(start as u32..word(decays.len(), "factors of traces")?)
+}
