@@ -38,9 +38,14 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Gpu { gpu, .. } => write!(f, "cuda:{} ({})", gpu.index(), gpu.name()),
+            Self::Gpu { gpu, .. } => f.write_str(&describe(gpu)),
         }
     }
+}
+
+/// Number and name of a GPU.
+pub(super) fn describe(gpu: &Gpu) -> String {
+    format!("cuda:{} ({})", gpu.index(), gpu.name())
 }
 
 /// The device that `name` (`auto`, `cpu`, `cuda` or `cuda:N`) asks for. `work` names what is to be done there, and
