@@ -40,3 +40,14 @@ fn every_example_runs() {
         assert!(!out.trim().is_empty(), "{name} printed nothing");
     }
 }
+
+#[test]
+fn the_readme_shows_an_example_that_runs() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let readme = read("README.md");
+    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    assert!(read("examples/05_ransnn.rs").ends_with(shown), "README.md and examples/05_ransnn.rs differ");
+}

@@ -95,6 +95,7 @@ fn options(batch: usize) -> Options {
         clip: 0.0,
         dropout: 0.0,
         batch,
+        micro_batch: 0,
         epochs: 1,
         held_out: 0,
         patience: 0,
@@ -157,11 +158,16 @@ pub(super) fn conv(scale: Scale, timer: &Timer) -> Result<Measured> {
     let (images, labels) =
         (uniform(batch * INPUTS), (0..batch).map(|i| (i * 7 % CLASSES) as u16).collect::<Vec<_>>());
     let data = Data { samples: Input::F32(&images), labels: &labels };
-    let mut trainer =
-        Trainer::new(builder.build(1)?, Encoding::Constant { steps }, output, data, options(batch))?;
+    let mut trainer = Trainer::new(
+        builder.build(1)?,
+        Encoding::Constant { steps },
+        output,
+        data,
+        Options { micro_batch: 16, ..options(batch) },
+    )?;
     let ids: Vec<u64> = (0..batch as u64).collect();
     let input = trainer.encode(&ids, &Stream::named(1, "bench/spikes"))?;
-    for layer in &trainer.model().forward(&input, None)?.hidden {
+    for layer in &trainer.model().forward(&input.samples(0..batch.min(16))?, None)?.hidden {
         fired(&layer.spikes)?;
     }
     let labels: Vec<u32> = labels.iter().map(|&label| label.into()).collect();

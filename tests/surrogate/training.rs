@@ -270,6 +270,47 @@ fn memory_is_what_was_planned() {
 }
 
 #[test]
+fn a_mini_batch_in_pieces_has_the_same_gradients_in_less_memory() {
+    let (samples, labels) = data(70);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let all: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
+    for encoding in [BERNOULLI, Encoding::Constant { steps: 12 }] {
+        let train = |micro_batch: usize| {
+            let options =
+                Options { batch: 70, micro_batch, method: Method::Sgd { momentum: 0.0 }, ..options() };
+            let mut trainer =
+                Trainer::new(network(false, Lif::default()), encoding, OUT, data, options).unwrap();
+            let ids: Vec<u64> = (0..70).collect();
+            let input = trainer.encode(&ids, &ransnn::rng::Stream::named(1, "x")).unwrap();
+            let before = trainer.model().parameters.clone();
+            let told = trainer.update(&input, &all).unwrap();
+            let after = trainer.model().parameters.clone();
+            let moved: Vec<f32> = before
+                .iter()
+                .flat_map(|(name, old)| after[name].sub(old).unwrap().to_f32().unwrap())
+                .collect();
+            (told, moved, trainer.batch_bytes())
+        };
+        let ((loss, right), whole, bytes) = train(0);
+        assert!(whole.iter().any(|x| x.abs() > 1e-4));
+        // The last piece is a smaller one.
+        for micro_batch in [16, 1] {
+            let (told, pieces, less) = train(micro_batch);
+            assert!(
+                (told.0 - loss).abs() < 1e-6 && (told.1 - right).abs() < 1e-12,
+                "{told:?} {loss} {right}"
+            );
+            let largest = whole.iter().fold(0f32, |most, x| most.max(x.abs()));
+            assert!(whole.iter().zip(&pieces).all(|(a, b)| (a - b).abs() < 1e-5 * largest));
+            assert!(less * 4 < bytes, "{less} of {bytes}");
+        }
+    }
+    let (net, options) = convolution(true, true);
+    let error = Trainer::new(net, BERNOULLI, OUT, data, Options { batch: 70, micro_batch: 8, ..options });
+    assert!(error.err().unwrap().to_string().contains("normalisation over the mini-batch"));
+}
+
+#[test]
 fn leaks_thresholds_and_rates_learn() {
     let (samples, labels) = data(100);
     let data = Data { samples: Input::U8(&samples), labels: &labels };

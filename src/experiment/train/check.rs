@@ -36,6 +36,16 @@ impl Check<'_> {
         if train.gradient != Credit::Bptt {
             self.online(train);
         }
+        let bounded = train.rates.lower > 0.0 || train.rates.upper > 0.0;
+        if (1..train.batch).contains(&train.micro_batch) && (train.batch_norm || bounded) {
+            let other = if train.batch_norm { "batch_norm" } else { "rates" };
+            let help = format!("leave it out, or `{other}`");
+            self.wrong(
+                &path("micro_batch"),
+                format!("`{other}` needs the mini-batch as a whole"),
+                Some(help),
+            );
+        }
         let more_than_zero = [("lr", train.lr)];
         let zero_or_more = [
             ("weight_decay", train.weight_decay),
@@ -94,6 +104,7 @@ impl Check<'_> {
             ("learn_threshold", train.learn_threshold),
             ("dropout", train.dropout > 0.0),
             ("batch_norm", train.batch_norm),
+            ("micro_batch", train.micro_batch > 0),
             ("rates", train.rates != Rates::default()),
         ] {
             if wrong {

@@ -12,6 +12,7 @@ use normalize::norm_path;
 pub use online::{Credit, Online};
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::rng::Stream;
@@ -28,6 +29,19 @@ pub enum Encoded {
     Spikes(Arc<Spikes>),
     /// Currents `[B, K]` that act in each of so many steps.
     Constant(Tensor, usize),
+}
+
+impl Encoded {
+    /// Some samples of the batch.
+    ///
+    /// # Errors
+    /// Samples that are not in it.
+    pub fn samples(&self, range: Range<usize>) -> Result<Self> {
+        Ok(match self {
+            Self::Spikes(spikes) => Self::Spikes(Arc::new(spikes.samples(range)?)),
+            Self::Constant(x, steps) => Self::Constant(x.narrow(0, range.start, range.len())?, *steps),
+        })
+    }
 }
 
 /// What is differentiated, and how.

@@ -63,6 +63,9 @@ pub struct Options {
     pub dropout: f64,
     /// Samples in a mini-batch; a last incomplete one of a pass is left out.
     pub batch: usize,
+    /// Samples of a mini-batch that go forwards and backwards together, 0 for all: what the tape keeps is for these alone,
+    /// and their gradients are added up.
+    pub micro_batch: usize,
     /// Passes over the samples.
     pub epochs: usize,
     /// Samples at the end that are not trained on but judged after each pass; the best network is kept. 0 for none.
@@ -159,6 +162,7 @@ impl Options {
             clip: 0.0,
             dropout: 0.0,
             batch: 128,
+            micro_batch: 0,
             epochs: 1,
             held_out: 0,
             patience: 0,
@@ -168,9 +172,31 @@ impl Options {
     /// Bytes that a mini-batch of a model takes beside the parameters.
     pub fn batch_bytes(&self, model: &Model, encoding: &Encoding) -> usize {
         match self.credit {
-            Credit::Bptt => model.activation_bytes(encoding.steps(), self.batch, encoding.is_constant()),
+            Credit::Bptt => {
+                model.activation_bytes(encoding.steps(), self.piece(self.batch), encoding.is_constant())
+            }
             credit => model.online_bytes(credit, encoding.is_constant(), self.batch),
         }
+    }
+
+    /// Samples that go backwards together, of so many.
+    fn piece(&self, batch: usize) -> usize {
+        if self.micro_batch == 0 { batch } else { self.micro_batch.min(batch) }
+    }
+
+    /// What looks at a mini-batch as a whole.
+    fn check_pieces(&self) -> Result<()> {
+        let refuse = |on: &str| Err(Error::Unsupported { op: "a mini-batch in pieces", on: on.into() });
+        if self.gradient.normalize {
+            return refuse("with normalisation over the mini-batch");
+        }
+        if self.penalty.lower > 0.0 || self.penalty.upper > 0.0 {
+            return refuse("with bounds on the rates of the mini-batch");
+        }
+        if self.credit != Credit::Bptt {
+            return refuse("forward in time, where memory does not grow with the steps");
+        }
+        Ok(())
     }
 
     /// What only goes backwards in time.
@@ -247,6 +273,9 @@ impl<'a> Trainer<'a> {
         if options.credit != Credit::Bptt {
             options.check_online()?;
             model.check_online(options.credit)?;
+        }
+        if options.piece(options.batch) < options.batch {
+            options.check_pieces()?;
         }
         let optimizer = options.optimizer();
         Ok(Self {
@@ -368,12 +397,38 @@ impl<'a> Trainer<'a> {
 
     /// Loss, gradients, number of right samples and statistics of the batch, by back-propagation through time.
     fn backwards(&self, input: &Encoded, labels: &[u32]) -> Result<(f64, Grads, usize, Statistics)> {
+        let (batch, piece) = (labels.len(), self.options.piece(labels.len()));
+        if piece == batch {
+            return self.through(input, labels, self.iteration as u64);
+        }
+        let mut all: Option<(f64, Grads, usize, Statistics)> = None;
+        let count = batch.div_ceil(piece);
+        for (k, labels) in labels.chunks(piece).enumerate() {
+            let part = input.samples(k * piece..k * piece + labels.len())?;
+            let call = (self.iteration * count + k) as u64;
+            let (loss, mut grads, right, statistics) = self.through(&part, labels, call)?;
+            // Losses are means over samples.
+            let share = labels.len() as f64 / batch as f64;
+            grads.scale(share)?;
+            all = Some(match all {
+                None => (loss * share, grads, right, statistics),
+                Some((sum, mut grads_before, right_before, statistics)) => {
+                    grads_before.accumulate(grads)?;
+                    (sum + loss * share, grads_before, right_before + right, statistics)
+                }
+            });
+        }
+        all.ok_or_else(|| Error::value("mini-batch", 0, "at least 1 sample"))
+    }
+
+    /// The same of some samples at once; `call` is the number of their dropout.
+    fn through(&self, input: &Encoded, labels: &[u32], call: u64) -> Result<(f64, Grads, usize, Statistics)> {
         let (options, model) = (&self.options, &self.model);
         let targets = Tensor::from_u32(labels.to_vec(), &[labels.len()])?;
         let dropout = (options.dropout > 0.0).then(|| Dropout {
             share: options.dropout,
             stream: Stream::named(self.net.seed, "train/dropout"),
-            call: self.iteration as u64,
+            call,
         });
         let (mut right, mut statistics) = (0, vec![]);
         let (loss, grads) = grad(model, || {

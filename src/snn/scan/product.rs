@@ -1,5 +1,6 @@
 //! Products of spikes with weights that cost what the spikes cost.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::simd;
@@ -118,6 +119,33 @@ impl Spikes {
             indices: self.indices[range.clone()].to_vec(),
             values: if self.values.is_empty() { vec![] } else { self.values[range].to_vec() },
         })
+    }
+
+    /// Some of the samples of spikes `[T, B, K]`, in all steps.
+    ///
+    /// # Errors
+    /// No axis of samples; samples that are not there.
+    pub fn samples(&self, range: Range<usize>) -> Result<Self> {
+        let &[steps, batch] = self.front.as_slice() else {
+            return Err(Error::value("axes of spikes", format!("{:?}", self.front), "[steps, samples]"));
+        };
+        if range.start > range.end || range.end > batch {
+            return Err(Error::value("samples", format!("{range:?}"), format!("within 0..{batch}")));
+        }
+        let mut part = Self {
+            front: vec![steps, range.len()],
+            columns: self.columns,
+            offsets: vec![0],
+            indices: vec![],
+            values: vec![],
+        };
+        for row in (0..steps).flat_map(|t| range.clone().map(move |sample| t * batch + sample)) {
+            let (indices, values) = self.row(row);
+            part.indices.extend_from_slice(indices);
+            part.values.extend_from_slice(values);
+            part.offsets.push(part.indices.len() as u32);
+        }
+        Ok(part)
     }
 
     /// All entries, zeros included, row after row.

@@ -56,6 +56,9 @@ pub struct Surrogate {
     /// Samples in a mini-batch.
     #[serde(default = "batch")]
     pub batch: usize,
+    /// Samples of a mini-batch that go forwards and backwards together; 0 for all.
+    #[serde(default)]
+    pub micro_batch: usize,
     /// Passes over the training set.
     #[serde(default = "epochs")]
     pub epochs: usize,
@@ -344,6 +347,7 @@ impl Surrogate {
             clip: self.clip,
             dropout: self.dropout,
             batch: self.batch,
+            micro_batch: self.micro_batch,
             epochs: self.epochs,
             held_out: self.held_out,
             patience: self.patience,
@@ -399,6 +403,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.clip", "largest norm of a gradient; 0 for any"),
     ("train.surrogate.dropout", "share of hidden neurons silenced in a training step"),
     ("train.surrogate.batch", "samples in a mini-batch"),
+    (
+        "train.surrogate.micro_batch",
+        "samples of it that go forwards and backwards together, which activation memory is for; 0 for all",
+    ),
     ("train.surrogate.epochs", "passes over the training set"),
     (
         "train.surrogate.held_out",
