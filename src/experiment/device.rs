@@ -38,7 +38,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Gpu { gpu, .. } => write!(f, "cuda:{} ({})", gpu.index(), gpu.name()),
+            Self::Gpu { gpu, .. } => f.write_str(&describe(gpu)),
         }
     }
 }
@@ -47,6 +47,11 @@ impl fmt::Display for Device {
 pub fn is_name(name: &str) -> bool {
     let numbered = name.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
     numbered || ["auto", "cpu", "cuda"].contains(&name)
+}
+
+/// Number and name of a GPU.
+pub(super) fn describe(gpu: &Gpu) -> String {
+    format!("cuda:{} ({})", gpu.index(), gpu.name())
 }
 
 /// The device that `name` (`auto`, `cpu`, `cuda` or `cuda:N`) asks for. `work` names what is to be done there, and

@@ -9,6 +9,9 @@
 //! | `plastic` | its synapses whose weights change |
 //! | `checkpoint` | the state of a simulation to a file and back |
 
+// Without the feature `cuda` a GPU is a type without values, and nothing is done with one.
+#![cfg_attr(not(feature = "cuda"), allow(unreachable_code, unused_variables))]
+
 mod checkpoint;
 mod features;
 mod layout;

@@ -5,7 +5,7 @@ use super::config::{self, Config};
 use crate::engine::clock::{Activity, Trace};
 use crate::engine::{Connections, Lazy, Precision, Simulator, WeightTrace, cuda};
 use crate::error::{Error, Result};
-use crate::experiment::device::Device;
+use crate::experiment::device::{self, Device};
 use crate::snn::{Network, Pop};
 use crate::units::Ms;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl<'n> Clock<'n> {
     pub fn device(&self) -> String {
         match self {
             Self::Grid(_) | Self::Lazy(_) => Device::Cpu.to_string(),
-            Self::Gpu(clock) => Device::Gpu { gpu: clock.gpu().clone(), named: true }.to_string(),
+            Self::Gpu(clock) => device::describe(clock.gpu()),
         }
     }
 
