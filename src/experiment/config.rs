@@ -51,7 +51,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one and it has the kernels.
+    /// `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a GPU where there is one and it has the kernels. The default is
+    /// `cpu` until they have been compared with it on a real GPU.
     pub device: String,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
@@ -61,7 +62,7 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { device: "auto".into(), threads: 0, checkpoint_every: 100 }
+        Self { device: "cpu".into(), threads: 0, checkpoint_every: 100 }
     }
 }
 

@@ -261,7 +261,7 @@ impl Default for Train {
             evaluate_every: 0,
             checkpoint_every: 100,
             threads: 0,
-            device: "auto".into(),
+            device: "cpu".into(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { device: "auto".into(), threads: 0, memory_gib: 16.0 }
+        Self { device: "cpu".into(), threads: 0, memory_gib: 16.0 }
     }
 }
 
