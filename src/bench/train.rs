@@ -139,8 +139,8 @@ pub(super) fn mlp(scale: Scale, timer: &Timer) -> Result<Measured> {
 /// A training step of two convolutions, each averaged over 2 × 2 before what follows, and a linear map, on images that
 /// act as constant currents.
 pub(super) fn conv(scale: Scale, timer: &Timer) -> Result<Measured> {
-    let (maps, parts) = (scale.pick(12, 2), scale.pick(64, 3));
-    let (steps, batch) = (scale.pick(25, 4), scale.pick(128, 3));
+    let (maps, parts) = (12, 64);
+    let (steps, batch) = (scale.pick(25, 8), scale.pick(128, 3));
     let lif = Lif { decay: 0.5, fires: Fires::Above, ..Lif::default() };
     let mut builder = Network::builder(Ms(1.0));
     let pixels = builder.input("pixels", [1, 28, 28]);
