@@ -311,8 +311,8 @@ impl Gpu {
         self.blocks(entry, [n.div_ceil(BLOCK), 1, 1], 0, &mut args)
     }
 
-    /// The product into `out` `[batch, m, n]`, by cuBLAS where it is installed and has a call for it. Else, where k is long and the output small, k is cut into pieces whose products are
-    /// added in order.
+    /// The product into `out` `[batch, m, n]`, by cuBLAS where it is installed and has a call for it. Else by a kernel;
+    /// where k is long and the output small, k is cut into pieces whose products are added in order.
     pub(crate) fn product(&self, dtype: DType, product: &Product<'_>, out: &mut Buffer) -> Result<()> {
         let [m, k, n] = product.sizes;
         if m * n * product.batch == 0 {
