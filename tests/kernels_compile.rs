@@ -9,6 +9,7 @@
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use ransnn::tensor::cuda::{Version, compile};
 use ransnn::tensor::kernels::{Kernel, SOURCES, Source};
+use rayon::prelude::*;
 use std::path::Path;
 
 const ARCHITECTURES: [(u32, u32); 7] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)];
@@ -42,6 +43,19 @@ fn resources(log: &str, kernel: &str) -> Option<String> {
     Some(format!("{used:13} {}", line("spill stores")?.rsplit("  ").next()?.trim_start_matches(['.', ' '])))
 }
 
+/// Compiles a source for an architecture; registers and spills of its kernels, a line each.
+fn report(source: &'static Source, (major, minor): (u32, u32)) -> String {
+    let compiled = compile(source, Version { major, minor }, &["--ptxas-options=-v"]).unwrap();
+    assert!(compiled.image.starts_with(b"\x7fELF"), "not machine code: {}", source.file);
+    let line = |kernel: &&Kernel| {
+        let resources = resources(&compiled.log, kernel.name);
+        let resources =
+            resources.unwrap_or_else(|| panic!("no report of {}:\n{}", kernel.name, compiled.log));
+        format!("sm_{major}{minor:<2} {:30} {resources}\n", kernel.name)
+    };
+    source.kernels.iter().map(line).collect()
+}
+
 #[test]
 fn every_kernel_for_every_architecture() {
     let Some(folder) = std::env::var_os("RANSNN_NVRTC") else {
@@ -49,18 +63,9 @@ fn every_kernel_for_every_architecture() {
         return;
     };
     preload(Path::new(&folder));
-    for source in SOURCES {
-        for (major, minor) in ARCHITECTURES {
-            let compiled = compile(source, Version { major, minor }, &["--ptxas-options=-v"]).unwrap();
-            assert!(compiled.image.starts_with(b"\x7fELF"), "not machine code: {}", source.file);
-            for kernel in source.kernels {
-                let resources = resources(&compiled.log, kernel.name);
-                let resources =
-                    resources.unwrap_or_else(|| panic!("no report of {}:\n{}", kernel.name, compiled.log));
-                println!("sm_{major}{minor:<2} {:30} {resources}", kernel.name);
-            }
-        }
-    }
+    let all: Vec<_> = SOURCES.iter().flat_map(|source| ARCHITECTURES.map(|of| (source, of))).collect();
+    let reports: Vec<String> = all.into_par_iter().map(|(source, of)| report(source, of)).collect();
+    reports.iter().for_each(|report| print!("{report}"));
 
     static WRONG: Source = Source {
         file: "wrong.cu",
