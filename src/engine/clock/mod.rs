@@ -36,6 +36,7 @@
 //! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `plastic` | projections whose weights change with the spikes |
 //! | `history` | spikes of the last steps |
+//! | `input` | populations that are sources of spikes |
 //! | `poisson` | spikes from outside |
 //! | `simd` | the same code for each instruction set |
 //! | `record` | spike trains and variables, export |
@@ -45,6 +46,7 @@
 mod block;
 mod checkpoint;
 mod history;
+mod input;
 mod masks;
 mod plastic;
 mod poisson;
@@ -57,12 +59,12 @@ use crate::engine::weights::{Plastics, WeightTrace};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
-use crate::snn::connect::with_probability;
-use crate::snn::{Drive, Network, Neuron, Pop, Source, Synapses, stimulus};
+use crate::snn::{Drive, Network, Neuron, Pop, Synapses, stimulus};
 use crate::units::Ms;
 use block::{Block, Number, Probe};
 use checkpoint::Saved;
 use history::History;
+pub(in crate::engine) use input::{Input, inputs};
 use plastic::Learning;
 pub(in crate::engine) use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
@@ -335,12 +337,6 @@ trait Engine: Send {
     fn restore(&mut self, saved: &Saved) -> Result<(), String>;
 }
 
-/// Spikes of an input population.
-pub(in crate::engine) enum Input {
-    Poisson { stream: Stream, p: f64, size: usize, steps: Range<u64> },
-    List { spikes: Vec<(u64, u32)>, next: usize },
-}
-
 struct Core<'n, F> {
     /// In the order of populations and of their neurons.
     blocks: Vec<Mutex<Block<'n, F>>>,
@@ -504,59 +500,12 @@ fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl
     }
 }
 
-impl Input {
-    /// Writes the spikes of a step.
-    pub(in crate::engine) fn draw(&mut self, step: u64, list: &mut Vec<u32>) {
-        list.clear();
-        match self {
-            Self::Poisson { stream, p, size, steps } => {
-                if steps.contains(&step) {
-                    list.extend(with_probability(*p, *size, stream, step));
-                }
-            }
-            Self::List { spikes, next } => {
-                while let Some(&(at, neuron)) = spikes.get(*next)
-                    && at <= step
-                {
-                    *next += 1;
-                    if at == step {
-                        list.push(neuron);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Equal pieces of at most `most` neurons.
 pub(in crate::engine) fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
     let pieces = size.div_ceil(most).max(1);
     // At multiples of 32, where Poisson drives are drawn 32 at a time.
     let at = |i: usize| if i == pieces { size as u32 } else { (i * size / pieces / 32 * 32) as u32 };
     (0..pieces).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
-}
-
-/// The populations that have a source of spikes.
-pub(in crate::engine) fn inputs(net: &Network) -> Vec<(usize, Input)> {
-    let per_step = |rate: f64| rate * net.dt.0 / 1000.0;
-    let step = |time: Ms| (time.0 / net.dt.0).round() as u64;
-    let mut inputs = Vec::new();
-    for (index, p) in net.populations.iter().enumerate() {
-        match &p.stimulus.source {
-            Some(Source::Poisson { rate, from, until }) => {
-                let stream = Stream::named(net.seed, &format!("population/{}/source", p.name));
-                let steps = step(*from)..step(*until);
-                inputs.push((index, Input::Poisson { stream, p: per_step(rate.0), size: p.size(), steps }));
-            }
-            Some(Source::Spikes(list)) => {
-                let mut spikes = list.clone();
-                spikes.sort_unstable();
-                inputs.push((index, Input::List { spikes, next: 0 }));
-            }
-            None => {}
-        }
-    }
-    inputs
 }
 
 /// Values of all state variables before the first step.
@@ -711,11 +660,7 @@ impl<F: Number> Engine for Core<'_, F> {
             let mut block = locked(block);
             block.plastic.iter_mut().for_each(|(_, to)| to.resend(sent.clone(), saved.now, history));
         }
-        for (_, input) in &mut self.inputs {
-            if let Input::List { spikes, next } = input {
-                *next = spikes.partition_point(|&(step, _)| step < saved.now);
-            }
-        }
+        self.inputs.iter_mut().for_each(|(_, input)| input.go_to(saved.now));
         (self.now, self.fresh) = (saved.now, saved.fresh);
         self.spikes.clone_from(&saved.spikes);
         Ok(())

@@ -4,7 +4,6 @@
 //! nor are recordings.
 
 use super::simulator::Simulator;
-use crate::engine::clock::Input;
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, safetensors};
 use std::collections::BTreeMap;
@@ -18,7 +17,8 @@ impl Simulator<'_> {
     pub fn checkpoint(&self, path: &Path) -> Result<()> {
         let mut tensors = BTreeMap::new();
         let state = self.moving.state.download::<f32>()?;
-        tensors.insert("state".to_string(), Tensor::from_f32(state.clone(), &[state.len()])?);
+        let len = state.len();
+        tensors.insert("state".to_string(), Tensor::from_f32(state, &[len])?);
         let counts = self.moving.counts.download::<u32>()?;
         let mut put = |name: &str, values: Vec<u32>| -> Result<()> {
             let len = values.len();
@@ -58,19 +58,15 @@ impl Simulator<'_> {
         }
         let now = metadata.get("now").and_then(|now| now.parse().ok());
         let now = now.ok_or_else(|| bad("it does not say how far it is".into()))?;
-        let words = |name: &str, len: usize| -> Result<Vec<u32>> {
-            let values = file.tensor(name)?.to_u32().map_err(|e| bad(format!("`{name}`: {e}")))?;
-            if values.len() != len {
-                return Err(bad(format!("`{name}` has {} numbers instead of {len}", values.len())));
-            }
-            Ok(values)
-        };
         let numbers = |name: &str, len: usize| -> Result<Tensor> {
             let tensor = file.tensor(name)?;
             if tensor.len() != len {
                 return Err(bad(format!("`{name}` has {} numbers instead of {len}", tensor.len())));
             }
             Ok(tensor)
+        };
+        let words = |name: &str, len: usize| -> Result<Vec<u32>> {
+            numbers(name, len)?.to_u32().map_err(|e| bad(format!("`{name}`: {e}")))
         };
         let moving = &self.moving;
         let state = numbers("state", moving.state.len())?.to_f32()?;
@@ -105,11 +101,7 @@ impl Simulator<'_> {
         self.moving.events = self.gpu.upload(&events)?;
         self.moving.fired_count = self.gpu.upload(&[0u32, 0])?;
         (self.now, self.input_spikes) = (now, input_spikes);
-        for (_, input) in &mut self.inputs {
-            if let Input::List { spikes, next } = input {
-                *next = spikes.partition_point(|&(step, _)| step < now);
-            }
-        }
+        self.inputs.iter_mut().for_each(|(_, input)| input.go_to(now));
         Ok(())
     }
 

@@ -6,10 +6,14 @@
 
 mod normalize;
 mod online;
+mod reach;
+mod weights;
 
 pub use normalize::Statistics;
 use normalize::norm_path;
 pub use online::{Credit, Online};
+use reach::Reach;
+use weights::{Frozen, trained};
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +22,7 @@ use std::sync::Arc;
 use crate::rng::Stream;
 use crate::snn::neurons::Lif;
 use crate::snn::scan::{Parameters, Scan, Scanned, Spikes, product_of, spike_product};
-use crate::snn::{Conv2d, Network, Pop, Projection, Values, Weights};
+use crate::snn::{Conv2d, Network, Pop, Weights};
 use crate::tensor::{DType, Device, Meta, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
 
@@ -101,16 +105,6 @@ struct Incoming {
     geometry: Option<Conv2d>,
     /// Channels of the normalisation, where there is one.
     channels: Option<usize>,
-}
-
-/// Weights `[sources, targets]`, scale and bias `[targets]` of a projection that is not trained:
-/// `current = sum · scale + bias`, as in the engine.
-#[derive(Clone, Debug)]
-struct Frozen {
-    /// Of a convolution `[outputs, inputs, k, k]`.
-    weights: Tensor,
-    scale: Tensor,
-    bias: Tensor,
 }
 
 /// What a population did.
@@ -645,38 +639,6 @@ fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tens
     current.reshape(&[steps, batch, geometry.output.iter().product()])
 }
 
-/// What training reaches in a network.
-struct Reach {
-    /// Populations with something trained before or in them.
-    traced: Vec<bool>,
-    /// Populations on the way to the output.
-    needed: Vec<bool>,
-    /// The one population from which all untrained activity comes, where there is one.
-    source: Option<Pop>,
-}
-
-impl Reach {
-    fn of(net: &Network, order: &[Pop], output: Pop) -> Self {
-        let mut traced = vec![false; net.populations.len()];
-        for &Pop(index) in order {
-            traced[index] = net.incoming(Pop(index)).any(|p| !p.frozen || traced[p.pre.0]);
-        }
-        let mut needed = vec![false; net.populations.len()];
-        needed[output.0] = true;
-        for &Pop(index) in order.iter().rev() {
-            if needed[index] {
-                net.incoming(Pop(index)).for_each(|p| needed[p.pre.0] = true);
-            }
-        }
-        let reached = |p: &&Projection| needed[p.post.0] && traced[p.post.0] && !traced[p.pre.0];
-        let mut borders: Vec<usize> = net.projections.iter().filter(reached).map(|p| p.pre.0).collect();
-        borders.sort_unstable();
-        borders.dedup();
-        let source = if let [one] = borders[..] { Some(Pop(one)) } else { None };
-        Self { traced, needed, source }
-    }
-}
-
 impl Dropout {
     fn apply(&self, spikes: &Tensor, layer: &Layer) -> Result<Tensor> {
         let shape = spikes.shape();
@@ -685,90 +647,4 @@ impl Dropout {
         let call = self.call * 64 + layer.population as u64;
         spikes.mul(&ones.dropout(self.share, &self.stream, call)?)
     }
-}
-
-impl Frozen {
-    fn of(p: &Projection, targets: usize) -> Result<Self> {
-        let (values, quantum) = match p.weights.values() {
-            Values::F32(values) => (values.clone(), vec![1.0]),
-            Values::Int8 { quanta, scale } => (quanta.iter().map(|&q| f32::from(q)).collect(), scale.clone()),
-        };
-        let (sources, weights) = match &p.weights {
-            Weights::Dense { sources, .. } => (*sources, values),
-            Weights::Sparse { offsets, targets: to, .. } => {
-                let sources = offsets.len() - 1;
-                let mut dense = vec![0.0; sources * targets];
-                for source in 0..sources {
-                    for i in offsets[source]..offsets[source + 1] {
-                        dense[source * targets + to[i] as usize] += values[i];
-                    }
-                }
-                (sources, dense)
-            }
-            Weights::Conv2d { .. } => (0, values),
-        };
-        let spread = |given: &[f32], default: f32| -> Result<Vec<f32>> {
-            match given.len() {
-                0 => Ok(vec![default; targets]),
-                1 => Ok(vec![given[0]; targets]),
-                // One per target, or one per channel of targets.
-                n if targets.is_multiple_of(n) => {
-                    Ok((0..targets).map(|i| given[i / (targets / n)]).collect())
-                }
-                n => Err(Error::Network(vec![format!("`{}`: {n} numbers for {targets} targets", p.name)])),
-            }
-        };
-        let (gain, quantum, bias) = (spread(&p.gain, 1.0)?, spread(&quantum, 1.0)?, spread(&p.bias, 0.0)?);
-        let times = |values: Vec<f32>| values.into_iter().zip(&gain).map(|(a, g)| a * g).collect();
-        let shape = match &p.weights {
-            Weights::Conv2d { .. } => p.weights.shape(),
-            _ => vec![sources, targets],
-        };
-        Ok(Self {
-            weights: Tensor::from_f32(weights, &shape)?,
-            scale: Tensor::from_f32(times(quantum), &[targets])?,
-            bias: Tensor::from_f32(times(bias), &[targets])?,
-        })
-    }
-}
-
-/// Adds the parameters of a trained projection, its gain included.
-fn trained(p: &Projection, targets: usize, parameters: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let refuse = |what: &str| {
-        let on = format!("on `{}`: its {what}", p.name);
-        Err(Error::Unsupported { op: "training by surrogate gradients", on })
-    };
-    let Values::F32(values) = p.weights.values() else {
-        return refuse("weights are 8-bit integers; write `precision = \"f32\"`");
-    };
-    // Channels of a convolution, else targets, and which of them each weight belongs to.
-    let (channels, channel): (usize, Box<dyn Fn(usize) -> usize>) = match &p.weights {
-        &Weights::Dense { targets, .. } => (targets, Box::new(move |i| i % targets)),
-        Weights::Conv2d { geometry: g, .. } => {
-            let taps = g.input[0] * g.kernel * g.kernel;
-            (g.output[0], Box::new(move |i| i / taps))
-        }
-        Weights::Sparse { .. } => {
-            return refuse("connections are sparse; trained are dense ones and convolutions");
-        }
-    };
-    let gain = |i: usize| match p.gain.len() {
-        0 => 1.0,
-        1 => p.gain[0],
-        n => p.gain[i * n / channels],
-    };
-    let weights = values.iter().enumerate().map(|(i, w)| w * gain(channel(i))).collect();
-    parameters.insert(weights_path(&p.name), Tensor::from_f32(weights, &p.weights.shape())?);
-    if !p.bias.is_empty() && p.bias.len() != channels {
-        return Err(Error::Network(vec![format!(
-            "`{}`: {} biases for {channels} of {targets} targets",
-            p.name,
-            p.bias.len()
-        )]));
-    }
-    if !p.bias.is_empty() {
-        let bias = p.bias.iter().enumerate().map(|(i, b)| b * gain(i)).collect();
-        parameters.insert(bias_path(&p.name), Tensor::from_f32(bias, &[channels])?);
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 
 use super::{Arg, Axes, Buffer, Geometry, Gpu};
 use crate::tensor::kernels::ElementType;
-use crate::tensor::kernels::operations::{Entry, elementwise, layout, matmul, reduce};
+use crate::tensor::kernels::operations::{Entry, Family, elementwise, layout, matmul, reduce};
 use crate::tensor::shape::broadcast_strides;
 use crate::tensor::{DType, Meta};
 use crate::{Error, Result};
@@ -198,6 +198,21 @@ impl Gpu {
         args.push(flag(wide));
         args.extend(rest);
         self.blocks(entry, [if wide { rows } else { rows.div_ceil(WARPS) }, 1, 1], 0, &mut args)
+    }
+
+    /// A kernel of one team a row along the last axis, which reads all inputs and writes the only output.
+    pub(crate) fn last_axis(
+        &self,
+        op: &'static str,
+        kernels: &Family,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
+    ) -> Result<()> {
+        let [out] = outputs else { return Ok(()) };
+        let (entry, n) = (kernels.of(op, out.meta.dtype)?, out.shape().last().copied().unwrap_or(1).max(1));
+        let shape = [out.meta.len() / n, n];
+        let args = inputs.iter().map(View::arg).chain([out.arg()]).collect();
+        self.rows(entry, shape, args, [])
     }
 
     /// All `value`.

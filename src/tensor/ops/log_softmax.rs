@@ -44,10 +44,7 @@ impl Op for LogSoftmax {
         inputs: &[cuda::View<'_>],
         outputs: &mut [cuda::ViewMut<'_>],
     ) -> Result<()> {
-        let [out] = outputs else { return Ok(()) };
-        let (n, entry) =
-            (out.shape().last().copied().unwrap_or(1), softmax::LOG_SOFTMAX.of(self.name(), out.meta.dtype)?);
-        gpu.rows(entry, [out.meta.len() / n, n], vec![inputs[0].arg(), out.arg()], [])
+        gpu.last_axis(self.name(), &softmax::LOG_SOFTMAX, inputs, outputs)
     }
 
     fn keep(&self, _needs: &[bool]) -> Keep {
@@ -100,10 +97,7 @@ impl Op for Chain {
         inputs: &[cuda::View<'_>],
         outputs: &mut [cuda::ViewMut<'_>],
     ) -> Result<()> {
-        let [out] = outputs else { return Ok(()) };
-        let n = out.shape().last().copied().unwrap_or(1);
-        let entry = softmax::LOG_SOFTMAX_CHAIN.of(self.name(), out.meta.dtype)?;
-        gpu.rows(entry, [out.meta.len() / n, n], vec![inputs[0].arg(), inputs[1].arg(), out.arg()], [])
+        gpu.last_axis(self.name(), &softmax::LOG_SOFTMAX_CHAIN, inputs, outputs)
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
