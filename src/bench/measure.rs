@@ -54,12 +54,37 @@ impl Timer {
         }
         let cpu = cpu_before.zip(cpu_seconds());
         let cpu_seconds = cpu.map(|(before, after)| (after - before) / f64::from(all_calls));
-        seconds.sort_by(f64::total_cmp);
-        Ok(Times { seconds, cpu_seconds })
+        Ok(Times::new(seconds, cpu_seconds))
+    }
+
+    /// [`measure`](Self::measure) of `work` alone, where each call is undone. A repeat is one call.
+    pub fn measure_undone<S>(
+        &self,
+        state: &mut S,
+        work: impl Fn(&mut S) -> Result<()>,
+        undo: impl Fn(&mut S),
+    ) -> Result<Times> {
+        work(state)?;
+        undo(state);
+        let (mut seconds, mut cpu) = (Vec::with_capacity(self.repeats), Some(0.0));
+        for _ in 0..self.repeats {
+            let (start, before) = (Instant::now(), cpu_seconds());
+            work(state)?;
+            seconds.push(start.elapsed().as_secs_f64());
+            let spent = before.zip(cpu_seconds()).map(|(before, after)| after - before);
+            cpu = cpu.zip(spent).map(|(sum, more)| sum + more);
+            undo(state);
+        }
+        Ok(Times::new(seconds, cpu.map(|sum| sum / self.repeats as f64)))
     }
 }
 
 impl Times {
+    fn new(mut seconds: Vec<f64>, cpu_seconds: Option<f64>) -> Self {
+        seconds.sort_by(f64::total_cmp);
+        Self { seconds, cpu_seconds }
+    }
+
     /// Mean of the middle two where the number is even.
     pub fn median(&self) -> f64 {
         let n = self.seconds.len();
@@ -91,6 +116,24 @@ mod tests {
         assert_eq!((times(&[2.0]).median(), times(&[2.0]).spread()), (2.0, 0.0));
         assert_eq!((times(&[1.0, 2.0, 5.0]).median(), times(&[1.0, 2.0, 5.0]).spread()), (2.0, 2.0));
         assert_eq!(times(&[1.0, 2.0, 4.0, 5.0]).median(), 3.0);
+    }
+
+    #[test]
+    fn what_is_undone_is_not_timed() -> Result<()> {
+        let timer = Timer { repeats: 3, least_seconds: 0.0 };
+        let mut calls = (0, 0);
+        let undo = |calls: &mut (i32, i32)| {
+            calls.1 += 1;
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        };
+        let work = |calls: &mut (i32, i32)| {
+            calls.0 += 1;
+            Ok(())
+        };
+        let times = timer.measure_undone(&mut calls, work, undo)?;
+        assert_eq!(calls, (4, 4));
+        assert!(times.median() < 0.1);
+        Ok(())
     }
 
     #[test]

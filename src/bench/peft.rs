@@ -180,14 +180,14 @@ fn floor(model: &mut Model, tuned: Tuned, tokens: f64, width: f64) -> f64 {
     tokens * (passes * weights + 3.0 * attention + 3.0 * adapters)
 }
 
-/// Adapters on all linear maps of the Llama, computed into the weights and out again.
+/// Adapters on all linear maps of the Llama, computed into the weights; the way back is not timed.
 pub(super) fn merge(tuned: Tuned, scale: Scale, timer: &Timer) -> Result<Measured> {
     let mut model = model(Shape::Llama, tuned, scale)?;
-    let times = timer.measure(|| {
-        peft::merge(&mut model)?;
-        peft::unmerge(&mut model);
-        Ok(())
-    })?;
+    let merge = |model: &mut Model| peft::merge(model).map(|_| ());
+    let undo = |model: &mut Model| {
+        peft::unmerge(model);
+    };
+    let times = timer.measure_undone(&mut model, merge, undo)?;
     let mut macs = 0.0;
     model.visit_sites(&mut |site| {
         if site.slot.is_active() {

@@ -240,19 +240,18 @@ impl LoraAdapter {
     /// ‖row‖ of `W + s B A`, without its gradient.
     fn row_lengths(&self, weight: &Tensor) -> Result<Tensor> {
         let (a, b) = self.factors()?;
-        let delta = b.detach()?.mul_scalar(self.scaling)?.matmul(&a.detach()?)?;
-        let sum = delta.accumulate(weight.detach()?.to_dtype(self.a.dtype())?)?;
+        let sum = weight.to_dtype(self.a.dtype())?.plus_product(&b, &a, self.scaling)?;
         sum.mul(&sum)?.sum(&[1])?.sqrt()
     }
 
     pub(super) fn merged(&self, weight: &Tensor) -> Result<Tensor> {
-        let delta = match self.embedding {
-            true => self.delta()?.transpose(0, 1)?,
-            false => self.delta()?,
+        let (a, b) = self.factors()?;
+        let wide = weight.to_dtype(self.a.dtype())?;
+        let sum = match self.embedding {
+            true => wide.plus_product(&a.transpose(0, 1)?, &b.transpose(0, 1)?, self.scaling)?,
+            false => wide.plus_product(&b, &a, self.scaling)?,
         };
-        let dtype = delta.dtype();
-        let sum = delta.accumulate(weight.to_dtype(dtype)?)?;
-        let sum = match self.magnitude_scale(&weight.to_dtype(dtype)?)? {
+        let sum = match self.magnitude_scale(&wide)? {
             Some(scale) => sum.mul(&scale.reshape(&[scale.len(), 1])?)?,
             None => sum,
         };

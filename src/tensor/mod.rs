@@ -302,6 +302,27 @@ impl Tensor {
         Arc::get_mut(&mut self.0).is_some_and(|inner| Arc::get_mut(&mut inner.storage).is_some())
     }
 
+    /// `self + factor · a · b` of matrices of one type, without gradients: the product is never in memory by itself.
+    pub(crate) fn plus_product(&self, a: &Self, b: &Self, factor: f64) -> Result<Self> {
+        let (a, b) = (a.detach()?, b.detach()?);
+        if *self.device() != Device::Cpu {
+            return a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?);
+        }
+        let (&[m, k], &[_, n]) = (a.shape(), b.shape()) else {
+            return Err(Error::Internal("a sum with a product of other things than matrices".into()));
+        };
+        let buffer = match (self.buffer()?, a.buffer()?, b.buffer()?) {
+            (Buffer::F32(to), Buffer::F32(a), Buffer::F32(b)) => {
+                Buffer::F32(sum_with_product(to, (a, b), [m, k, n], factor))
+            }
+            (Buffer::F64(to), Buffer::F64(a), Buffer::F64(b)) => {
+                Buffer::F64(sum_with_product(to, (a, b), [m, k, n], factor))
+            }
+            _ => return a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?),
+        };
+        Self::from_buffer(buffer, self.shape())
+    }
+
     /// The sum of two tensors of one shape, in the memory of one of them where nobody else sees it.
     pub(crate) fn accumulate(mut self, mut other: Self) -> Result<Self> {
         if *self.device() != Device::Cpu || *other.device() != Device::Cpu {
@@ -330,6 +351,13 @@ impl Tensor {
 
 fn fill<T: Element>(values: &mut [T], value: f64) {
     values.fill(T::of_f64(value));
+}
+
+fn sum_with_product<T: Float>(to: &[T], (a, b): (&[T], &[T]), [m, k, n]: [usize; 3], factor: f64) -> Vec<T> {
+    use cpu::gemm::Matrix;
+    let mut sum = to.to_vec();
+    cpu::gemm::add_product(Matrix::new(a, m, k), Matrix::new(b, k, n), T::of_f64(factor), &mut sum);
+    sum
 }
 
 fn add_into<T: Element>(to: &mut [T], from: &[T], add: impl Fn(T, T) -> T + Sync) {

@@ -238,24 +238,35 @@ impl<T: Float, F: Fn(T, T) -> T> Work for Dot<'_, T, F> {
     const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) -> T {
-        let mut lanes = [T::ZERO; LANES];
-        let (whole_a, rest_a) = self.a.as_chunks::<LANES>();
-        let (whole_b, rest_b) = self.b.as_chunks::<LANES>();
-        for (a, b) in whole_a.iter().zip(whole_b) {
-            for lane in 0..LANES {
-                lanes[lane] += (self.f)(a[lane], b[lane]);
-            }
-        }
-        for (lane, (&a, &b)) in rest_a.iter().zip(rest_b).enumerate() {
-            lanes[lane] += (self.f)(a, b);
-        }
-        total(lanes)
+        sum_by(self.a, self.b, self.f)
     }
 }
 
-/// Sum of lanes, halves on halves. Apart from the loop before it, which else is not compiled to whole vectors.
+/// Σ f(aᵢ, bᵢ) by lanes.
+#[inline(always)]
+pub(crate) fn sum_by<T: Float, A: Copy, B: Copy>(a: &[A], b: &[B], f: impl Fn(A, B) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (whole_a, rest_a) = a.as_chunks::<LANES>();
+    let (whole_b, rest_b) = b.as_chunks::<LANES>();
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane]);
+        }
+    }
+    let mut last = [T::ZERO; LANES];
+    for (last, (&a, &b)) in last.iter_mut().zip(rest_a.iter().zip(rest_b)) {
+        *last = f(a, b);
+    }
+    total(lanes, last)
+}
+
+/// Sum of lanes, halves on halves. Apart from the loop before it, which is compiled to whole vectors only where all lanes
+/// have one fate.
 #[inline(never)]
-pub(crate) fn total<T: Float>(mut lanes: [T; LANES]) -> T {
+fn total<T: Float>(mut lanes: [T; LANES], last: [T; LANES]) -> T {
+    for lane in 0..LANES {
+        lanes[lane] += last[lane];
+    }
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -270,15 +281,15 @@ pub(crate) fn total<T: Float>(mut lanes: [T; LANES]) -> T {
 /// The largest number, −∞ of none; NaN is passed over. By lanes, because a single chain of comparisons is slow.
 #[inline(always)]
 pub(crate) fn largest<T: Float>(x: &[T]) -> T {
-    let mut lanes = [T::of_f64(f64::NEG_INFINITY); LANES];
+    let none = T::of_f64(f64::NEG_INFINITY);
+    let mut lanes = [none; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
-    for x in whole {
+    let mut last = [none; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for x in whole.iter().chain([&last]) {
         for lane in 0..LANES {
             lanes[lane] = larger(lanes[lane], x[lane]);
         }
-    }
-    for (lane, &x) in rest.iter().enumerate() {
-        lanes[lane] = larger(lanes[lane], x);
     }
     most(lanes)
 }

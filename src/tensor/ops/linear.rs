@@ -7,7 +7,7 @@ use crate::parallel;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::gemm::{Matrix, product};
 use crate::tensor::cpu::wide::{self, Width, Work};
-use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK, loops::LANES};
+use crate::tensor::cpu::{Buffer, View, ViewMut, loops, loops::CHUNK};
 use crate::tensor::cuda::{self, Product};
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::op::{Backward, Keep, Op, apply1, infer};
@@ -213,17 +213,7 @@ impl<T: Float> Work for DotBf16<'_, T> {
     const WIDEST: Width = Width::of::<T>();
     #[inline(always)]
     fn run(self) -> T {
-        let mut lanes = [T::ZERO; LANES];
-        let ((w, w_rest), (x, x_rest)) = (self.w.as_chunks::<LANES>(), self.x.as_chunks::<LANES>());
-        for (w, x) in w.iter().zip(x) {
-            for lane in 0..LANES {
-                lanes[lane] += widen::<T>(w[lane]) * x[lane];
-            }
-        }
-        for (lane, (&w, &x)) in w_rest.iter().zip(x_rest).enumerate() {
-            lanes[lane] += widen::<T>(w) * x;
-        }
-        loops::total(lanes)
+        loops::sum_by(self.w, self.x, |w, x| widen::<T>(w) * x)
     }
 }
 
