@@ -34,6 +34,11 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         "experiments/ladder/mnist-7.toml",
         include_str!("../../experiments/ladder/mnist-7.toml"),
     ),
+    (
+        "ladder/fashion-1",
+        "experiments/ladder/fashion-1.toml",
+        include_str!("../../experiments/ladder/fashion-1.toml"),
+    ),
     ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
     (
         "trainers/surrogate-mlp-mnist",

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -10,11 +11,14 @@ use sha2::{Digest, Sha256};
 use super::hex;
 use crate::error::{Error, Result};
 
+/// Content is read in pieces of so many bytes, and hashed on another thread meanwhile.
+const PIECE: u64 = 1 << 20;
+
 /// What is in a file after decompression.
 pub(super) struct Content {
-    /// The bytes; one more than the limit where the file has more.
+    /// The bytes behind the head; one more than the limit where the file has more.
     pub data: Vec<u8>,
-    /// SHA-256 of `data`.
+    /// SHA-256 of all bytes.
     pub sha256: String,
     /// SHA-256 of the file as it is; `None` unless asked for.
     pub file_sha256: Option<String>,
@@ -43,27 +47,57 @@ pub(super) fn read(
     let mut reader: Box<dyn Read> =
         if gzip { Box::new(MultiGzDecoder::new(buffered)) } else { Box::new(buffered) };
 
-    let mut data = Vec::new();
-    pull(&mut reader, head, &mut data, path)?;
-    let limit = limit(&data, file_size, gzip)?;
+    let mut start = Vec::new();
+    pull(&mut reader, head, 0, &mut start, path)?;
+    let limit = limit(&start, file_size, gzip)?;
     // Eight is more than the images compress by; a poorer guess only costs copies.
     let likely = if gzip { file_size.saturating_mul(8) } else { file_size };
-    data.reserve(limit.min(likely) as usize + 1 - data.len().min(limit.min(likely) as usize));
-    pull(&mut reader, (limit + 1).saturating_sub(data.len() as u64), &mut data, path)?;
+    let (data, sha256) = std::thread::scope(|scope| {
+        let (send, pieces) = sync_channel::<Vec<u8>>(4);
+        let mut hash = Sha256::new_with_prefix(&start);
+        let hashed = scope.spawn(move || {
+            let mut data = Vec::with_capacity(limit.min(likely) as usize + 1);
+            for piece in pieces {
+                hash.update(&piece);
+                data.extend_from_slice(&piece);
+            }
+            (data, hex(&hash.finalize()))
+        });
+        let mut count = start.len() as u64;
+        loop {
+            let mut piece = Vec::new();
+            pull(&mut reader, (limit + 1).saturating_sub(count).min(PIECE), count, &mut piece, path)?;
+            if piece.is_empty() {
+                break;
+            }
+            count += piece.len() as u64;
+            // The other side ends only after this one.
+            let _ = send.send(piece);
+        }
+        drop(send);
+        hashed.join().map_err(|_| Error::Internal("hashing a file panicked".into()))
+    })?;
     drop(reader);
-    let sha256 = hex(&Sha256::digest(&data));
     Ok(Content { data, sha256, file_sha256: hasher.map(|hash| hex(&hash.finalize())), gzip })
 }
 
-fn pull(reader: &mut impl Read, count: u64, data: &mut Vec<u8>, path: &Path) -> Result<()> {
+/// Appends `count` bytes, less at the end of the content, of which `before` are read already.
+fn pull(reader: &mut impl Read, count: u64, before: u64, data: &mut Vec<u8>, path: &Path) -> Result<()> {
+    data.reserve(count as usize + 1);
     reader.take(count).read_to_end(data).map(drop).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => Error::data(
             path,
-            format!("the gzip stream is cut off: it ends after {} bytes of content", data.len()),
+            format!(
+                "the gzip stream is cut off: it ends after {} bytes of content",
+                before + data.len() as u64
+            ),
         ),
         ErrorKind::InvalidData | ErrorKind::InvalidInput => Error::data(
             path,
-            format!("the gzip stream is damaged after {} bytes of content: {error}", data.len()),
+            format!(
+                "the gzip stream is damaged after {} bytes of content: {error}",
+                before + data.len() as u64
+            ),
         ),
         _ => Error::Io { action: "read", path: path.into(), source: error },
     })

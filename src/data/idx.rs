@@ -70,20 +70,18 @@ pub fn read(path: &Path, dimensions: usize, hash_file: bool) -> Result<Idx> {
         }
     })?;
     let total = header + shape.iter().product::<usize>();
-    let mut values = content.data;
-    let bytes = values.len() as u64;
-    if values.len() != total {
-        let problem = if values.len() < total {
+    let bytes = (header + content.data.len()) as u64;
+    if bytes != total as u64 {
+        let problem = if bytes < total as u64 {
             format!("the content ends after {bytes} bytes, the header promises {total}")
         } else {
             format!("there are bytes after the {total} that the header promises")
         };
         return Err(Error::data(path, problem));
     }
-    values.drain(..header);
     Ok(Idx {
         shape,
-        values,
+        values: content.data,
         bytes,
         sha256: content.sha256,
         file_sha256: content.file_sha256,
