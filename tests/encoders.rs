@@ -45,3 +45,28 @@ fn delta_equals_snntorch() {
         assert!(spikes.iter().filter(|s| **s > 0.0).count() > 10, "{name} has too few spikes to tell");
     }
 }
+
+/// Frames are taken as they are: any number above 0 is one spike, of bytes and of floats.
+#[test]
+fn frames_are_spikes() -> ransnn::Result<()> {
+    use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+    use ransnn::snn::{Encoding, Init, Network, Rule, neurons::Lif};
+    let mut net = Network::builder(ransnn::units::Ms(1.0));
+    let input = net.input("input", 3);
+    let copy = net.population("copy", 3, Lif { decay: 0.0, ..Lif::default() });
+    net.connect(input, copy, Rule::OneToOne).weights(Init::Constant(1.0)).frozen();
+    let net = net.build(0)?;
+    let encoding = Encoding::Frames { steps: 4 };
+    let engine = Feedforward::compile(&net, &encoding, &[Probe { population: copy, what: What::Bins(4) }])?;
+    let bytes = [
+        0, 7, 0, 1, 0, 255, 0, 0, 0, 1, 1, 1, /* the second sample */ 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+    ];
+    let floats: Vec<f32> = bytes.iter().map(|&x| f32::from(x) / 255.0).collect();
+    for samples in [Input::U8(&bytes), Input::F32(&floats)] {
+        let mut recording = Recording::default();
+        engine.run(samples, &[0, 1], &engine.stream("test", 0), &mut recording)?;
+        let Table::U8(counts) = &recording.tables[0] else { panic!("bytes") };
+        assert_eq!(*counts, bytes.map(|x| u8::from(x > 0)));
+    }
+    Ok(())
+}

@@ -39,7 +39,13 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
         "experiments/ladder/fashion-1.toml",
         include_str!("../../experiments/ladder/fashion-1.toml"),
     ),
+    ("events", "experiments/events.toml", include_str!("../../experiments/events.toml")),
     ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
+    (
+        "trainers/surrogate-events",
+        "experiments/trainers/surrogate-events.toml",
+        include_str!("../../experiments/trainers/surrogate-events.toml"),
+    ),
     (
         "trainers/surrogate-mlp-mnist",
         "experiments/trainers/surrogate-mlp-mnist.toml",

@@ -271,21 +271,28 @@ pub struct OwnData {
     pub test_fraction: f64,
     /// Keys the shuffle and the split.
     pub seed: u64,
+    /// What recordings of an event camera become; they are only read with it.
+    pub frames: Option<events::Frames>,
 }
 
 impl Default for OwnData {
     /// Label in the last column, a fifth for testing, seed 0.
     fn default() -> Self {
-        Self { label: None, header: None, test_path: None, test_fraction: 0.2, seed: 0 }
+        Self { label: None, header: None, test_path: None, test_fraction: 0.2, seed: 0, frames: None }
     }
 }
 
 /// Opens a user's own data: a `.csv` table, an `.npz` archive, or a folder with the four IDX files under their
-/// usual names.
+/// usual names; with `options.frames` a folder of recordings or `NMNISTsmall.tar.gz` ([`events::open`]).
 ///
 /// # Errors
 /// [`Error::Data`] names the file and the place in it; [`Error::Value`] an unknown kind of file or a bad option.
 pub fn open_path(path: &Path, options: &OwnData) -> Result<Dataset> {
+    if let Some(frames) = &options.frames
+        && (path.is_dir() || path.extension().is_some_and(|kind| kind == "gz"))
+    {
+        return events::open(path, frames, options);
+    }
     if path.is_dir() {
         return idx::open_folder(path);
     }
@@ -295,9 +302,15 @@ pub fn open_path(path: &Path, options: &OwnData) -> Result<Dataset> {
         _ => Err(Error::value(
             "data path",
             path.display(),
-            "a .csv file, an .npz file, or a folder with the four IDX files",
+            "a .csv file, an .npz file, or a folder with the four IDX files (with `encode.events` a folder of recordings)",
         )),
     }
+}
+
+/// A file or folder as it stands, or below the data folder `below`.
+pub(crate) fn find(path: &str, below: &Path) -> PathBuf {
+    let there = below.join(path);
+    if !Path::new(path).exists() && there.exists() { there } else { path.into() }
 }
 
 /// Name of a data set that is read from `path`.

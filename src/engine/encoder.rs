@@ -99,6 +99,19 @@ impl Encoder {
                 }
                 self.lists.iter().for_each(|list| out.push_list(list));
             }
+            Encoding::Frames { .. } => {
+                self.lists.resize(1, Vec::new());
+                let list = &mut self.lists[0];
+                for step in steps {
+                    let frame = row * len + step * self.inputs..row * len + (step + 1) * self.inputs;
+                    list.clear();
+                    match samples {
+                        Rows::U8(x) => fired(&x[frame], list),
+                        Rows::F32(x) => fired(&x[frame], list),
+                    }
+                    out.push_list(list);
+                }
+            }
             Encoding::Delta { threshold, off, .. } => {
                 let signals = if off { self.inputs / 2 } else { self.inputs };
                 self.lists.resize(1, Vec::new());
@@ -118,6 +131,11 @@ impl Encoder {
             }
         }
     }
+}
+
+/// Appends the places that are above 0.
+fn fired<T: Copy + Default + PartialOrd>(frame: &[T], list: &mut Vec<u32>) {
+    list.extend(frame.iter().enumerate().filter(|(_, x)| **x > T::default()).map(|(i, _)| i as u32));
 }
 
 /// The spikes of some samples, one list each: those that a network of `inputs` input neurons is shown.

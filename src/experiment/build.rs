@@ -127,6 +127,7 @@ pub fn encoding(config: &Config) -> Encoding {
         Encode::Absent => Encoding::Constant { steps: 0 },
         Encode::Constant { steps } => Encoding::Constant { steps },
         Encode::Latency { steps } => Encoding::Latency { steps },
+        Encode::Events { steps, .. } => Encoding::Frames { steps },
         Encode::Poisson { steps, dt_ms, max_rate_hz } => {
             Encoding::Bernoulli { steps, gain: (max_rate_hz * dt_ms / 1000.0) as f32 }
         }

@@ -178,6 +178,10 @@ impl Check<'_> {
             }
             (None, Some(_)) => {}
         }
+        if matches!(config.encode, Encode::Events { .. }) && config.data.path.is_none() {
+            let help = "give a folder of recordings as `data.path`, or encode intensities";
+            self.wrong("encode.events", "the samples of a data set are no events".into(), Some(help.into()));
+        }
         let share = config.data.test_share;
         self.range("data.test_share", share, share > 0.0 && share < 1.0, "between 0 and 1");
         if config.eval.on == super::config::On::Validation && config.data.validation == 0 {
@@ -194,6 +198,10 @@ impl Check<'_> {
             }
             Encode::Constant { steps } => self.positive("encode.constant.steps", steps),
             Encode::Latency { steps } => self.positive("encode.latency.steps", steps),
+            Encode::Events { steps, step_ms } => {
+                self.positive("encode.events.steps", steps);
+                self.range("encode.events.step_ms", step_ms, step_ms >= 1e-3, "a microsecond or more");
+            }
             Encode::Poisson { steps, dt_ms, max_rate_hz } => {
                 self.positive("encode.poisson.steps", steps);
                 self.range("encode.poisson.dt_ms", dt_ms, dt_ms > 0.0, "more than 0");
@@ -205,6 +213,13 @@ impl Check<'_> {
     }
 
     fn population(&mut self, name: &str, population: &super::config::Population, config: &Config) {
+        let takes_events =
+            population.neuron == Neuron::Input && matches!(config.encode, Encode::Events { .. });
+        if takes_events && !matches!(population.shape, Shape::Image([1 | 2, _, _])) {
+            let help = "write [2, height, width], or [1, height, width] for falls and rises together";
+            let what = format!("`{name}` takes events, which have a place");
+            self.wrong(&format!("population.{name}.shape"), what, Some(help.into()));
+        }
         if population.shape.dims().contains(&0) {
             self.wrong(
                 &format!("population.{name}.shape"),

@@ -73,7 +73,7 @@ pub struct Data {
     /// A name from `ransnn data list`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
-    /// Instead of `dataset`: your own `.csv` or `.npz` file.
+    /// Instead of `dataset`: your own `.csv` or `.npz` file, or recordings of an event camera.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Built-in data to take when the data set cannot be fetched: `none` or `strokes`.
@@ -139,6 +139,13 @@ pub enum Encode {
     Latency {
         /// Time steps T.
         steps: usize,
+    },
+    /// The events of a recording, each a spike of its place.
+    Events {
+        /// Time steps T.
+        steps: usize,
+        /// Length of a step.
+        step_ms: f64,
     },
 }
 
@@ -595,7 +602,10 @@ impl Encode {
     pub fn steps(&self) -> usize {
         match *self {
             Self::Absent => 0,
-            Self::Constant { steps } | Self::Poisson { steps, .. } | Self::Latency { steps } => steps,
+            Self::Constant { steps }
+            | Self::Poisson { steps, .. }
+            | Self::Latency { steps }
+            | Self::Events { steps, .. } => steps,
         }
     }
 
@@ -605,6 +615,10 @@ impl Encode {
 
     /// Length of a step in milliseconds.
     pub fn dt_ms(&self) -> f64 {
-        if let Self::Poisson { dt_ms, .. } = *self { dt_ms } else { 1.0 }
+        match *self {
+            Self::Poisson { dt_ms, .. } => dt_ms,
+            Self::Events { step_ms, .. } => step_ms,
+            _ => 1.0,
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Runs an experiment: data, frozen layers, readout, test, run directory.
 
-use super::config::{Config, Fallback, On};
+use super::config::{Config, Encode, Fallback, Neuron, On, Shape};
 use super::device::device;
 use super::summary::{self, Accuracy, Memory, PerSample, Seconds, Seed, Stat, Status, Summary};
 use super::train::{Job, Outcome};
 use super::{render_report, run_dir::RunDir, run_dir::environment};
+use crate::data::events::Frames;
 use crate::data::{Dataset, Holdout, OriginKind, OwnData, STROKES, Store};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -181,9 +182,10 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
                 label,
                 test_fraction: config.data.test_share,
                 seed: config.seed,
+                frames: frames(config),
                 ..OwnData::default()
             };
-            crate::data::open_path(Path::new(path), &options)?
+            crate::data::open_path(&crate::data::find(path, &context.store.dir), &options)?
         }
         (None, None) => return Err(Error::value("data", "missing", "a data set or a path")),
     };
@@ -193,12 +195,20 @@ fn data(config: &Config, context: &mut Context<'_>) -> Result<Dataset> {
     }
     data.truncate(usize::MAX, all(config.data.test_limit));
     if let Some((name, size)) = super::train::input_size(config)
-        && size != data.features()
+        && super::build::encoding(config).sample_len(size) != data.features()
     {
         let expected = format!("the {} of {}", data.features(), data.name);
         return Err(Error::value(format!("the size of `{name}`"), format!("{size} values"), expected));
     }
     Ok(data)
+}
+
+/// What recordings become, where the experiment takes events.
+fn frames(config: &Config) -> Option<Frames> {
+    let Encode::Events { steps, step_ms } = config.encode else { return None };
+    let input = config.population.values().find(|population| population.neuron == Neuron::Input)?;
+    let Shape::Image(shape) = input.shape else { return None };
+    Some(Frames { shape, steps, step_us: (1000.0 * step_ms).round() as u64 })
 }
 
 /// Writes the report of a run again, from what the run directory holds.

@@ -7,6 +7,7 @@
 //! | constant | current `w · x` in every step, no spikes | direct coding |
 //! | Bernoulli | fires in each step with probability `gain · x` | snnTorch `spikegen.rate` |
 //! | latency | fires once, at step `round((1 − x)(T − 1))`, ties to even; never for `x = 0` | snnTorch `spikegen.latency(linear=True, tau=T-1)` |
+//! | frames | fires in each step in which its number is above 0: a sample is `[steps, inputs]` | recordings of event cameras |
 //! | delta | fires when its signal rose by at least `threshold` since the step before | snnTorch `spikegen.delta` |
 //!
 //! The random numbers of the Bernoulli encoder are a pure function of (stream, sample, step, input), so that every
@@ -42,6 +43,11 @@ pub enum Encoding {
         /// Steps to run.
         steps: usize,
     },
+    /// Spikes that are given. A sample is `[steps, inputs]`: above 0 where an input fires.
+    Frames {
+        /// Steps to run, and values per input.
+        steps: usize,
+    },
     /// Changes of a signal. A sample is `[steps, signals]`; the value before the first is 0.
     Delta {
         /// Steps to run, and values per signal.
@@ -65,6 +71,7 @@ impl Encoding {
             Self::Constant { steps }
             | Self::Bernoulli { steps, .. }
             | Self::Latency { steps }
+            | Self::Frames { steps }
             | Self::Delta { steps, .. } => steps,
         }
     }
@@ -73,6 +80,7 @@ impl Encoding {
     pub fn sample_len(&self, inputs: usize) -> usize {
         match *self {
             Self::Delta { steps, off, .. } => steps * if off { inputs / 2 } else { inputs },
+            Self::Frames { steps } => steps * inputs,
             _ => inputs,
         }
     }

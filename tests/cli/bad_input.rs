@@ -9,6 +9,7 @@ fn mistakes_in_an_experiment_are_named_with_their_place() {
         ("population.maps.neuron.lif.beta=1.5", &["beta` is 1.5", "from 0 (no memory) to 1 (no leak)"]),
         ("population.maps.neuron.lif={tau_mem_ms=-3.0}", &["tau_mem_ms` is -3", "a time above 0"]),
         ("encode.constant.steps=0", &["`encode.constant.steps` is 0", "at least 1"]),
+        ("encode={events={steps=5,step_ms=2.0}}", &["the samples of a data set are no events", "data.path"]),
         ("encode.constant.steps=abc", &["string \"abc\", expected a whole number"]),
         ("train.ransnn.solver={adam={batch=0}}", &["`train.ransnn.solver.adam.batch` is 0", "at least 1"]),
         ("train.ransnn.solver.adam.batch=9", &["more than one choice", "keep one of them"]),

@@ -640,3 +640,65 @@ fn conversion_and_stdp_that_were_stopped_end_as_if_they_had_not_been() {
     let set = ["run.checkpoint_every=20", "train.stdp.passes=2"];
     stops_and_goes_on(STDP, &set, "checkpoints/stdp-0.safetensors");
 }
+
+/// Recordings of an event camera, left and right, by a random layer and by surrogate gradients.
+#[test]
+fn recordings_are_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..300u16 {
+        let class = folder.path().join("recordings").join(["left", "right"][usize::from(i % 2)]);
+        std::fs::create_dir_all(&class).unwrap();
+        let event = |k: u16| {
+            let (x, time) = (i % 2 * 4 + (i / 2 + k) % 4, 200 * k);
+            [x as u8, (k % 6) as u8, ((k % 2) as u8) << 7, (time >> 8) as u8, time as u8]
+        };
+        std::fs::write(class.join(format!("{i}.bin")), (0..40).flat_map(event).collect::<Vec<u8>>()).unwrap();
+    }
+    const EVENTS: &str = r#"
+schema = 1
+name   = "events"
+[data]
+path = "recordings"
+[encode.events]
+steps   = 8
+step_ms = 1.0
+[population.pixels]
+shape  = [2, 6, 8]
+neuron = "input"
+[population.hidden]
+shape      = 40
+neuron.lif = { beta = 0.9 }
+"#;
+    const RIDGE: &str = r#"
+[projection.random]
+from           = "pixels"
+to             = "hidden"
+weights.normal = { std = 0.3 }
+[features]
+from = ["hidden"]
+[train.ransnn.solver.ridge]
+lambda = [1.0]
+"#;
+    let (_, learnt) = SURROGATE.split_once("[population.output]").unwrap();
+    let learnt = format!("[population.output]\n{learnt}").replace("shape      = 10", "shape      = 2");
+    for trainer in [RIDGE, &learnt] {
+        std::fs::write(folder.path().join("events.toml"), format!("{EVENTS}{trainer}")).unwrap();
+        let mut command = ransnn(folder.path());
+        command.args(["run", "events.toml"]);
+        outcome(command, 0);
+        let summary = std::fs::read_to_string(folder.path().join("runs/events/latest/summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(summary["test"]["accuracy"], 1.0, "{trainer}");
+        assert!(summary["spikes"]["per_sample"].as_f64().unwrap() > 1.0);
+    }
+    // A population without places, and one that is too small.
+    for (set, says) in [
+        ("population.pixels.shape=96", "takes events, which have a place"),
+        ("population.pixels.shape=[2,6,7]", "is outside of 7 × 6 places"),
+    ] {
+        let mut command = ransnn(folder.path());
+        command.args(["run", "events.toml", "--set", set]);
+        let (_, err) = outcome(command, 1);
+        assert!(err.contains(says), "{err}");
+    }
+}

@@ -35,7 +35,7 @@ pub struct EventDataset {
 }
 
 /// SHA-256 of the archive as published.
-const SHA256: &str = "05d6e82638bfb8c739e5853e742c78a35759f00150919f2de5d63716a805cbba";
+pub(super) const SHA256: &str = "05d6e82638bfb8c739e5853e742c78a35759f00150919f2de5d63716a805cbba";
 /// More than the archive holds: a file that unpacks to more is not it.
 const LARGEST: u64 = 64 << 20;
 

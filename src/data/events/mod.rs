@@ -8,7 +8,8 @@
 //! | `.dat` | Prophesee and ATIS DAT: 8 bytes an event after a header |
 //!
 //! A recording becomes counts per step ([`Recording::frames`], `[steps, 2, height, width]`, falls before rises) or spike
-//! lists per step ([`Recording::spikes`]), which `engine::Events::new` takes as they are.
+//! lists per step ([`Recording::spikes`]), which `engine::Events::new` takes as they are. [`open`] makes a data set of a
+//! folder of them.
 //!
 //! ```
 //! use ransnn::data::events;
@@ -20,11 +21,13 @@
 //! ```
 
 mod archive;
+mod folder;
 mod prophesee;
 
 use std::path::Path;
 
 pub use archive::{EventDataset, EventSplit, nmnist_small};
+pub use folder::{Frames, open};
 pub use prophesee::{dat, evt2, evt3};
 
 use crate::error::{Error, Result};
@@ -170,8 +173,8 @@ impl Recording {
     /// Later events are left out.
     pub fn frames(&self, steps: usize, step_us: u64) -> Vec<u8> {
         let mut frames = vec![0u8; steps * self.inputs()];
-        self.each(steps, step_us, |step, input| {
-            let count = &mut frames[step * self.inputs() + input];
+        self.each(steps, step_us, |step, event| {
+            let count = &mut frames[step * self.inputs() + self.input(event)];
             *count = count.saturating_add(1);
         });
         frames
@@ -181,7 +184,7 @@ impl Recording {
     /// spike.
     pub fn spikes(&self, steps: usize, step_us: u64) -> Vec<Vec<u32>> {
         let mut lists = vec![Vec::new(); steps];
-        self.each(steps, step_us, |step, input| lists[step].push(input as u32));
+        self.each(steps, step_us, |step, event| lists[step].push(self.input(event) as u32));
         for list in &mut lists {
             list.sort_unstable();
             list.dedup();
@@ -189,14 +192,14 @@ impl Recording {
         lists
     }
 
-    fn each(&self, steps: usize, step_us: u64, mut f: impl FnMut(usize, usize)) {
+    fn each(&self, steps: usize, step_us: u64, mut f: impl FnMut(usize, &Event)) {
         let first = self.events.first().map_or(0, |event| event.time_us);
         for event in &self.events {
             let step = ((event.time_us - first) / step_us.max(1)) as usize;
             if step >= steps {
                 break;
             }
-            f(step, self.input(event));
+            f(step, event);
         }
     }
 }

@@ -176,8 +176,8 @@ impl Reservoir {
                 let threshold = |x: u8| bernoulli_threshold(f32::from(x) / 255.0, gain);
                 Encoder::Bernoulli { thresholds: (0..=255).map(threshold).collect() }
             }
-            Encoding::Latency { .. } | Encoding::Delta { .. } => {
-                return Err(unsupported("the latency or delta encoder"));
+            Encoding::Latency { .. } | Encoding::Frames { .. } | Encoding::Delta { .. } => {
+                return Err(unsupported("the latency, frames or delta encoder"));
             }
         };
         synapses::check(net, projection)?;

@@ -93,12 +93,6 @@ pub struct Prepared {
     pub seconds: f64,
 }
 
-/// A file as it stands, or below the data folder.
-fn find(path: &str, data: &Path) -> PathBuf {
-    let below = data.join(path);
-    if !Path::new(path).exists() && below.exists() { below } else { path.into() }
-}
-
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_string())
 }
@@ -120,7 +114,7 @@ fn base(config: &Config, path: &Path) -> Result<(Model, bool)> {
 /// # Errors
 /// Files of the model that are missing or wrong.
 pub fn fingerprint(config: &Config, data: &Path) -> Result<String> {
-    Ok(base(config, &find(&config.model.path, data))?.0.fingerprint())
+    Ok(base(config, &crate::data::find(&config.model.path, data))?.0.fingerprint())
 }
 
 /// Opens the model, reads the examples, attaches adapters. LoRA-GA and hybrids begin by gradients of the first batches.
@@ -128,14 +122,14 @@ pub fn fingerprint(config: &Config, data: &Path) -> Result<String> {
 /// # Errors
 /// Files that are missing or wrong; targets that the model does not have.
 pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
-    let path = find(&config.model.path, data);
+    let path = crate::data::find(&config.model.path, data);
     let (mut model, new_head) = base(config, &path)?;
     model.must_be_finite()?;
     let base = model.fingerprint();
     let tokenizer = match config.data.tokenizer.as_str() {
         "bytes" => Tokenizer::bytes(),
         "" => Tokenizer::open(&path)?,
-        other => Tokenizer::open(&find(other, data))?,
+        other => Tokenizer::open(&crate::data::find(other, data))?,
     };
     if tokenizer.vocab() > model.config().vocab {
         let expected = format!("at most {}, that of the model", model.config().vocab);
@@ -199,7 +193,7 @@ fn examples(
         label: some(&keys.label),
     };
     let read = |file: &str| -> Result<Vec<Example>> {
-        let mut records = data::records(&find(file, folder))?;
+        let mut records = data::records(&crate::data::find(file, folder))?;
         if keys.limit > 0 && records.len() > 1 {
             records.truncate(keys.limit);
         }

@@ -118,6 +118,17 @@ pub(super) fn examples(
             (Samples::U8(all), &[1, height, width]) => {
                 Some(Image { width, height, pixels: all[i * data.features()..][..data.features()].to_vec() })
             }
+            // What happened at each place in all steps.
+            (Samples::U8(all), &[_, _, height, width]) => {
+                let mut pixels = vec![0u8; height * width];
+                for frame in all[i * data.features()..][..data.features()].chunks(height * width) {
+                    pixels
+                        .iter_mut()
+                        .zip(frame)
+                        .for_each(|(sum, x)| *sum = sum.saturating_add(x.saturating_mul(32)));
+                }
+                Some(Image { width, height, pixels })
+            }
             _ => None,
         };
         examples.push(Example {

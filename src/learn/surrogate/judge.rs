@@ -123,7 +123,6 @@ impl Trainer<'_> {
     pub fn agreement(&mut self, samples: usize) -> Result<Agreement> {
         self.model.write_back(&mut self.net)?;
         let ids: Vec<u64> = (0..samples.min(self.data.labels.len()) as u64).collect();
-        let inputs = self.net.populations[self.input_population()].size();
         let names: Vec<&str> = self.net.populations.iter().map(|p| p.name.as_str()).collect();
         let stream = self.encoder_stream("train", 0);
         let pass = self.model.forward(&self.encode(&ids, &stream)?, None)?;
@@ -139,7 +138,12 @@ impl Trainer<'_> {
             ours.iter().map(|&(population, _)| Probe { population, what: What::Counts }).collect();
         let engine = Feedforward::compile(&self.net, &self.encoding, &probes)?;
         let mut recording = Recording::default();
-        engine.run(part(self.data.samples, inputs, 0..ids.len()), &ids, &stream, &mut recording)?;
+        engine.run(
+            part(self.data.samples, engine.sample_len(), 0..ids.len()),
+            &ids,
+            &stream,
+            &mut recording,
+        )?;
         let mut found = Agreement::default();
         for ((_, spikes), table) in ours.iter().zip(&recording.tables) {
             let ours = spikes.detach()?.sum(&[0])?.to_f32()?;

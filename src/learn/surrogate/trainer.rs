@@ -518,7 +518,8 @@ impl<'a> Trainer<'a> {
         augment: Option<(Augment<'_>, usize)>,
     ) -> Result<VecDeque<Encoded>> {
         let inputs = self.net.populations[self.input_population()].size();
-        let rows = |i: &u64| *i as usize * inputs..(*i as usize + 1) * inputs;
+        let len = self.encoding.sample_len(inputs);
+        let rows = |i: &u64| *i as usize * len..(*i as usize + 1) * len;
         let (source, steps, behind) = (self.model.source(), self.encoding.steps(), self.is_behind());
         let (mut bytes, mut numbers) = (vec![], vec![]);
         match self.data.samples {
@@ -538,7 +539,7 @@ impl<'a> Trainer<'a> {
             Input::F32(all) => numbers = samples.iter().flat_map(|i| &all[rows(i)]).copied().collect(),
         }
         if let Some((augment, pass)) = augment {
-            parallel::chunks_mut(&mut numbers, inputs, |i, x| augment(pass, samples[i], x));
+            parallel::chunks_mut(&mut numbers, len, |i, x| augment(pass, samples[i], x));
         }
         let input = if bytes.is_empty() { Input::F32(&numbers) } else { Input::U8(&bytes) };
         if behind {
@@ -568,7 +569,7 @@ impl<'a> Trainer<'a> {
         let range = self.trained_on..self.data.labels.len();
         let labels = &self.data.labels[range.clone()];
         let inputs = self.net.populations[self.input_population()].size();
-        let samples = part(self.data.samples, inputs, range);
+        let samples = part(self.data.samples, self.encoding.sample_len(inputs), range);
         let probe = probe(self.output, self.options.loss);
         let (classes, _) = classify(&self.net, &self.encoding, probe, samples, labels.len(), "train")?;
         let right = classes.iter().zip(labels).filter(|(a, b)| a == b).count();
