@@ -114,7 +114,8 @@ fn conv(c: &mut Criterion) {
             &output,
             Some(Lif { decay: 0.9, ..Lif::default() }),
         ));
-        let geometry = Conv2d { input: [1, 28, 28], output, kernel, stride: 1, padding: 0, pool: 1 };
+        let geometry =
+            Conv2d { input: [1, 28, 28], output, kernel, stride: 1, padding: 0, pool: 1, max_pool: 1 };
         let values = normal(&format!("kernels {kernel}"), 80 * kernel * kernel, 1.8 / kernel as f32, 63.0);
         projections.push(projection(
             &format!("kernels{kernel}"),

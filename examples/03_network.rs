@@ -21,7 +21,7 @@ fn main() -> ransnn::Result<()> {
 
     // Frozen projections are drawn from the seed and their own name, and stored in eight bits.
     let normal = Init::Normal { mean: 0.0, std: 1.0 };
-    let kernels = Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1 };
+    let kernels = Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1, max_pool: 1 };
     net.connect(pixels, maps, kernels).name("kernels").weights(normal.clone().zero_mean()).frozen();
     net.connect(maps, exc, Rule::FixedInDegree { k: 100 }).weights(Init::KaimingUniform).frozen();
     net.connect(exc, inh, Rule::FixedProbability { p: 0.1 })

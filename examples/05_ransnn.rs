@@ -16,7 +16,7 @@ fn main() -> ransnn::Result<()> {
     let pixels = net.input("pixels", [1, 28, 28]);
     let maps = net.population("maps", [16, 24, 24], Lif::default());
     let kernels = Init::Normal { mean: 0.0, std: 1.0 }.zero_mean();
-    net.connect(pixels, maps, Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1 })
+    net.connect(pixels, maps, Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1, max_pool: 1 })
         .name("random")
         .weights(kernels)
         .frozen();

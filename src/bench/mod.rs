@@ -203,7 +203,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "train/conv-bptt",
-        about: "training steps of 12c5-p2-64c5-p2-10 LIF on constant images, T = 25, batch 128, Adam",
+        about: "training steps of 12c5-mp2-64c5-mp2-10 LIF on constant images, T = 25, batch 128, Adam",
         work: train::conv,
     },
     Case {

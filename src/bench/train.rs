@@ -22,6 +22,8 @@ const GAIN: f64 = 2.0;
 const SUMS_PER_CYCLE: f64 = 16.0;
 /// Multiplications with additions a cycle: two of 8 lanes.
 const PRODUCTS_PER_CYCLE: f64 = 16.0;
+/// Samples of a conv net whose activations are in memory together.
+const PIECE: usize = 8;
 /// Bytes a cycle between a core and memory beyond its caches.
 const BYTES_PER_CYCLE: f64 = 4.0;
 
@@ -136,51 +138,74 @@ pub(super) fn mlp(scale: Scale, timer: &Timer) -> Result<Measured> {
     Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: batch as f64, floor: Floor::of(cycles, what) })
 }
 
-/// A training step of two convolutions, each averaged over 2 × 2 before what follows, and a linear map, on images that
-/// act as constant currents.
+/// A training step of 12c5-mp2-64c5-mp2-10 on images that act as constant currents: the largest current of 2 × 2 drives a
+/// neuron.
 pub(super) fn conv(scale: Scale, timer: &Timer) -> Result<Measured> {
     let (maps, parts) = (12, 64);
     let (steps, batch) = (scale.pick(25, 8), scale.pick(128, 3));
     let lif = Lif { decay: 0.5, fires: Fires::Above, ..Lif::default() };
     let mut builder = Network::builder(Ms(1.0));
     let pixels = builder.input("pixels", [1, 28, 28]);
-    let first = builder.population("maps", [maps, 24, 24], lif);
-    let second = builder.population("parts", [parts, 8, 8], lif);
-    let output = builder.population("output", [CLASSES, 1, 1], lif);
-    for (pre, post, inputs, kernel, pool) in
-        [(pixels, first, 1, 5, 1), (first, second, maps, 5, 2), (second, output, parts, 4, 2)]
-    {
-        let bound = GAIN / ((inputs * kernel * kernel) as f64).sqrt();
-        let rule = Rule::Conv2d { kernel, stride: 1, padding: 0, pool };
+    let first = builder.population("maps", [maps, 12, 12], lif);
+    let second = builder.population("parts", [parts, 4, 4], lif);
+    let output = builder.population("output", CLASSES, lif);
+    let kernel = Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1, max_pool: 2 };
+    for (pre, post, fan_in, rule) in [
+        (pixels, first, 25, kernel.clone()),
+        (first, second, maps * 25, kernel),
+        (second, output, parts * 16, Rule::Dense),
+    ] {
+        let bound = GAIN / (fan_in as f64).sqrt();
         let init = Init::Uniform { low: -bound, high: bound };
         builder.connect(pre, post, rule).weights(init).bias(Init::Constant(0.0));
     }
-    let (images, labels) =
-        (uniform(batch * INPUTS), (0..batch).map(|i| (i * 7 % CLASSES) as u16).collect::<Vec<_>>());
+    let net = builder.build(1)?;
+    let (sources, targets) = (maps * 144, parts * 16);
+    // Targets that a spike of the first layer reaches, those with less than a whole kernel counted.
+    let reached = net.projections[1].weights.synapses() as f64 / sources as f64;
+    let images = digit_like(batch);
+    let labels: Vec<u16> = (0..batch).map(|i| (i * 7 % CLASSES) as u16).collect();
     let data = Data { samples: Input::F32(&images), labels: &labels };
-    let mut trainer = Trainer::new(
-        builder.build(1)?,
-        Encoding::Constant { steps },
-        output,
-        data,
-        Options { micro_batch: 16, ..options(batch) },
-    )?;
+    let options = Options { micro_batch: PIECE, ..options(batch) };
+    let mut trainer = Trainer::new(net, Encoding::Constant { steps }, output, data, options)?;
     let ids: Vec<u64> = (0..batch as u64).collect();
     let input = trainer.encode(&ids, &Stream::named(1, "bench/spikes"))?;
-    for layer in &trainer.model().forward(&input.samples(0..batch.min(16))?, None)?.hidden {
-        fired(&layer.spikes)?;
+    let mut spikes = [0.0; 2];
+    for start in (0..batch).step_by(PIECE) {
+        let pass = trainer.model().forward(&input.samples(start..batch.min(start + PIECE))?, None)?;
+        for (spikes, layer) in spikes.iter_mut().zip(&pass.hidden) {
+            *spikes += fired(&layer.spikes)?;
+        }
     }
     let labels: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
     let times = timer.measure(|| trainer.update(&input, &labels).map(|_| ()))?;
 
-    // Forward, by the input and by the weights: a product each. The first acts on the image once for all steps, and has
-    // no gradient by its input.
-    let held = 2 * maps * 24 * 24 * 25;
-    let stepped = 3 * steps * (parts * 8 * 8 * maps * 25 + CLASSES * parts * 16);
-    let products = (batch * (held + stepped)) as f64;
-    let what = format!("{:.0} M products, {PRODUCTS_PER_CYCLE} a cycle", products / 1e6);
-    let floor = Floor::of(products / PRODUCTS_PER_CYCLE, what);
+    // The first layer acts on the image once for all steps: a product each, forward and by the weights. After it spikes
+    // are added, and by the inputs there is a product for each current that was the largest.
+    let sums = 2.0 * (spikes[0] * reached + spikes[1] * CLASSES as f64);
+    let held = 2 * batch * maps * 24 * 24 * 25;
+    let products = held + steps * batch * targets * (maps * 25 + CLASSES);
+    let rate = |i: usize, neurons: usize| 100.0 * spikes[i] / (steps * batch * neurons) as f64;
+    let what = format!(
+        "{:.0} M weights and gradients added for spikes ({:.1} and {:.1} % fire), {SUMS_PER_CYCLE} a cycle, and {:.0} M products, {PRODUCTS_PER_CYCLE} a cycle",
+        sums / 1e6,
+        rate(0, sources),
+        rate(1, targets),
+        products as f64 / 1e6
+    );
+    let floor = Floor::of(sums / SUMS_PER_CYCLE + products as f64 / PRODUCTS_PER_CYCLE, what);
     Ok(Measured { times, unit: Unit::SamplesPerSecond, amount: batch as f64, floor })
+}
+
+/// Images of 28 × 28 with a digit's statistics: about a fifth of the pixels lit, mean 0.13.
+fn digit_like(images: usize) -> Vec<f32> {
+    let (level, lit) = (uniform(images * INPUTS), uniform(2 * images * INPUTS).split_off(images * INPUTS));
+    let pixel = |i: usize| {
+        let (y, x) = (i % INPUTS / 28, i % 28);
+        let inside = (5..23).contains(&y) && (8..20).contains(&x);
+        if inside && lit[i] < 0.7 { 0.35 + 0.65 * level[i] } else { 0.0 }
+    };
+    (0..images * INPUTS).map(pixel).collect()
 }
 
 /// Number of ones; a silent layer would be measured as a very fast one.

@@ -73,6 +73,7 @@ pub(crate) struct Work {
     sums: Vec<i32>,
     more_sums: Vec<i32>,
     currents: Vec<f32>,
+    largest: Vec<f32>,
 }
 
 impl Constant {
@@ -97,8 +98,8 @@ impl Constant {
                     Values::F32(values) => Values::F32(synapses::channels_last(geometry, values)),
                 };
                 let k = geometry.input[0] * geometry.kernel * geometry.kernel;
-                let positions = geometry.output[1] * geometry.output[2];
-                (Shape::Conv(geometry, Matrix::new(k, columns, &last)), values.len() * positions)
+                let [_, height, width] = geometry.before_max_pool().output;
+                (Shape::Conv(geometry, Matrix::new(k, columns, &last)), values.len() * height * width)
             }
             Weights::Sparse { offsets, targets, values } => {
                 (by_target(offsets, targets, values, columns), targets.len())
@@ -108,9 +109,12 @@ impl Constant {
         Ok(Self { scale, scale_u8, bias, shape, operations: operations as u64 })
     }
 
-    /// Geometry, if this is a convolution.
-    pub fn geometry(&self) -> Option<&Conv2d> {
-        if let Shape::Conv(geometry, _) = &self.shape { Some(geometry) } else { None }
+    /// Geometry of a convolution whose every position drives a target of its own.
+    pub fn by_position(&self) -> Option<&Conv2d> {
+        match &self.shape {
+            Shape::Conv(geometry, _) if geometry.max_pool == 1 => Some(geometry),
+            _ => None,
+        }
     }
 
     /// Input currents in the order of the population: row `i` at `out[i * stride..]`, added to what is there.
@@ -148,12 +152,18 @@ impl Constant {
                 }
             }
             Shape::Conv(geometry, _) => {
-                let (channels, columns) = (geometry.output[0], self.scale.len());
-                let positions = geometry.output[1] * geometry.output[2];
+                let ([channels, height, width], side) = (geometry.output, geometry.max_pool);
+                let (targets, columns) = (height * width, self.scale.len());
+                let mut largest = std::mem::take(&mut work.largest);
                 for (row, out) in out.chunks_mut(stride).enumerate().take(rows) {
+                    largest.clear();
+                    largest.resize(channels * targets, f32::NEG_INFINITY);
                     let mut put = |position: usize, currents: &[f32]| {
-                        for (channel, x) in currents.iter().enumerate().take(channels) {
-                            out[channel * positions + position] += x;
+                        let (y, x) = (position / (width * side), position % (width * side));
+                        let target = y / side * width + x / side;
+                        for (channel, &x) in currents.iter().enumerate().take(channels) {
+                            let largest = &mut largest[channel * targets + target];
+                            *largest = if side == 1 { x } else { largest.max(x) };
                         }
                     };
                     self.patches(simd, samples, row, work, |place, currents| match place {
@@ -162,7 +172,9 @@ impl Constant {
                             list.iter().zip(currents.chunks_exact(columns)).for_each(|(&p, x)| put(p, x));
                         }
                     });
+                    out.iter_mut().zip(&largest).for_each(|(out, x)| *out += x);
                 }
+                work.largest = largest;
             }
             Shape::Sparse { offsets, sources, weights } => {
                 let features = match samples {
@@ -241,7 +253,7 @@ impl Constant {
         work.patches.resize(BATCH * k + 16, 0);
         work.patches_f32.clear();
         work.positions.clear();
-        let [_, height, width] = g.output;
+        let [_, height, width] = g.before_max_pool().output;
         for position in 0..height * width {
             let (y, x) = (position / width * g.stride, position % width * g.stride);
             let corner = |dy: usize, dx: usize| work.lit[(y + dy) * lit_width + x + dx];

@@ -271,7 +271,7 @@ impl<'n> Feedforward<'n> {
         for (index, layer) in self.layers.iter().enumerate() {
             activity.analogue_operations +=
                 layer.constant.iter().map(|constant| constant.operations * samples as u64).sum::<u64>();
-            if layer.counts_only && layer.constant[0].geometry().is_some() {
+            if layer.counts_only && layer.constant[0].by_position().is_some() {
                 activity.spikes[layer.population] += self.convolve(layer, rows, samples, scratch, output);
             } else if !layer.constant.is_empty() {
                 let LayerScratch { drive, .. } = &mut scratch.layers[index];
@@ -309,7 +309,7 @@ impl<'n> Feedforward<'n> {
             }
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            if layer.counts_only && layer.constant[0].geometry().is_some() {
+            if layer.counts_only && layer.constant[0].by_position().is_some() {
                 continue; // written by `convolve`
             }
             if layer.counts_only {
@@ -346,7 +346,7 @@ impl<'n> Feedforward<'n> {
             own.traces.resize_with(layer.traces.len(), Vec::new);
             own.traces.iter_mut().for_each(|trace| filled(trace, 0.0));
             own.counts.clear();
-            if !(layer.counts_only && layer.constant[0].geometry().is_some()) {
+            if !(layer.counts_only && layer.constant[0].by_position().is_some()) {
                 own.counts.resize(n * layer.bins, 0);
             }
         }
@@ -491,7 +491,7 @@ impl<'n> Feedforward<'n> {
     ) -> u64 {
         let Model::Lif(lif) = &layer.model else { return 0 };
         let constant = &layer.constant[0];
-        let Some(geometry) = constant.geometry() else { return 0 };
+        let Some(geometry) = constant.by_position() else { return 0 };
         let Scratch { work, small_counts, cell, .. } = scratch;
         let [channels, height, width] = geometry.output;
         let columns = layer.blank.len();

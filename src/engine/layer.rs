@@ -85,11 +85,11 @@ impl<'n> Layer<'n> {
         let sends = net.projections.iter().any(|p| p.pre.0 == population);
         let plain = mine().all(|what| match what {
             What::Counts | What::Pool(_) => true,
-            What::Membrane => constant.iter().all(|c| c.geometry().is_none()),
+            What::Membrane => constant.iter().all(|c| c.by_position().is_none()),
             _ => false,
         });
         // A convolution goes from pixels to features in one pass only when nothing else drives its targets.
-        let alone = constant.len() == 1 || constant.iter().all(|c| c.geometry().is_none());
+        let alone = constant.len() == 1 || constant.iter().all(|c| c.by_position().is_none());
         let steps = encoding.steps();
         let counts_only = lif.is_some()
             && !sends

@@ -134,7 +134,9 @@ pub(crate) fn check(net: &Network, projection: &Projection) -> Result<()> {
             if g.kernel == 0 {
                 return fail(format!("the geometry {g:?} contradicts itself"));
             }
-            if let Err(why) = Conv2d::new(&g.input, &g.output, g.kernel, g.stride, g.padding, g.pool) {
+            if let Err(why) =
+                Conv2d::new(&g.input, &g.output, g.kernel, g.stride, g.padding, g.pool, g.max_pool)
+            {
                 return fail(why);
             }
             if g.input.iter().product::<usize>() != pre || g.output.iter().product::<usize>() != post {
@@ -219,9 +221,10 @@ impl Synapses {
                 offsets[source as usize + 1] - offsets[source as usize]
             }
             Table::ConvI8 { geometry, .. } | Table::ConvF32 { geometry, .. } => {
-                let (_, y, x) = place(geometry, source);
-                let taps = |at, size| reached(geometry, at, size).len();
-                taps(y, geometry.output[1]) * taps(x, geometry.output[2]) * geometry.output[0]
+                let g = geometry.before_max_pool();
+                let (_, y, x) = place(&g, source);
+                let taps = |at, size| g.reached(at, size).len();
+                taps(y, g.output[1]) * taps(x, g.output[2]) * g.output[0]
             }
         };
         if self.is_dense() {
@@ -288,15 +291,15 @@ impl Synapses {
                     self.finish(sums.iter().copied(), add, current);
                 }
                 Table::ConvI8 { geometry, quanta } => {
-                    let sums = cleared(&mut sums.integers, geometry.output.iter().product());
-                    scatter(geometry, quanta, events.step(step), sums, |sum, quantum| {
-                        *sum += i32::from(quantum)
-                    });
+                    let g = geometry.before_max_pool();
+                    let sums = cleared(&mut sums.integers, g.output.iter().product());
+                    scatter(&g, quanta, events.step(step), sums, |sum, quantum| *sum += i32::from(quantum));
                     self.finish_conv(geometry, |i| sums[i] as f32, add, current);
                 }
                 Table::ConvF32 { geometry, values } => {
-                    let sums = cleared(&mut sums.floats, geometry.output.iter().product());
-                    scatter(geometry, values, events.step(step), sums, |sum, value| *sum += value);
+                    let g = geometry.before_max_pool();
+                    let sums = cleared(&mut sums.floats, g.output.iter().product());
+                    scatter(&g, values, events.step(step), sums, |sum, value| *sum += value);
                     self.finish_conv(geometry, |i| sums[i], add, current);
                 }
                 Table::DenseI8 { .. } | Table::DenseF32 { .. } => {}
@@ -311,13 +314,17 @@ impl Synapses {
         }
     }
 
-    /// Sums are `[positions, channels]`, currents `[channels, positions]`.
+    /// Sums are `[positions, channels]`, currents `[channels, positions]`: the largest of each window of positions.
     fn finish_conv(&self, g: &Conv2d, sum: impl Fn(usize) -> f32, add: bool, current: &mut [f32]) {
-        let (channels, positions) = (g.output[0], g.output[1] * g.output[2]);
+        let ([channels, rows, columns], side) = (g.output, g.max_pool);
         for channel in 0..channels {
-            for position in 0..positions {
-                let x = sum(position * channels + channel) * self.scale[channel] + self.bias[channel];
-                let current = &mut current[channel * positions + position];
+            for target in 0..rows * columns {
+                let corner = target / columns * side * (columns * side) + target % columns * side;
+                let window = (0..side * side).map(|i| corner + i / side * (columns * side) + i % side);
+                let each =
+                    window.map(|at| sum(at * channels + channel) * self.scale[channel] + self.bias[channel]);
+                let x = each.reduce(f32::max).unwrap_or_default();
+                let current = &mut current[channel * rows * columns + target];
                 *current = if add { *current + x } else { x };
             }
         }
@@ -336,20 +343,13 @@ fn place(g: &Conv2d, source: u32) -> (usize, usize, usize) {
     (source / (height * width), source / width % height, source % width)
 }
 
-/// Positions along one axis whose window holds the input at `at`.
-fn reached(g: &Conv2d, at: usize, size: usize) -> Range<usize> {
-    let padded = at + g.padding;
-    let first = (padded + 1).saturating_sub(g.kernel).div_ceil(g.stride);
-    first..(padded / g.stride + 1).min(size).max(first)
-}
-
 /// Adds each event's kernel to `sums`, which are `[positions, channels]`.
 fn scatter<W: Copy, S>(g: &Conv2d, weights: &[W], events: &[u32], sums: &mut [S], add: impl Fn(&mut S, W)) {
     let [channels, height, width] = g.output;
     for &event in events {
         let (input, y, x) = place(g, event);
-        for row in reached(g, y, height) {
-            for column in reached(g, x, width) {
+        for row in g.reached(y, height) {
+            for column in g.reached(x, width) {
                 let (ky, kx) = (y + g.padding - row * g.stride, x + g.padding - column * g.stride);
                 let tap = ((input * g.kernel + ky) * g.kernel + kx) * channels;
                 let sums = &mut sums[(row * width + column) * channels..][..channels];

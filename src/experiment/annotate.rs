@@ -44,6 +44,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "projection.*.connect.conv2d.pool",
         "side of the windows over which the source is averaged first; 1 for none",
     ),
+    (
+        "projection.*.connect.conv2d.max_pool",
+        "side of the windows whose largest current drives a target; 1 for none",
+    ),
     ("projection.*.connect.local-fields.min", "smallest side of the random square windows"),
     ("projection.*.connect.local-fields.max", "largest side"),
     ("projection.*.weights", "kaiming-uniform, or one of the tables below"),

@@ -89,7 +89,9 @@ fn rule(connect: &Connect) -> Rule {
         Connect::OneToOne => Rule::OneToOne,
         Connect::FixedProbability { p } => Rule::FixedProbability { p },
         Connect::FixedInDegree { k } => Rule::FixedInDegree { k },
-        Connect::Conv2d { kernel, stride, padding, pool } => Rule::Conv2d { kernel, stride, padding, pool },
+        Connect::Conv2d { kernel, stride, padding, pool, max_pool } => {
+            Rule::Conv2d { kernel, stride, padding, pool, max_pool }
+        }
         Connect::LocalFields { min, max } => Rule::LocalFields { min, max },
     }
 }

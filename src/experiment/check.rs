@@ -275,8 +275,9 @@ impl Check<'_> {
                 );
             }
             Connect::FixedInDegree { k } => self.positive(&format!("{path}.connect.fixed-in-degree.k"), k),
-            Connect::Conv2d { kernel, stride, pool, .. } => {
+            Connect::Conv2d { kernel, stride, pool, max_pool, .. } => {
                 self.positive(&format!("{path}.connect.conv2d.pool"), pool);
+                self.positive(&format!("{path}.connect.conv2d.max_pool"), max_pool);
                 self.positive(&format!("{path}.connect.conv2d.kernel"), kernel);
                 self.positive(&format!("{path}.connect.conv2d.stride"), stride);
             }

@@ -350,6 +350,9 @@ pub enum Connect {
         /// Side of the windows over which the source is averaged first; 1 for none.
         #[serde(default = "one_step")]
         pool: usize,
+        /// Side of the windows whose largest current drives a target; 1 for none.
+        #[serde(default = "one_step")]
+        max_pool: usize,
     },
     /// Each target from a random square window.
     LocalFields {

@@ -62,6 +62,8 @@ pub enum Rule {
         padding: usize,
         /// Side of the windows over which the source is averaged first; 1 for none.
         pool: usize,
+        /// Side of the windows whose largest current drives a target; 1 for none.
+        max_pool: usize,
     },
     /// Each target from a random square window of the source image, with sides drawn from `min..=max`; the window
     /// spans all channels.
@@ -164,8 +166,8 @@ impl Rule {
                     problems.push(format!("sigma is {sigma}; it must be above 0"));
                 }
             }
-            Self::Conv2d { kernel, stride, padding, pool } => {
-                problems.extend(Conv2d::new(pre, post, kernel, stride, padding, pool).err());
+            Self::Conv2d { kernel, stride, padding, pool, max_pool } => {
+                problems.extend(Conv2d::new(pre, post, kernel, stride, padding, pool, max_pool).err());
             }
             Self::LocalFields { min, max } => match *pre {
                 [_, height, width] => {

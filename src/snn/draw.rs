@@ -48,7 +48,7 @@ impl Draw<'_> {
                 }
                 Weights::Dense { sources, targets, values }
             }
-            Rule::Conv2d { kernel, stride, padding, pool } => {
+            Rule::Conv2d { kernel, stride, padding, pool, max_pool } => {
                 let (input, output) =
                     ([self.pre[0], self.pre[1], self.pre[2]], [self.post[0], self.post[1], self.post[2]]);
                 let size = input[0] * kernel * kernel;
@@ -60,7 +60,7 @@ impl Draw<'_> {
                 if recipe.zero_mean {
                     remove_means(&mut values, output[0], |place| place / size);
                 }
-                let geometry = Conv2d { input, output, kernel, stride, padding, pool };
+                let geometry = Conv2d { input, output, kernel, stride, padding, pool, max_pool };
                 let mut values = store_kernels(values, size, int8, recipe.zero_mean);
                 if recipe.mirrored {
                     let all = values.len();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     const NORMAL: Init = Init::Normal { mean: 0.0, std: 1.0 };
-    const CONV: Rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2, pool: 1 };
+    const CONV: Rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2, pool: 1, max_pool: 1 };
 
     #[test]
     fn distributions_have_their_moments() {
@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn smoothed_kernels_correlate_with_their_neighbours() {
         let kernels = |init: Init| {
-            let rule = Rule::Conv2d { kernel: 7, stride: 1, padding: 0, pool: 1 };
+            let rule = Rule::Conv2d { kernel: 7, stride: 1, padding: 0, pool: 1, max_pool: 1 };
             let net =
                 Described { pre: vec![1, 9, 9], post: vec![64, 3, 3], rule, init, frozen: false }.build(3);
             let Values::F32(values) = net.projections[0].weights.values().clone() else {
@@ -455,7 +455,11 @@ mod tests {
     fn mirrored_targets_are_negatives_of_each_other() {
         for (pre, post, rule) in [
             (vec![5], vec![6], Rule::Dense),
-            (vec![1, 6, 6], vec![4, 4, 4], Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 }),
+            (
+                vec![1, 6, 6],
+                vec![4, 4, 4],
+                Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1, max_pool: 1 },
+            ),
         ] {
             let init = NORMAL.zero_mean().mirrored();
             let net = Described { pre, post: post.clone(), rule, init, frozen: true }.build(3);

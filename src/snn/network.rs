@@ -372,7 +372,7 @@ mod tests {
         let pixels = net.input("pixels", [1, 8, 8]);
         let maps = net.population("maps", [3, 8, 8], Lif::default());
         let out = net.population("out", 10, Lif::default());
-        let conv = Rule::Conv2d { kernel: 3, stride: 1, padding: 1, pool: 1 };
+        let conv = Rule::Conv2d { kernel: 3, stride: 1, padding: 1, pool: 1, max_pool: 1 };
         net.connect(pixels, maps, conv).name("random").frozen();
         net.connect(maps, out, Rule::Dense).name("readout").bias(Init::Constant(0.0));
         net.connect(out, out, Rule::FixedProbability { p: 0.5 }).delay(Ms(2.0)).frozen();

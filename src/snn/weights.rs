@@ -1,6 +1,7 @@
 //! The weights of a projection, stored by source so that a spike touches one row.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// The weights of one projection, ready to be used.
 ///
@@ -39,6 +40,9 @@ pub enum Weights {
 ///
 /// With `pool` above 1 the source is averaged over windows of that side first. To spikes this is one convolution with
 /// every weight spread over a window (see [`Weights::without_pooling`]), so that pooling takes no neurons and no step.
+///
+/// With `max_pool` above 1 a target's current is in each step the largest of a window of that side of what the convolution
+/// makes in that step, bias and gain included. Rows and columns that fill no window are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// `[channels, height, width]` of the source population.
@@ -53,6 +57,8 @@ pub struct Conv2d {
     pub padding: usize,
     /// Side of the windows over which the source is averaged first; 1 for none.
     pub pool: usize,
+    /// Side of the windows whose largest current drives a target; 1 for none.
+    pub max_pool: usize,
 }
 
 impl Conv2d {
@@ -60,8 +66,9 @@ impl Conv2d {
     ///
     /// ```
     /// use ransnn::snn::Conv2d;
-    /// assert!(Conv2d::new(&[1, 28, 28], &[8, 24, 24], 5, 1, 0, 1).is_ok());
-    /// assert!(Conv2d::new(&[8, 24, 24], &[16, 8, 8], 5, 1, 0, 2).is_ok());
+    /// assert!(Conv2d::new(&[1, 28, 28], &[8, 24, 24], 5, 1, 0, 1, 1).is_ok());
+    /// assert!(Conv2d::new(&[8, 24, 24], &[16, 8, 8], 5, 1, 0, 2, 1).is_ok());
+    /// assert!(Conv2d::new(&[1, 28, 28], &[8, 12, 12], 5, 1, 0, 1, 2).is_ok());
     /// assert_eq!(Conv2d::side(28, 5, 2, 2), Some(14));
     /// ```
     pub fn new(
@@ -71,14 +78,15 @@ impl Conv2d {
         stride: usize,
         padding: usize,
         pool: usize,
+        max_pool: usize,
     ) -> Result<Self, String> {
         let (&[c_in, h_in, w_in], &[c_out, h_out, w_out]) = (pre, post) else {
             return Err(format!(
                 "a convolution needs populations [channels, height, width], not {pre:?} and {post:?}"
             ));
         };
-        if pool == 0 {
-            return Err("pooling over windows of 0 pixels; 1 is none".into());
+        if pool == 0 || max_pool == 0 {
+            return Err("pooling over windows of 0; 1 is none".into());
         }
         let (rows, columns) = (h_in / pool, w_in / pool);
         let source = match pool {
@@ -92,20 +100,29 @@ impl Conv2d {
                 "kernel {kernel}, stride {stride} and padding {padding} do not fit a source of {source}"
             ));
         };
-        if [height, width] != [h_out, w_out] {
+        if max_pool > height.min(width) {
             return Err(format!(
-                "the target is {h_out} × {w_out}; kernel {kernel}, stride {stride} and padding {padding} make {source} into {height} × {width}"
+                "windows of {max_pool} × {max_pool} do not fit the {height} × {width} currents"
             ));
         }
-        let geometry =
-            Self { input: [c_in, h_in, w_in], output: [c_out, h_out, w_out], kernel, stride, padding, pool };
+        if [height / max_pool, width / max_pool] != [h_out, w_out] {
+            let largest = match max_pool {
+                1 => String::new(),
+                _ => format!(", pooled to {} × {}", height / max_pool, width / max_pool),
+            };
+            return Err(format!(
+                "the target is {h_out} × {w_out}; kernel {kernel}, stride {stride} and padding {padding} make {source} into {height} × {width}{largest}"
+            ));
+        }
+        let (input, output) = ([c_in, h_in, w_in], [c_out, h_out, w_out]);
+        let geometry = Self { input, output, kernel, stride, padding, pool, max_pool };
         let wide = geometry.without_pooling();
         // What pooling leaves over at an edge must neither stand in for its padding nor make room for a target.
         let exact = |side: usize, out: usize| {
             let kept = padding == 0 || side.is_multiple_of(pool);
             kept && Self::side(side, wide.kernel, wide.stride, wide.padding) == Some(out)
         };
-        match exact(h_in, h_out) && exact(w_in, w_out) {
+        match exact(h_in, height) && exact(w_in, width) {
             true => Ok(geometry),
             false => Err(format!(
                 "pooling {h_in} × {w_in} by {pool} leaves pixels over that the convolution would reach; multiples of {pool} have none"
@@ -117,6 +134,28 @@ impl Conv2d {
     pub fn without_pooling(&self) -> Self {
         let Self { kernel, stride, padding, pool, .. } = *self;
         Self { kernel: kernel * pool, stride: stride * pool, padding: padding * pool, pool: 1, ..*self }
+    }
+
+    /// The convolution of those currents of which the largest are taken.
+    pub fn before_max_pool(&self) -> Self {
+        let ([channels, height, width], side) = (self.output, self.max_pool);
+        Self { output: [channels, height * side, width * side], max_pool: 1, ..*self }
+    }
+
+    /// Positions along one axis of `size` whose window holds the source at `at`; without pooling.
+    pub(crate) fn reached(&self, at: usize, size: usize) -> Range<usize> {
+        let padded = at + self.padding;
+        let first = (padded + 1).saturating_sub(self.kernel).div_ceil(self.stride);
+        first..(padded / self.stride + 1).min(size).max(first)
+    }
+
+    /// `[channels, height, width]` of all currents of which the largest are taken, those that fill no window included.
+    pub fn currents(&self) -> [usize; 3] {
+        let [_, rows, columns] = self.pooled();
+        let side = |side, targets| {
+            Self::side(side, self.kernel, self.stride, self.padding).unwrap_or(targets * self.max_pool)
+        };
+        [self.output[0], side(rows, self.output[1]), side(columns, self.output[2])]
     }
 
     /// `[channels, height, width]` of the source after pooling.
@@ -136,7 +175,7 @@ impl Conv2d {
     pub fn synapses(&self) -> usize {
         let Self {
             input: [c_in, h_in, w_in], output: [c_out, h_out, w_out], kernel, stride, padding, ..
-        } = self.without_pooling();
+        } = self.without_pooling().before_max_pool();
         let along = |side_in: usize, side_out: usize| -> usize {
             let reach = |o: usize| {
                 let start = o * stride;
@@ -188,7 +227,7 @@ impl Weights {
     ///
     /// ```
     /// use ransnn::snn::{Conv2d, Values, Weights};
-    /// let geometry = Conv2d::new(&[1, 4, 4], &[1, 2, 2], 1, 1, 0, 2)?;
+    /// let geometry = Conv2d::new(&[1, 4, 4], &[1, 2, 2], 1, 1, 0, 2, 1)?;
     /// let weights = Weights::Conv2d { geometry, values: Values::F32(vec![0.5]) };
     /// let wide = weights.without_pooling();
     /// assert_eq!((wide.shape(), wide.values()), (vec![1, 1, 2, 2], &Values::F32(vec![0.5; 4])));

@@ -17,6 +17,9 @@ fn mistakes_in_an_experiment_are_named_with_their_place() {
         ("data.train_limit=-1", &["integer `-1`, expected a whole number, 0 or more"]),
         ("projection.random.from=pixls", &["no population `pixls`", "did you mean `pixels`?"]),
         ("projection.random.connect.conv2d.kernel=7", &["projection `random`", "the target is 24 × 24"]),
+        ("projection.random.connect.conv2d.max_pool=2", &["the target is 24 × 24", "pooled to 12 × 12"]),
+        ("projection.random.connect.conv2d.max_pool=25", &["windows of 25 × 25 do not fit the 24 × 24"]),
+        ("projection.random.connect.conv2d.max_pool=0", &["max_pool"]),
         ("population.pixels.shape=784", &["projection `random`", "[channels, height, width]"]),
         ("name=../x", &["`../x` is no name"]),
     ] {

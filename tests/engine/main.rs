@@ -111,11 +111,15 @@ impl Draw {
         let kernel = 1 + self.below((input[1].min(input[2]) / pool).min(5));
         let (stride, padding) = (1 + self.below(2), self.below(2).min(kernel - 1));
         let side = |size: usize| (size / pool + 2 * padding - kernel) / stride + 1;
-        let output = [channels, side(input[1]), side(input[2])];
+        let max_pool = 1 + self.below(side(input[1]).min(side(input[2])).min(3));
+        let output = [channels, side(input[1]) / max_pool, side(input[2]) / max_pool];
         let taps = input[0] * kernel * kernel;
         let values = self.values(channels * taps, taps, most, channels, plain);
         (
-            Weights::Conv2d { geometry: Conv2d { input, output, kernel, stride, padding, pool }, values },
+            Weights::Conv2d {
+                geometry: Conv2d { input, output, kernel, stride, padding, pool, max_pool },
+                values,
+            },
             output,
         )
     }

@@ -23,8 +23,8 @@ enum Weight {
     Plain(f32),
 }
 
-/// The synapses `(source, weight)` of every target, ascending in the source.
-fn synapses(projection: &Projection, targets: usize) -> Vec<Vec<(usize, Weight)>> {
+/// The synapses `(source, weight)` of every target, ascending in the source; of a convolution before the largest are taken.
+fn synapses(projection: &Projection, mut targets: usize) -> Vec<Vec<(usize, Weight)>> {
     let weight = |values: &Values, i: usize| match values {
         Values::Int8 { quanta, .. } => Weight::Quantum(quanta[i].into()),
         Values::F32(values) => Weight::Plain(values[i]),
@@ -45,8 +45,9 @@ fn synapses(projection: &Projection, targets: usize) -> Vec<Vec<(usize, Weight)>
             }
         }
         Weights::Conv2d { geometry: g, values } => {
-            let [channels, height, width] = g.output;
-            for target in 0..channels * height * width {
+            let [channels, height, width] = g.before_max_pool().output;
+            targets = channels * height * width;
+            for target in 0..targets {
                 let (c, y, x) = (target / (height * width), target / width % height, target % width);
                 for tap in 0..g.input[0] * g.kernel * g.kernel {
                     let (input, ky, kx) =
@@ -121,7 +122,7 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                     if projection.post.0 != index || constant(projection) != pass {
                         continue;
                     }
-                    for (target, current) in current.iter_mut().enumerate() {
+                    let sums = (0..table.len()).map(|target| {
                         let (mut integer, mut plain) = (0i64, 0f32);
                         for &(source, weight) in &table[target] {
                             match (pass, weight, input) {
@@ -141,10 +142,10 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                                 }
                             }
                         }
-                        let gain = entry(&projection.gain, target, neurons, 1.0);
-                        let bias = entry(&projection.bias, target, neurons, 0.0) * gain;
+                        let gain = entry(&projection.gain, target, table.len(), 1.0);
+                        let bias = entry(&projection.bias, target, table.len(), 0.0) * gain;
                         let scale = match values(projection) {
-                            Values::Int8 { scale, .. } => entry(scale, target, neurons, 1.0) * gain,
+                            Values::Int8 { scale, .. } => entry(scale, target, table.len(), 1.0) * gain,
                             Values::F32(_) => gain,
                         };
                         let scale = match projection.weights {
@@ -153,13 +154,17 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                             }
                             _ => scale,
                         };
-                        *current += match (values(projection), pass, input) {
+                        match (values(projection), pass, input) {
                             (Values::Int8 { .. }, true, Input::U8(_)) => {
                                 integer as f32 * (scale / 255.0) + bias
                             }
                             (Values::Int8 { .. }, false, _) => integer as f32 * scale + bias,
                             _ => plain * scale + bias,
-                        };
+                        }
+                    });
+                    let sums: Vec<f32> = sums.collect();
+                    for (target, current) in current.iter_mut().enumerate() {
+                        *current += largest(projection, &sums, target);
                     }
                 }
             }
@@ -175,6 +180,16 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
     result.membrane =
         state.into_iter().map(|mut s| if s.is_empty() { vec![] } else { s.swap_remove(0) }).collect();
     result
+}
+
+/// The current of a target: the largest of its window, or its own.
+fn largest(projection: &Projection, sums: &[f32], target: usize) -> f32 {
+    let Weights::Conv2d { geometry: g, .. } = &projection.weights else { return sums[target] };
+    let [_, height, width] = g.output;
+    let (c, y, x) = (target / (height * width), target / width % height, target % width);
+    let side = g.max_pool;
+    let row = |i: usize| (c * height + y) * side + i / side;
+    (0..side * side).map(|i| sums[row(i) * width * side + x * side + i % side]).fold(f32::MIN, f32::max)
 }
 
 fn values(projection: &Projection) -> &Values {
@@ -207,6 +222,7 @@ fn fires(
             encode::bernoulli(stream, threshold, id, step as u32, j as u32)
         }
         Encoding::Latency { steps } => encode::latency(value(j), steps) == Some(step),
+        Encoding::Frames { .. } => value(step * inputs + j) > 0.0,
         Encoding::Delta { threshold, off, .. } => {
             let signals = if off { inputs / 2 } else { inputs };
             let signal = j % signals.max(1);

@@ -27,12 +27,15 @@ fn data() -> (Vec<u8>, Vec<u16>) {
 fn network((convolution, frozen, out): (bool, bool, Lif)) -> Network {
     let mut net = Network::builder(Ms(1.0));
     let (shape, hidden): (Vec<usize>, Vec<usize>) =
-        if convolution { (vec![1, SIDE, SIDE], vec![5, 4, 4]) } else { (vec![SIDE * SIDE], vec![70]) };
+        if convolution { (vec![1, SIDE, SIDE], vec![5, 2, 2]) } else { (vec![SIDE * SIDE], vec![70]) };
     let pixels = net.input("pixels", shape);
     let hidden = net.population("hidden", hidden, Lif { decay: 0.9, ..Lif::default() });
     let output = net.population("out", CLASSES, out);
-    let rule =
-        if convolution { Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 } } else { Rule::Dense };
+    let rule = if convolution {
+        Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1, max_pool: 2 }
+    } else {
+        Rule::Dense
+    };
     let first =
         net.connect(pixels, hidden, rule).name("first").weights(Init::Normal { mean: 0.05, std: 0.25 });
     if frozen {

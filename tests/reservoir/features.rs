@@ -16,14 +16,14 @@ fn convolutions(lif: Lif, seed: u64) -> Network {
     let image = builder.input("image", IMAGE);
     let weights = || Init::Normal { mean: 0.0, std: 0.25 };
     let strided = builder.population("strided", [9, 8, 10], lif);
-    let rule = Rule::Conv2d { kernel: 3, stride: 2, padding: 1, pool: 1 };
+    let rule = Rule::Conv2d { kernel: 3, stride: 2, padding: 1, pool: 1, max_pool: 1 };
     let bias = Init::Uniform { low: -0.1, high: 0.2 };
     builder.connect(image, strided, rule).weights(weights()).frozen().bias(bias);
     let padded = builder.population("padded", [3, 15, 19], lif);
-    let rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2, pool: 1 };
+    let rule = Rule::Conv2d { kernel: 5, stride: 1, padding: 2, pool: 1, max_pool: 1 };
     builder.connect(image, padded, rule).weights(weights()).frozen();
     let pooled = builder.population("pooled", [4, 5, 7], lif);
-    let rule = Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 2 };
+    let rule = Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 2, max_pool: 1 };
     builder.connect(image, pooled, rule).weights(weights()).frozen();
     builder.build(seed).unwrap()
 }
@@ -134,6 +134,14 @@ pub fn refusals(gpu: &Gpu) {
         builder.connect(pre, post, Rule::Dense).frozen();
     }
     refused(&builder.build(0).unwrap(), &constant, What::Counts, "not exactly one projection onto `second`");
+
+    let mut builder = Network::builder(Ms(1.0));
+    let pixels = builder.input("pixels", [1, 4, 4]);
+    let pooled = builder.population("pooled", [2, 1, 1], Lif::default());
+    let largest = Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1, max_pool: 2 };
+    builder.connect(pixels, pooled, largest).frozen();
+    let why = "`pixels->pooled` takes the largest current of each window";
+    refused(&builder.build(0).unwrap(), &constant, What::Counts, why);
 
     let engine =
         Feedforward::compile(&net, &constant, &[Probe { population: Pop(1), what: What::Counts }]).unwrap();

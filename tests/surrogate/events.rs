@@ -35,7 +35,7 @@ fn a_convolutional_network_learns_from_recordings() {
     let sensor = net.input("sensor", data.shape);
     let maps = net.population("maps", [12, 15, 15], Lif { decay: 0.8, ..Lif::default() });
     let out = net.population("out", 10, Lif { decay: 1.0, reset: Reset::None, ..Lif::default() });
-    net.connect(sensor, maps, Rule::Conv2d { kernel: 5, stride: 2, padding: 0, pool: 1 })
+    net.connect(sensor, maps, Rule::Conv2d { kernel: 5, stride: 2, padding: 0, pool: 1, max_pool: 1 })
         .bias(Init::Constant(0.0))
         .precision(Precision::F32);
     net.connect(maps, out, Rule::Dense).bias(Init::Constant(0.0)).precision(Precision::F32);

@@ -1,5 +1,6 @@
 //! Training by surrogate gradients: operations, losses, trajectories, whole networks, online.
 
+mod convolution;
 mod events;
 mod fixtures;
 mod layer;

@@ -359,13 +359,32 @@ fn recurrent_networks_have_gradients() {
 /// 1 × 6 × 5 pixels - 3 maps of 4 × 3 - 4, normalised if wanted.
 fn convolution(normalize: bool, biased: bool) -> (Network, Options) {
     let out = (Rule::Dense, vec![CLASSES]);
-    images(Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1 }, [3, 4, 3], out, normalize, biased)
+    images(
+        Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1, max_pool: 1 },
+        [3, 4, 3],
+        out,
+        normalize,
+        biased,
+    )
 }
 
 /// 1 × 6 × 5 pixels - 3 maps of 4 × 4, averaged to 2 × 2 - 4.
 fn pooling(normalize: bool) -> (Network, Options) {
-    let out = (Rule::Conv2d { kernel: 2, stride: 1, padding: 0, pool: 2 }, vec![CLASSES, 1, 1]);
-    images(Rule::Conv2d { kernel: 3, stride: 2, padding: 2, pool: 1 }, [3, 4, 4], out, normalize, true)
+    let out = (Rule::Conv2d { kernel: 2, stride: 1, padding: 0, pool: 2, max_pool: 1 }, vec![CLASSES, 1, 1]);
+    images(
+        Rule::Conv2d { kernel: 3, stride: 2, padding: 2, pool: 1, max_pool: 1 },
+        [3, 4, 4],
+        out,
+        normalize,
+        true,
+    )
+}
+
+/// 1 × 6 × 5 pixels - 3 maps of 3 × 3, each the largest of 2 × 2 - 4, each the largest of 3 × 3.
+fn largest(normalize: bool) -> (Network, Options) {
+    let out = (Rule::Conv2d { kernel: 2, stride: 1, padding: 1, pool: 1, max_pool: 3 }, vec![CLASSES, 1, 1]);
+    let kernel = Rule::Conv2d { kernel: 2, stride: 1, padding: 1, pool: 1, max_pool: 2 };
+    images(kernel, [3, 3, 3], out, normalize, true)
 }
 
 fn images(
@@ -392,8 +411,14 @@ fn images(
     (net.build(5).unwrap(), Options { gradient, lr: 2e-2, ..options() })
 }
 
-const NETWORKS: [fn() -> (Network, Options); 4] =
-    [|| convolution(false, true), || convolution(true, true), || pooling(false), || pooling(true)];
+const NETWORKS: [fn() -> (Network, Options); 6] = [
+    || convolution(false, true),
+    || convolution(true, true),
+    || pooling(false),
+    || pooling(true),
+    || largest(false),
+    || largest(true),
+];
 
 #[test]
 fn convolutions_learn_and_the_engine_sees_the_same_spikes() {

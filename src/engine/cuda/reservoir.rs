@@ -180,6 +180,9 @@ impl Reservoir {
                 return Err(unsupported("the latency, frames or delta encoder"));
             }
         };
+        if let Weights::Conv2d { geometry: Conv2d { max_pool: 2.., .. }, .. } = projection.weights {
+            return Err(lacks(format!("`{}` takes the largest current of each window", projection.name)));
+        }
         synapses::check(net, projection)?;
         let (scale, bias) = synapses::scale_and_bias(net, projection)?;
         Self::new(gpu, &projection.weights.without_pooling(), &scale, &bias, lif, &encoder, encoding.steps())

@@ -65,7 +65,7 @@ pub(super) fn stages(ann: &Ann) -> Result<Vec<Stage>> {
             Layer::MaxPool { .. } => {
                 return refuse(
                     name,
-                    "the largest of some rates is no sum of spikes; train with average pooling",
+                    "the largest of some rates is neither a sum of spikes nor the rate of the largest currents, which `max_pool` takes step by step; train with average pooling",
                 );
             }
             Layer::AvgPool { side, stride } => {
@@ -96,10 +96,10 @@ pub(super) fn stages(ann: &Ann) -> Result<Vec<Stage>> {
                 }
                 let side = |n: usize| Conv2d::side(n / pool, k, *stride, *padding).unwrap_or(0);
                 let out = vec![outputs, side(h), side(w)];
-                if let Err(why) = Conv2d::new(&source, &out, k, *stride, *padding, pool) {
+                if let Err(why) = Conv2d::new(&source, &out, k, *stride, *padding, pool, 1) {
                     return refuse(name, &why);
                 }
-                let rule = Rule::Conv2d { kernel: k, stride: *stride, padding: *padding, pool };
+                let rule = Rule::Conv2d { kernel: k, stride: *stride, padding: *padding, pool, max_pool: 1 };
                 let (name, weight, bias) = (name.clone(), weight.to_f32()?, bias.to_f32()?);
                 open = Some(Stage { name, shape: out, rule, weight, bias, spread: 1, activation: None });
             }

@@ -21,7 +21,9 @@ use std::sync::Arc;
 
 use crate::rng::Stream;
 use crate::snn::neurons::Lif;
-use crate::snn::scan::{Parameters, Scan, Scanned, Spikes, product_of, spike_product};
+use crate::snn::scan::{
+    LARGEST_WINDOW, Parameters, Scan, Scanned, Spikes, product_of, spike_conv2d, spike_product,
+};
 use crate::snn::{Conv2d, Network, Pop, Weights};
 use crate::tensor::{DType, Device, Meta, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
@@ -341,10 +343,7 @@ impl Model {
                 None => {
                     let mut current: Option<Tensor> = None;
                     for from in &layer.incoming {
-                        let mut part = self.current(from, input, &sent, training)?;
-                        if let (Some(channels), true) = (from.channels, training) {
-                            part = self.normalized(from, channels, &part, &mut statistics)?;
-                        }
+                        let part = self.current(from, input, &sent, training.then_some(&mut statistics))?;
                         current = Some(match current {
                             Some(sum) => sum.add(&part)?,
                             None => part,
@@ -408,12 +407,7 @@ impl Model {
         if from.frozen.is_some() || from.geometry.is_some() || from.channels.is_some() {
             return Ok(None);
         }
-        let (x, lists) = match (sent.get(&from.pre), input) {
-            (Some(Sent { spikes, lists: Some(lists) }), _) => (Some(spikes), lists.clone()),
-            (Some(Sent { spikes, lists: None }), _) => (Some(spikes), Arc::new(Spikes::of(spikes)?)),
-            (None, Encoded::Spikes(lists)) => (None, lists.clone()),
-            (None, Encoded::Constant(..)) => return Ok(None),
-        };
+        let Some((x, lists)) = events(from, input, sent)? else { return Ok(None) };
         if !layer.scan.runs_behind(&lists, numbers) {
             return Ok(None);
         }
@@ -434,23 +428,35 @@ impl Model {
         }
     }
 
-    /// The current `[T, B, N]` of a projection, or `[1, B, N]` where it is held; of one that is normalised, in training
-    /// before it is.
+    /// The current `[T, B, N]` of a projection, or `[1, B, N]` where it is held. Normalised, where it is, by the statistics
+    /// of the batch, which are noted, or without a place for them by running means.
     fn current(
         &self,
         from: &Incoming,
         input: &Encoded,
         sent: &BTreeMap<usize, Sent>,
-        training: bool,
+        statistics: Option<&mut Statistics>,
     ) -> Result<Tensor> {
         let folded;
         let (weights, bias) = match from.channels {
-            Some(_) if !training => {
+            Some(_) if statistics.is_none() => {
                 folded = self.folded(from)?;
                 (&folded.0, Some(&folded.1))
             }
             _ => self.weights_of(from),
         };
+        if let (Some(geometry), None, Device::Cpu) = (from.by_events(), &from.frozen, &self.device)
+            && let Some((x, lists)) = events(from, input, sent)?
+        {
+            let weights = (weights, bias);
+            let (Some(channels), Some(statistics)) = (from.channels, statistics) else {
+                return spike_conv2d(&lists, x, weights, &geometry);
+            };
+            // What is normalised are all currents.
+            let all = Conv2d { output: geometry.currents(), max_pool: 1, ..geometry };
+            let current = spike_conv2d(&lists, x, weights, &all)?;
+            return largest(&self.normalized(from, channels, &current, statistics)?, &geometry);
+        }
         let current = match (sent.get(&from.pre), input, &from.geometry) {
             (Some(sent), _, None) => self.product(&sent.spikes, weights, bias)?,
             (Some(sent), _, Some(geometry)) => convolved(&sent.spikes, geometry, weights, bias)?,
@@ -469,8 +475,15 @@ impl Model {
                 }
             }
         };
-        match &from.frozen {
-            Some(frozen) => current.mul(&frozen.scale)?.add(&frozen.bias),
+        let current = match (&from.frozen, from.channels, statistics) {
+            (Some(frozen), ..) => current.mul(&frozen.scale)?.add(&frozen.bias)?,
+            (None, Some(channels), Some(statistics)) => {
+                self.normalized(from, channels, &current, statistics)?
+            }
+            _ => current,
+        };
+        match &from.geometry {
+            Some(geometry) => largest(&current, geometry),
             None => Ok(current),
         }
     }
@@ -579,10 +592,24 @@ impl Model {
         let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
         for from in &layer.incoming {
             let rows = if from_input(from) { batch } else { steps * batch };
-            if let (Some(geometry), None) = (from.geometry, &from.frozen) {
-                kept += rows * geometry.pooled().iter().product::<usize>();
-            }
-            if from.channels.is_some() {
+            let by_events = from.by_events().is_some() && !from_input(from) && from.frozen.is_none();
+            if let Some(geometry) = from.geometry {
+                let [pooled, currents] =
+                    [geometry.pooled(), geometry.currents()].map(|shape| shape.iter().product::<usize>());
+                kept += match (&from.frozen, from.channels) {
+                    (None, None) if by_events => 0,
+                    (None, Some(_)) if by_events => rows * currents,
+                    (None, None) => rows * pooled,
+                    (None, Some(_)) => rows * (pooled + currents),
+                    (Some(_), _) => 0,
+                };
+                // Which of a window was the largest.
+                kept += match geometry.max_pool > 1 && (from.frozen.is_none() || self.traced(from.pre)) {
+                    true if by_events && from.channels.is_none() => rows * layer.neurons / 4,
+                    true => rows * layer.neurons,
+                    false => 0,
+                };
+            } else if from.channels.is_some() {
                 kept += rows * layer.neurons;
             }
             if self.traced(from.pre) {
@@ -628,7 +655,40 @@ fn dense(x: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
     bias.map_or(Ok(current.clone()), |bias| current.add(bias))
 }
 
-/// The current `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`, pooled first where it says so.
+impl Incoming {
+    /// The geometry of a convolution whose currents can be added up spike by spike.
+    fn by_events(&self) -> Option<Conv2d> {
+        self.geometry.filter(|geometry| geometry.pool == 1 && geometry.max_pool <= LARGEST_WINDOW)
+    }
+}
+
+/// The spikes that a projection carries as lists, and as a tensor where they have been one; none of a held current.
+fn events<'s>(
+    from: &Incoming,
+    input: &Encoded,
+    sent: &'s BTreeMap<usize, Sent>,
+) -> Result<Option<(Option<&'s Tensor>, Arc<Spikes>)>> {
+    Ok(match (sent.get(&from.pre), input) {
+        (Some(Sent { spikes, lists: Some(lists) }), _) => Some((Some(spikes), lists.clone())),
+        (Some(Sent { spikes, lists: None }), _) => Some((Some(spikes), Arc::new(Spikes::of(spikes)?))),
+        (None, Encoded::Spikes(lists)) => Some((None, lists.clone())),
+        (None, Encoded::Constant(..)) => None,
+    })
+}
+
+/// The largest of each window of currents `[T, B, N]`, where a convolution says so.
+fn largest(current: &Tensor, geometry: &Conv2d) -> Result<Tensor> {
+    if geometry.max_pool == 1 {
+        return Ok(current.clone());
+    }
+    let [steps, batch] = [current.shape()[0], current.shape()[1]];
+    let images = current.reshape(&[&[steps * batch], &geometry.currents()[..]].concat())?;
+    let largest = images.max_pool2d(geometry.max_pool, geometry.max_pool)?;
+    largest.reshape(&[steps, batch, geometry.output.iter().product()])
+}
+
+/// The currents `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`, averaged first where it says so, before
+/// the largest are taken.
 fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let [steps, batch] = [x.shape()[0], x.shape()[1]];
     let mut images = x.reshape(&[&[steps * batch], &geometry.input[..]].concat())?;
@@ -636,7 +696,7 @@ fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tens
         images = images.avg_pool2d(geometry.pool, geometry.pool)?;
     }
     let current = images.conv2d(weights, bias, geometry.stride, geometry.padding)?;
-    current.reshape(&[steps, batch, geometry.output.iter().product()])
+    current.reshape(&[steps, batch, geometry.currents().iter().product()])
 }
 
 impl Dropout {

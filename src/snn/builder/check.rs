@@ -321,8 +321,9 @@ mod tests {
         net.connect(pixels, hidden, Rule::OneToOne);
         net.connect(pixels, hidden, Rule::FixedInDegree { k: 37 });
         net.connect(pixels, hidden, Rule::FixedProbability { p: 1.5 }).name("p");
-        net.connect(pixels, maps, Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1 });
-        net.connect(pixels, maps, Rule::Conv2d { kernel: 9, stride: 1, padding: 0, pool: 1 }).name("p");
+        net.connect(pixels, maps, Rule::Conv2d { kernel: 5, stride: 1, padding: 0, pool: 1, max_pool: 1 });
+        net.connect(pixels, maps, Rule::Conv2d { kernel: 9, stride: 1, padding: 0, pool: 1, max_pool: 1 })
+            .name("p");
         net.connect(hidden, pixels, Rule::Dense).delay(Ms(0.25));
         net.connect(hidden, again, Rule::Dense).delay(Ms(0.75)).precision(Precision::Int8);
         net.connect(again, hidden, Rule::Dense)
@@ -384,7 +385,7 @@ mod tests {
         let a = net.input("a", [1, 4, 4]);
         let b = net.population("b", [1, 4, 4], Lif::default());
         let dale = Init::Dale { excitatory: 0.8, magnitude: normal() };
-        net.connect(a, b, Rule::Conv2d { kernel: 3, stride: 1, padding: 1, pool: 1 })
+        net.connect(a, b, Rule::Conv2d { kernel: 3, stride: 1, padding: 1, pool: 1, max_pool: 1 })
             .name("conv")
             .weights(dale.clone());
         net.connect(a, b, Rule::Dense).name("both").weights(dale.clone().zero_mean()).bias(dale);

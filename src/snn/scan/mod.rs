@@ -22,13 +22,17 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 
+mod aligned;
 mod blocks;
+mod convolution;
 mod cuda;
 mod kernel;
 mod layer;
+mod patches;
 mod product;
 mod simd;
 
+pub use convolution::{LARGEST_WINDOW, spike_conv2d};
 pub use kernel::{Acts, Reset};
 pub use product::{Spikes, product_of, spike_product};
 

@@ -185,3 +185,81 @@ unsafe fn add_64(indices: &[u32], matrix: &[f32], width: usize, sums: &mut [f32]
         }
     }
 }
+
+/// Adds to `sums` the rows of `matrix`, as wide as they, that are named, each times its value, one after another.
+#[inline]
+pub(super) fn add_products<F: Float>(rows: &[u32], values: &[F], matrix: &[F], sums: &mut [F]) {
+    let width = sums.len();
+    #[cfg(target_arch = "x86_64")]
+    if let (true, Ok(values), Ok(matrix), Ok(sums)) = (
+        F::DTYPE == crate::tensor::DType::F32 && std::arch::is_x86_feature_detected!("avx512f"),
+        bytemuck::try_cast_slice::<F, f32>(values),
+        bytemuck::try_cast_slice::<F, f32>(matrix),
+        bytemuck::try_cast_slice_mut::<F, f32>(sums),
+    ) {
+        let below = matrix.len().checked_div(width).unwrap_or(0);
+        // A fold and no `all`, which would look at them one by one.
+        let last = rows.iter().fold(0, |last, &row| row.max(last));
+        assert!(values.len() >= below && (rows.is_empty() || (last as usize) < below));
+        let mut from = 0;
+        while from < width {
+            let sums = &mut sums[from..];
+            // SAFETY: the processor has AVX-512; the rows are inside the matrix, and these columns inside a row.
+            from += unsafe {
+                match sums.len() {
+                    64.. => products::<4>(rows, values, &matrix[from..], width, sums),
+                    16.. => products::<1>(rows, values, &matrix[from..], width, sums),
+                    _ => break,
+                }
+            };
+        }
+        return add_columns(rows, values, matrix, from, sums);
+    }
+    add_columns(rows, values, matrix, 0, sums);
+}
+
+fn add_columns<F: Float>(rows: &[u32], values: &[F], matrix: &[F], from: usize, sums: &mut [F]) {
+    let width = sums.len();
+    if from < width {
+        for &row in rows {
+            let (row, value) = (&matrix[row as usize * width..][from..width], values[row as usize]);
+            sums[from..].iter_mut().zip(row).for_each(|(sum, &w)| *sum += value * w);
+        }
+    }
+}
+
+/// 16 N sums in N registers. Gives their number.
+///
+/// # Safety
+/// `matrix` holds 16 N numbers from `row · width` on for each row, `values` one for each row of the matrix, and `sums` has
+/// 16 N.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn products<const N: usize>(
+    rows: &[u32],
+    values: &[f32],
+    matrix: &[f32],
+    width: usize,
+    sums: &mut [f32],
+) -> usize {
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+    // SAFETY: the caller promises that all numbers are there.
+    unsafe {
+        let out = sums.as_mut_ptr();
+        let mut s: [_; N] = std::array::from_fn(|i| _mm512_loadu_ps(out.add(16 * i)));
+        for &row in rows {
+            let value = _mm512_set1_ps(*values.get_unchecked(row as usize));
+            let row = matrix.as_ptr().add(row as usize * width);
+            for (i, s) in s.iter_mut().enumerate() {
+                *s = _mm512_add_ps(*s, _mm512_mul_ps(value, _mm512_loadu_ps(row.add(16 * i))));
+            }
+        }
+        for (i, s) in s.iter().enumerate() {
+            _mm512_storeu_ps(out.add(16 * i), *s);
+        }
+    }
+    16 * N
+}

@@ -248,7 +248,7 @@ impl Model {
         let held = match held {
             true => {
                 let parts =
-                    layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new(), true));
+                    layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new(), None));
                 Some(total(parts)?.to_f32()?)
             }
             false => None,
@@ -319,7 +319,7 @@ impl Model {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Some(now)) => product_of(now, weights, bias)?,
             (None, None) => {
-                let current = self.current(from, input, &BTreeMap::new(), true)?;
+                let current = self.current(from, input, &BTreeMap::new(), None)?;
                 return current.reshape(&[batch, current.len() / batch]);
             }
         };

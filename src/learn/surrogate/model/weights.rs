@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Weights `[sources, targets]`, scale and bias `[targets]` of a projection that is not trained:
-/// `current = sum · scale + bias`, as in the engine.
+/// `current = sum · scale + bias`, as in the engine; of a convolution before the largest currents are taken.
 #[derive(Clone, Debug)]
 pub(super) struct Frozen {
     /// Of a convolution `[outputs, inputs, k, k]`.
@@ -19,6 +19,10 @@ pub(super) struct Frozen {
 
 impl Frozen {
     pub fn of(p: &Projection, targets: usize) -> Result<Self> {
+        let targets = match &p.weights {
+            Weights::Conv2d { geometry, .. } => geometry.currents().iter().product(),
+            _ => targets,
+        };
         let (values, quantum) = match p.weights.values() {
             Values::F32(values) => (values.clone(), vec![1.0]),
             Values::Int8 { quanta, scale } => (quanta.iter().map(|&q| f32::from(q)).collect(), scale.clone()),
