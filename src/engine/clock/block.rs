@@ -1,12 +1,14 @@
 //! A block of neurons: their state, what they receive, and how they go through a few steps alone.
 
+use super::counts::Counts;
 use super::history::History;
+use super::iaf::Together;
+use super::lines::Lines;
 use super::masks::Masks;
 use super::plastic::Learning;
 use super::poisson::Poisson;
 use super::simd;
 use crate::snn::neurons::Iaf;
-use crate::snn::neurons::iaf::Factors;
 use crate::snn::synapses::{Block as Table, Delays, Strengths};
 use crate::snn::{Neuron, Real};
 use std::ops::Range;
@@ -19,10 +21,10 @@ pub(super) struct Block<'n, F> {
     /// Their numbers in their population.
     pub range: Range<u32>,
     model: &'n dyn Neuron,
-    /// Of the model that most networks are made of: inlined, so that it is compiled for each instruction set.
-    fast: Option<Factors<F>>,
+    /// The faster way through a step, for the model that most networks are made of.
+    together: Option<Together<F>>,
     /// `[variables][neurons]`
-    pub state: Vec<Vec<F>>,
+    state: Vec<Lines<F>>,
     /// Projections onto the block: source population and synapses.
     pub tables: Vec<Incoming>,
     /// Those whose weights change, each with the channel of its sums.
@@ -54,21 +56,18 @@ pub(super) struct Incoming {
 
 /// What a receptor gets in a step.
 struct Input<F> {
-    /// `[neurons]`
-    values: Vec<F>,
+    /// `[neurons]`: zeros where nothing has come.
+    values: Lines<F>,
     /// Whether anything has come in this step.
     used: bool,
-    /// Whether anything came in the step before, so that the values are not all 0.
-    stale: bool,
 }
 
 impl<F: Real> Input<F> {
     fn new(neurons: usize) -> Self {
-        Self { values: vec![F::default(); neurons], used: false, stale: false }
+        Self { values: Lines::zeros(neurons), used: false }
     }
 
-    /// Adds one value per neuron. The first of a step overwrites what the step before left; added to 0, so that no −0
-    /// shows which one was the first.
+    /// Adds one value per neuron. The first of a step is added to 0, so that no −0 shows which one was the first.
     #[inline(always)]
     fn add(&mut self, values: impl Iterator<Item = F>) {
         if self.used {
@@ -78,31 +77,45 @@ impl<F: Real> Input<F> {
         }
         self.used = true;
     }
-
-    /// Empties what nothing came to.
-    #[inline(always)]
-    fn finish(&mut self) {
-        if !self.used && self.stale {
-            self.values.fill(F::default());
-        }
-        self.stale = self.used;
-    }
 }
 
 /// Where spikes are added up until the neurons take them.
-enum Channel<F> {
-    /// Spikes of this step, all of one weight: their number.
-    Count { receptor: usize, weight: F, counts: Box<[u16; SLOTS]>, used: bool },
-    /// Spikes of this step, with their weights.
-    Sum { receptor: usize, sums: Box<[F; SLOTS]>, used: bool },
+struct Channel<F> {
+    receptor: usize,
+    /// Whether nothing else comes to the receptor.
+    alone: bool,
+    waiting: Waiting<F>,
+}
+
+enum Waiting<F> {
+    /// Spikes of this step, all of one weight.
+    Count { weight: F, counts: Counts },
+    /// Spikes of this step, with their weights: `[SLOTS]`.
+    Sum { sums: Lines<F>, used: bool },
     /// Spikes of steps to come: `[step mod steps][neurons]`.
-    Ring { receptor: usize, sums: Vec<F>, steps: usize },
+    Ring { sums: Vec<F>, steps: usize },
 }
 
 /// Input from outside.
 pub(super) enum Drive<F> {
     Poisson { receptor: usize, weight: F, poisson: Poisson },
     Current { receptor: usize, amplitude: Vec<F>, steps: Range<u64> },
+}
+
+impl<F> Drive<F> {
+    fn receptor(&self) -> usize {
+        match self {
+            Self::Poisson { receptor, .. } | Self::Current { receptor, .. } => *receptor,
+        }
+    }
+
+    /// Whether it does anything in a step.
+    fn acts(&self, step: u64) -> bool {
+        match self {
+            Self::Poisson { .. } => true,
+            Self::Current { steps, .. } => steps.contains(&step),
+        }
+    }
 }
 
 /// A variable of some neurons, recorded before every so many steps.
@@ -118,13 +131,18 @@ pub(super) struct Probe<F> {
 }
 
 impl<'n, F: Number> Block<'n, F> {
-    pub fn new(range: Range<u32>, model: &'n dyn Neuron, state: Vec<Vec<F>>, drives: Vec<Drive<F>>) -> Self {
+    pub fn new(
+        range: Range<u32>,
+        model: &'n dyn Neuron,
+        state: Vec<Lines<F>>,
+        drives: Vec<Drive<F>>,
+    ) -> Self {
         let n = range.len();
         let receptors = model.receptors().len();
         Self {
             range,
             model,
-            fast: model.as_any().downcast_ref::<Iaf>().map(Iaf::factors),
+            together: model.as_any().downcast_ref::<Iaf>().and_then(Together::new),
             state,
             tables: Vec::new(),
             plastic: Vec::new(),
@@ -149,34 +167,35 @@ impl<'n, F: Number> Block<'n, F> {
             Strengths::Same(weight) if counted && self.fits_in_counts(weight, receptor, most_per_target) => {
                 let weight = F::of(weight);
                 let found = self.channels.iter().position(|c| {
-                    matches!(c, Channel::Count { receptor: r, weight: w, .. } if *r == receptor && *w == weight)
+                    c.receptor == receptor
+                        && matches!(c.waiting, Waiting::Count { weight: w, .. } if w == weight)
                 });
-                found.unwrap_or_else(|| {
-                    self.push(Channel::Count { receptor, weight, counts: zeros(), used: false })
-                })
+                let new = || Waiting::Count { weight, counts: Counts::new() };
+                found.unwrap_or_else(|| self.push(receptor, new()))
             }
             _ if same_delay => self.sum(receptor),
             _ => {
                 let found = self
                     .channels
                     .iter()
-                    .position(|c| matches!(c, Channel::Ring { receptor: r, .. } if *r == receptor));
-                let at = found
-                    .unwrap_or_else(|| self.push(Channel::Ring { receptor, sums: Vec::new(), steps: 0 }));
-                if let Channel::Ring { sums, steps, .. } = &mut self.channels[at] {
+                    .position(|c| c.receptor == receptor && matches!(c.waiting, Waiting::Ring { .. }));
+                let new = || Waiting::Ring { sums: Vec::new(), steps: 0 };
+                let at = found.unwrap_or_else(|| self.push(receptor, new()));
+                if let Waiting::Ring { sums, steps } = &mut self.channels[at].waiting {
                     *steps = (*steps).max(longest as usize + 1);
                     sums.resize(*steps * self.range.len(), F::default());
                 }
                 at
             }
         };
-        let masks = match self.channels[channel] {
-            Channel::Count { .. } => Masks::of(&table),
+        let masks = match self.channels[channel].waiting {
+            Waiting::Count { .. } => Masks::of(&table),
             _ => None,
         };
         if masks.is_some() {
             (table.targets, table.offsets) = (Vec::new(), Vec::new());
         } else {
+            table.offsets = simd::in_large_pages(table.offsets);
             table.targets = simd::in_large_pages(table.targets);
             table.weights = match table.weights {
                 Strengths::F32(weights) => Strengths::F32(simd::in_large_pages(weights)),
@@ -199,13 +218,17 @@ impl<'n, F: Number> Block<'n, F> {
 
     /// The channel of individual weights.
     fn sum(&mut self, receptor: usize) -> usize {
-        let of = |c: &Channel<F>| matches!(c, Channel::Sum { receptor: r, .. } if *r == receptor);
+        let of = |c: &Channel<F>| c.receptor == receptor && matches!(c.waiting, Waiting::Sum { .. });
         let found = self.channels.iter().position(of);
-        found.unwrap_or_else(|| self.push(Channel::Sum { receptor, sums: zeros(), used: false }))
+        found.unwrap_or_else(|| self.push(receptor, Waiting::Sum { sums: Lines::zeros(SLOTS), used: false }))
     }
 
-    fn push(&mut self, channel: Channel<F>) -> usize {
-        self.channels.push(channel);
+    fn push(&mut self, receptor: usize, waiting: Waiting<F>) -> usize {
+        let mut alone = self.drives.iter().all(|drive| drive.receptor() != receptor);
+        for other in self.channels.iter_mut().filter(|other| other.receptor == receptor) {
+            (alone, other.alone) = (false, false);
+        }
+        self.channels.push(Channel { receptor, alone, waiting });
         self.channels.len() - 1
     }
 
@@ -213,8 +236,9 @@ impl<'n, F: Number> Block<'n, F> {
     /// same weight together.
     fn fits_in_counts(&self, weight: f64, receptor: usize, most_per_target: u32) -> bool {
         let same = |incoming: &&Incoming| {
-            let Channel::Count { receptor: r, .. } = &self.channels[incoming.channel] else { return false };
-            *r == receptor && incoming.table.weights == Strengths::Same(weight)
+            let channel = &self.channels[incoming.channel];
+            let counts = matches!(channel.waiting, Waiting::Count { .. });
+            counts && channel.receptor == receptor && incoming.table.weights == Strengths::Same(weight)
         };
         let others: u32 = self.tables.iter().filter(same).map(|i| i.most_per_target).sum();
         others.saturating_add(most_per_target) <= u32::from(u16::MAX)
@@ -235,13 +259,16 @@ impl<'n, F: Number> Block<'n, F> {
             self.record(step);
             self.deliver(step, history);
             self.deliver_plastic(step, history);
-            if !self.advance_counted() {
-                self.gather(step);
-                self.advance();
+            let at = (step - steps.start) as usize;
+            self.spikes[at].clear();
+            if self.goes_together(step) {
+                self.gather(step, true);
+                self.advance_together(step, at);
+            } else {
+                self.gather(step, false);
+                self.advance(at);
             }
-            let list = &mut self.spikes[(step - steps.start) as usize];
-            list.clear();
-            collect(&self.flags, self.range.start, list);
+            let list = &self.spikes[at];
             self.plastic.iter_mut().for_each(|(_, plastic)| plastic.fire(step, list));
         }
     }
@@ -249,7 +276,8 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through plastic projections, in the step in which they arrive.
     fn deliver_plastic(&mut self, step: u64, history: &History) {
         for (channel, plastic) in &mut self.plastic {
-            if let Channel::Sum { sums, used, .. } = &mut self.channels[*channel] {
+            let Waiting::Sum { sums, used } = &mut self.channels[*channel].waiting else { continue };
+            if let Some(sums) = sums.first_chunk_mut() {
                 let events = plastic.deliver(step, history, sums);
                 *used |= events > 0;
                 self.events += events;
@@ -257,50 +285,81 @@ impl<'n, F: Number> Block<'n, F> {
         }
     }
 
-    /// Advances the neurons straight from counted spikes, where nothing else comes to them; whether it is so.
-    #[inline(always)]
-    fn advance_counted(&mut self) -> bool {
-        let Some(fast) = self.fast.as_ref().filter(|fast| fast.takes_counts() && self.drives.is_empty())
-        else {
-            return false;
-        };
-        let [
-            Channel::Count { receptor, weight, counts, .. },
-            Channel::Count { receptor: other, weight: other_weight, counts: other_counts, .. },
-        ] = &mut self.channels[..]
-        else {
-            return false;
-        };
-        let (counts, weights) = match (*receptor, *other) {
-            (0, 1) => ([&mut counts[..], &mut other_counts[..]], [*weight, *other_weight]),
-            (1, 0) => ([&mut other_counts[..], &mut counts[..]], [*other_weight, *weight]),
-            _ => return false,
-        };
-        let [u, first, second, hold] = &mut self.state[..] else { return false };
-        fast.run_counted(counts, weights, [u, first, second, hold], &mut self.flags);
-        true
+    /// Whether neurons can be advanced together: if nothing but synapses acts in this step. Injected currents are the
+    /// last receptor, and rare.
+    fn goes_together(&self, step: u64) -> bool {
+        let injected = self.inputs.len() - 1;
+        self.together.is_some()
+            && self.channels.iter().all(|channel| channel.receptor != injected)
+            && self.drives.iter().all(|drive| drive.receptor() != injected || !drive.acts(step))
     }
 
     #[inline(always)]
-    fn advance(&mut self) {
-        let mut inputs: Vec<&[F]> = self.inputs.iter().map(|input| &input.values[..]).collect();
-        let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
-        match &self.fast {
-            Some(fast) => {
-                // Injected currents are the last receptor, and rare.
-                if let (Some(current), Some(Input { used: false, .. })) =
-                    (inputs.last_mut(), self.inputs.last())
-                {
-                    *current = &[];
+    fn advance_together(&mut self, step: u64, at: usize) {
+        let Self { together: Some(together), state, inputs, channels, .. } = self else { return };
+        let n = self.range.len();
+        let mut arriving: [&mut [F]; 2] = [&mut [], &mut []];
+        for (input, values) in inputs.iter_mut().zip(&mut arriving).filter(|(input, _)| input.used) {
+            (input.used, *values) = (false, &mut input.values);
+        }
+        let mut later = [None, None];
+        for channel in channels.iter_mut().filter(|channel| channel.alone) {
+            match &mut channel.waiting {
+                Waiting::Count { weight, counts } => later[channel.receptor] = Some((*weight, counts)),
+                Waiting::Sum { sums, used } => {
+                    if std::mem::take(used) {
+                        arriving[channel.receptor] = &mut sums[..n];
+                    }
                 }
-                fast.run(&inputs, &mut state, &mut self.flags);
+                Waiting::Ring { sums, steps } => {
+                    let slot = (step % *steps as u64) as usize;
+                    arriving[channel.receptor] = &mut sums[slot * n..(slot + 1) * n];
+                }
             }
+        }
+        together.step(step, state, &mut arriving, self.range.start, &mut self.spikes[at]);
+        for (receptor, counted) in later.into_iter().enumerate() {
+            if let (Some((weight, counts)), Some(current)) = (counted, together.current(receptor)) {
+                let current = &mut state[current][..];
+                for (neuron, count) in counts.take_listed() {
+                    current[neuron] = current[neuron] + weight * F::count(count);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, at: usize) {
+        let inputs: Vec<&[F]> = self.inputs.iter().map(|input| &input.values[..]).collect();
+        if let Some(together) = &mut self.together {
+            together.settle(&mut self.state);
+        }
+        let mut state: Vec<&mut [F]> = self.state.iter_mut().map(|s| &mut s[..]).collect();
+        match self.model.as_any().downcast_ref::<Iaf>() {
+            // Inlined, so that it is compiled for each instruction set.
+            Some(model) => model.factors().run(&inputs, &mut state, &mut self.flags),
             None => F::advance(self.model, &inputs, &mut state, &mut self.flags),
         }
+        collect(&self.flags, self.range.start, &mut self.spikes[at]);
+        for input in self.inputs.iter_mut().filter(|input| input.used) {
+            input.values.fill(F::default());
+            input.used = false;
+        }
+    }
+
+    /// State variables, as they are between steps.
+    pub fn state(&mut self) -> &mut [Lines<F>] {
+        if let Some(together) = &mut self.together {
+            together.settle(&mut self.state);
+        }
+        &mut self.state
     }
 
     fn record(&mut self, step: u64) {
         self.plastic.iter_mut().for_each(|(_, plastic)| plastic.record(step));
+        if self.probes.iter().any(|probe| step.is_multiple_of(probe.every)) {
+            self.state();
+        }
         for probe in self.probes.iter_mut().filter(|probe| step.is_multiple_of(probe.every)) {
             let variable = &self.state[probe.variable];
             probe.values.extend(probe.neurons.iter().map(|&n| variable[n]));
@@ -312,12 +371,29 @@ impl<'n, F: Number> Block<'n, F> {
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
         let n = self.range.len();
         for Incoming { pre, table, channel, .. } in &self.tables {
-            let Channel::Ring { sums, steps, .. } = &mut self.channels[*channel] else { continue };
+            let Waiting::Ring { sums, steps } = &mut self.channels[*channel].waiting else { continue };
+            let (steps, first) = (*steps, (emitted % *steps as u64) as usize);
+            let place = |target: u16, delay: usize| {
+                // No delay is longer than the ring.
+                let slot = first + delay;
+                let slot = if slot < steps { slot } else { slot - steps };
+                slot * n + usize::from(target)
+            };
+            let mut add = |place: usize, weight: F| sums[place] = sums[place] + weight;
             self.events += rows(table, history.spikes(emitted, *pre), |piece| {
-                for place in piece {
-                    let slot = ((emitted + u64::from(table.delays.get(place))) % *steps as u64) as usize;
-                    let sum = &mut sums[slot * n + usize::from(table.targets[place])];
-                    *sum = *sum + F::of(table.weights.get(place));
+                let targets = table.targets[piece.clone()].iter();
+                match &table.delays {
+                    Delays::Short(delays) => {
+                        let delays = delays[piece.clone()].iter();
+                        let places = targets.zip(delays).map(|(&target, &delay)| place(target, delay.into()));
+                        with_weights(&table.weights, piece, places, &mut add);
+                    }
+                    Delays::Each(delays) => {
+                        let delays = delays[piece.clone()].iter();
+                        let places = targets.zip(delays).map(|(&target, &delay)| place(target, delay.into()));
+                        with_weights(&table.weights, piece, places, &mut add);
+                    }
+                    Delays::Same(_) => {} // has no ring
                 }
             });
         }
@@ -333,74 +409,76 @@ impl<'n, F: Number> Block<'n, F> {
             if sources.is_empty() {
                 continue;
             }
-            match &mut self.channels[*channel] {
-                Channel::Count { counts, used, .. } => {
-                    *used = true;
+            let Channel { alone, waiting, .. } = &mut self.channels[*channel];
+            match waiting {
+                Waiting::Count { counts, .. } => {
                     if let Some(masks) = masks {
-                        self.events += masks.deliver(sources, counts);
+                        let delivered = counts.unlisted().map(|counts| masks.deliver(sources, counts));
+                        self.events += delivered.unwrap_or(0);
                         continue;
                     }
-                    self.events += rows(table, sources, |piece| {
-                        for &target in &table.targets[piece] {
-                            let count = &mut counts[usize::from(target)];
-                            *count = count.wrapping_add(1); // cannot happen, see `fits_in_counts`
-                        }
-                    });
+                    // A list costs a little for each spike, and saves a pass over the neurons.
+                    let synapses = sources.len() * table.targets.len() / (table.offsets.len() - 1);
+                    if !*alone || synapses > self.range.len() / 8 {
+                        counts.without_list();
+                    }
+                    self.events += rows(table, sources, |piece| counts.count(&table.targets[piece]));
                 }
-                Channel::Sum { sums, used, .. } => {
+                Waiting::Sum { sums, used } => {
+                    let Some(sums) = sums.first_chunk_mut() else { continue };
                     *used = true;
                     self.events += rows(table, sources, |piece| {
-                        F::add_row(&table.weights, piece.clone(), &table.targets[piece], sums);
+                        add_row(&table.weights, piece.clone(), &table.targets[piece], sums);
                     });
                 }
-                Channel::Ring { .. } => {} // has individual delays
+                Waiting::Ring { .. } => {} // has individual delays
             }
         }
     }
 
-    /// What arrives in a step: channels, then drives, in order.
+    /// What arrives in a step: channels, then drives, in order. Where neurons are advanced together, a channel that is
+    /// alone is left as it is.
     #[inline(always)]
-    fn gather(&mut self, step: u64) {
+    fn gather(&mut self, step: u64, together: bool) {
         let n = self.range.len();
-        self.inputs.iter_mut().for_each(|input| input.used = false);
-        for channel in &mut self.channels {
-            match channel {
-                Channel::Count { receptor, weight, counts, used } => {
+        let jumps = self.together.as_ref().is_some_and(|together| together.current(0).is_none());
+        for Channel { receptor, alone, waiting } in &mut self.channels {
+            let input = &mut self.inputs[*receptor];
+            let left = together && *alone;
+            match waiting {
+                Waiting::Count { counts, .. } if !counts.any() || left && !jumps && counts.are_listed() => {}
+                Waiting::Count { weight, counts } => {
+                    input.add(counts.take(n).map(|count| *weight * F::count(count)));
+                }
+                Waiting::Sum { .. } | Waiting::Ring { .. } if left => {}
+                Waiting::Sum { sums, used } => {
                     if std::mem::take(used) {
-                        let counts = counts[..n].iter_mut().map(std::mem::take);
-                        self.inputs[*receptor].add(counts.map(|count| *weight * F::count(count)));
+                        input.add(sums[..n].iter_mut().map(std::mem::take));
                     }
                 }
-                Channel::Sum { receptor, sums, used } => {
-                    if std::mem::take(used) {
-                        self.inputs[*receptor].add(sums[..n].iter_mut().map(std::mem::take));
-                    }
-                }
-                Channel::Ring { receptor, sums, steps } => {
+                Waiting::Ring { sums, steps } => {
                     let slot = (step % *steps as u64) as usize;
-                    self.inputs[*receptor].add(sums[slot * n..(slot + 1) * n].iter_mut().map(std::mem::take));
+                    input.add(sums[slot * n..(slot + 1) * n].iter_mut().map(std::mem::take));
                 }
             }
         }
-        for drive in &self.drives {
+        for drive in self.drives.iter().filter(|drive| drive.acts(step)) {
             match drive {
                 Drive::Poisson { receptor, weight, poisson } => {
                     poisson.draw(step, self.range.start, &mut self.counts);
                     self.inputs[*receptor].add(self.counts.iter().map(|&count| *weight * F::count(count)));
                 }
-                Drive::Current { receptor, amplitude, steps } if steps.contains(&step) => {
+                Drive::Current { receptor, amplitude, .. } => {
                     self.inputs[*receptor].add(amplitude.iter().copied());
                 }
-                Drive::Current { .. } => {}
             }
         }
-        self.inputs.iter_mut().for_each(Input::finish);
     }
 
     /// What is on its way to the neurons, for a checkpoint.
     pub fn pending(&mut self) -> impl Iterator<Item = &mut [F]> {
-        self.channels.iter_mut().filter_map(|channel| match channel {
-            Channel::Ring { sums, .. } => Some(&mut sums[..]),
+        self.channels.iter_mut().filter_map(|channel| match &mut channel.waiting {
+            Waiting::Ring { sums, .. } => Some(&mut sums[..]),
             _ => None,
         })
     }
@@ -409,36 +487,47 @@ impl<'n, F: Number> Block<'n, F> {
 /// Synapses that are gone through at once: their targets fill a cache line.
 const PIECE: usize = 32;
 
+/// Synapses between those that are read and those that are asked for: they take about as long as memory does.
+const AHEAD: usize = 256;
+
 /// Goes through the rows of some sources in pieces, and gives the number of synapses. Rows lie anywhere in a table that
-/// is larger than the cache: with each piece comes the hint that the piece below it, in the next row, is wanted soon.
+/// is larger than the cache: with each piece comes the hint that the piece below it, some rows later, is wanted soon, and
+/// before that, where its row begins.
 #[inline(always)]
 fn rows(table: &Table, sources: &[u32], mut each: impl FnMut(Range<usize>)) -> u64 {
-    let begin = |i: usize| sources.get(i).map(|&source| table.offsets[source as usize] as usize);
+    let row = |i: usize| sources.get(i).map_or(0..0, |&source| table.row(source));
+    let mean = table.targets.len() / table.offsets.len();
+    let ahead = 1 + AHEAD / mean.max(AHEAD / 16);
     let mut events = 0;
-    for (i, &source) in sources.iter().enumerate() {
-        let row = table.row(source);
-        events += row.len() as u64;
-        let next = begin(i + 1);
-        if let Some(later) = begin(i + 3) {
-            prefetch(table, later);
+    for i in 0..sources.len() {
+        if let Some(&later) = sources.get(i + 2 * ahead) {
+            simd::prefetch(&table.offsets, later as usize);
         }
+        let (row, next) = (row(i), row(i + ahead));
+        events += row.len() as u64;
         for start in row.clone().step_by(PIECE) {
-            if let Some(next) = next {
-                prefetch(table, next + start - row.start);
+            let below = next.start + start - row.start;
+            if below < next.end {
+                (0..2).for_each(|half| prefetch(table, below + half * PIECE / 2));
             }
             each(start..row.end.min(start + PIECE));
         }
+        // It may be longer, and end in one line more.
+        for start in (next.start + row.len().next_multiple_of(PIECE)..next.end).step_by(PIECE / 2) {
+            prefetch(table, start);
+        }
+        prefetch(table, next.end.saturating_sub(1));
     }
     events
 }
 
-/// Asks for a piece.
+/// Asks for a synapse and those beside it: lines have room for 16 weights.
 #[inline(always)]
 fn prefetch(table: &Table, place: usize) {
     simd::prefetch(&table.targets, place);
     match &table.weights {
-        Strengths::F32(weights) => (0..2).for_each(|line| simd::prefetch(weights, place + 16 * line)),
-        Strengths::F64(weights) => (0..4).for_each(|line| simd::prefetch(weights, place + 8 * line)),
+        Strengths::F32(weights) => simd::prefetch(weights, place),
+        Strengths::F64(weights) => (0..2).for_each(|line| simd::prefetch(weights, place + 8 * line)),
         Strengths::Same(_) => {}
     }
     match &table.delays {
@@ -446,14 +535,6 @@ fn prefetch(table: &Table, place: usize) {
         Delays::Each(delays) => simd::prefetch(delays, place),
         Delays::Same(_) => {}
     }
-}
-
-fn zeros<T: Copy + Default>() -> Box<[T; SLOTS]> {
-    // Cannot fail: the length is right.
-    vec![T::default(); SLOTS]
-        .into_boxed_slice()
-        .try_into()
-        .unwrap_or_else(|_| Box::new([T::default(); SLOTS]))
 }
 
 /// Numbers of the neurons whose flag is set.
@@ -476,22 +557,11 @@ fn collect(flags: &[u8], first: u32, list: &mut Vec<u32>) {
 pub(super) trait Number: Real {
     /// Advances a model.
     fn advance(model: &dyn Neuron, inputs: &[&[Self]], state: &mut [&mut [Self]], spikes: &mut [u8]);
-    /// Adds the weights of a row to the sums of its targets.
-    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [Self; SLOTS]);
 }
 
 impl Number for f32 {
     fn advance(model: &dyn Neuron, inputs: &[&[f32]], state: &mut [&mut [f32]], spikes: &mut [u8]) {
         model.advance(inputs, state, spikes);
-    }
-
-    #[inline(always)]
-    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f32; SLOTS]) {
-        match weights {
-            Strengths::Same(weight) => add(targets, std::iter::repeat(*weight as f32), sums),
-            Strengths::F32(weights) => add(targets, weights[row].iter().copied(), sums),
-            Strengths::F64(weights) => add(targets, weights[row].iter().map(|&w| w as f32), sums),
-        }
     }
 }
 
@@ -500,21 +570,37 @@ impl Number for f64 {
         // Cannot fail: whoever made the block has seen that the model has a double precision.
         let _ = model.advance_f64(inputs, state, spikes);
     }
-
-    #[inline(always)]
-    fn add_row(weights: &Strengths, row: Range<usize>, targets: &[u16], sums: &mut [f64; SLOTS]) {
-        match weights {
-            Strengths::Same(weight) => add(targets, std::iter::repeat(*weight), sums),
-            Strengths::F32(weights) => add(targets, weights[row].iter().map(|&w| w.into()), sums),
-            Strengths::F64(weights) => add(targets, weights[row].iter().copied(), sums),
-        }
-    }
 }
 
+/// Adds the weights of a row to the sums of its targets.
 #[inline(always)]
-fn add<F: Real>(targets: &[u16], weights: impl Iterator<Item = F>, sums: &mut [F; SLOTS]) {
-    for (&target, weight) in targets.iter().zip(weights) {
+pub(super) fn add_row<F: Real>(
+    weights: &Strengths,
+    row: Range<usize>,
+    targets: &[u16],
+    sums: &mut [F; SLOTS],
+) {
+    with_weights(weights, row, targets.iter(), |&target, weight| {
         let sum = &mut sums[usize::from(target)];
         *sum = *sum + weight;
+    });
+}
+
+/// Calls `add(place, weight)` for each synapse of a row.
+#[inline(always)]
+fn with_weights<F: Real, T>(
+    weights: &Strengths,
+    row: Range<usize>,
+    places: impl Iterator<Item = T>,
+    mut add: impl FnMut(T, F),
+) {
+    match weights {
+        Strengths::Same(weight) => places.for_each(|place| add(place, F::of(*weight))),
+        Strengths::F32(weights) => {
+            places.zip(&weights[row]).for_each(|(place, &weight)| add(place, F::of(weight.into())));
+        }
+        Strengths::F64(weights) => {
+            places.zip(&weights[row]).for_each(|(place, &weight)| add(place, F::of(weight)));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The spikes of the last steps, by population.
 
 /// A ring of steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct History {
     /// `[step mod steps][population]`: neurons, ascending.
     lists: Vec<Vec<Vec<u32>>>,

@@ -33,6 +33,9 @@
 //! |---|---|
 //! | `mod` | the simulator: from the network to blocks, stretches of steps |
 //! | `block` | some neurons of a population and what they receive |
+//! | `iaf` | the step of the most common model |
+//! | `counts` | how many spikes of one weight a neuron got |
+//! | `lines` | numbers that begin at a cache line |
 //! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `plastic` | projections whose weights change with the spikes |
 //! | `history` | spikes of the last steps |
@@ -45,8 +48,11 @@
 
 mod block;
 mod checkpoint;
+mod counts;
 mod history;
+mod iaf;
 mod input;
+mod lines;
 mod masks;
 mod plastic;
 mod poisson;
@@ -69,7 +75,7 @@ use plastic::Learning;
 pub(in crate::engine) use poisson::Poisson;
 pub use record::{SpikeTrain, Trace};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// In which numbers state and input are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,7 +256,7 @@ impl std::fmt::Debug for Simulator<'_> {
 fn good_block(net: &Network, threads: usize) -> usize {
     let least = if threads == 1 { 16_384 } else { 4096 };
     let largest = net.populations.iter().filter(|p| p.model.is_some()).map(|p| p.size()).max().unwrap_or(0);
-    (largest / (2 * threads)).clamp(least, crate::snn::synapses::MOST_TARGETS)
+    (largest / threads).clamp(least, crate::snn::synapses::MOST_TARGETS)
 }
 
 /// What happened in a simulation.
@@ -339,7 +345,9 @@ trait Engine: Send {
 
 struct Core<'n, F> {
     /// In the order of populations and of their neurons.
-    blocks: Vec<Mutex<Block<'n, F>>>,
+    blocks: Arc<[Mutex<Block<'n, F>>]>,
+    /// Blocks in the order in which threads take them.
+    largest_first: Vec<usize>,
     /// Of each population: its blocks.
     of: Vec<Range<usize>>,
     inputs: Vec<(usize, Input)>,
@@ -356,6 +364,14 @@ struct Core<'n, F> {
     events: u64,
 }
 
+/// What the blocks go through alone.
+struct Stretch {
+    steps: Range<u64>,
+    /// See [`Core`].
+    fresh: u64,
+    history: History,
+}
+
 fn locked<'a, T>(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -365,15 +381,16 @@ const LONGEST_STRETCH: u32 = 64;
 
 impl<'n, F: Number> Core<'n, F> {
     fn new(net: &'n Network, options: &Options) -> Result<Self> {
+        let threads = rayon::current_num_threads();
         let mut blocks = Vec::new();
         let mut of = Vec::new();
         for (index, p) in net.populations.iter().enumerate() {
             let start = blocks.len();
             if let Some(model) = p.model.as_deref() {
                 let initial = initial(net, index, model)?;
-                for range in cut(p.size(), options.block) {
+                for range in cut(p.size(), options.block, threads) {
                     let part = range.start as usize..range.end as usize;
-                    let state: Vec<Vec<F>> = initial
+                    let state = initial
                         .iter()
                         .map(|all| all[part.clone()].iter().map(|&v| F::of(v)).collect())
                         .collect();
@@ -386,7 +403,7 @@ impl<'n, F: Number> Core<'n, F> {
         let (mut shortest, mut longest) = (LONGEST_STRETCH, 1);
         let mut sizes = Vec::new();
         for (index, p) in net.projections.iter().enumerate() {
-            let ranges = cut(net.populations[p.post.0].size(), options.block);
+            let ranges = cut(net.populations[p.post.0].size(), options.block, threads);
             let synapses = Synapses::draw(net, index, &ranges, options.precision == Precision::Double)?;
             let (count, range) = (synapses.len(), synapses.delay_range());
             let mut bytes = 0;
@@ -405,8 +422,11 @@ impl<'n, F: Number> Core<'n, F> {
             }
             sizes.push((count, bytes));
         }
+        let mut largest_first: Vec<usize> = (0..blocks.len()).collect();
+        largest_first.sort_by_key(|&i| std::cmp::Reverse(blocks[i].range.len()));
         Ok(Self {
             blocks: blocks.into_iter().map(Mutex::new).collect(),
+            largest_first,
             of,
             inputs: inputs(net),
             history: History::new((longest + shortest) as usize, net.populations.len()),
@@ -420,27 +440,27 @@ impl<'n, F: Number> Core<'n, F> {
         })
     }
 
-    /// One stretch: blocks alone, then everybody hears of everybody's spikes.
-    fn stretch(&mut self, end: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
-        let steps = self.now..end;
-        let (blocks, history, fresh) = (&self.blocks, &self.history, self.fresh);
-        parallel::for_each(blocks.len(), |i| {
-            simd::run(&mut locked(&blocks[i]), steps.clone(), fresh, history)
-        });
+    /// Everybody hears of everybody's spikes, and inputs draw theirs, in the stretch that is over.
+    fn exchange(
+        &mut self,
+        Stretch { steps, history, .. }: &mut Stretch,
+        trains: &mut [Option<SpikeTrain>],
+        traces: &mut [Trace],
+    ) {
         for step in steps.clone() {
             let at = (step - steps.start) as usize;
             for (population, blocks) in self.of.iter().enumerate() {
-                let list = self.history.list(step, population);
+                let list = history.list(step, population);
                 list.clear();
                 for block in &self.blocks[blocks.clone()] {
                     list.extend_from_slice(&locked(block).spikes[at]);
                 }
             }
             for (population, input) in &mut self.inputs {
-                input.draw(step, self.history.list(step, *population));
+                input.draw(step, history.list(step, *population));
             }
             for (population, count) in self.spikes.iter_mut().enumerate() {
-                let list = self.history.spikes(step, population);
+                let list = history.spikes(step, population);
                 *count += list.len() as u64;
                 if let Some(train) = &mut trains[population] {
                     train.neurons.extend_from_slice(list);
@@ -450,7 +470,7 @@ impl<'n, F: Number> Core<'n, F> {
         }
         self.collect_traces(traces);
         self.fresh = self.now;
-        self.now = end;
+        self.now = steps.end;
     }
 
     /// Puts together what the blocks of a population recorded.
@@ -480,9 +500,9 @@ impl<'n, F: Number> Core<'n, F> {
 /// All numbers that a population holds, in an order that no cut into blocks changes: state variables, then what is on
 /// its way, by step.
 fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl FnMut(&mut [F])) {
-    let variables = blocks.first().map_or(0, |block| block.state.len());
+    let variables = blocks.first_mut().map_or(0, |block| block.state().len());
     for variable in 0..variables {
-        blocks.iter_mut().for_each(|block| each(&mut block.state[variable]));
+        blocks.iter_mut().for_each(|block| each(&mut block.state()[variable]));
     }
     let rows: Vec<usize> = blocks.first_mut().map_or_else(Vec::new, |block| {
         let n = block.range.len();
@@ -500,9 +520,14 @@ fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl
     }
 }
 
-/// Equal pieces of at most `most` neurons.
-pub(in crate::engine) fn cut(size: usize, most: usize) -> Vec<Range<u32>> {
+/// Below so many neurons a piece is not worth having.
+const LEAST: usize = 512;
+
+/// Equal pieces of at most `most` neurons; where they are large enough, as many for each of `threads`.
+pub(in crate::engine) fn cut(size: usize, most: usize, threads: usize) -> Vec<Range<u32>> {
     let pieces = size.div_ceil(most).max(1);
+    let even = pieces.next_multiple_of(threads);
+    let pieces = if size >= even * LEAST { even } else { pieces };
     // At multiples of 32, where Poisson drives are drawn 32 at a time.
     let at = |i: usize| if i == pieces { size as u32 } else { (i * size / pieces / 32 * 32) as u32 };
     (0..pieces).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
@@ -560,9 +585,25 @@ impl<F: Number> Engine for Core<'_, F> {
 
     fn run(&mut self, steps: u64, trains: &mut [Option<SpikeTrain>], traces: &mut [Trace]) {
         let end = self.now + steps;
-        while self.now < end {
-            self.stretch(end.min(self.now + self.stretch), trains, traces);
+        if steps == 0 {
+            return;
         }
+        let next = |now: u64, stretch: u64| now..end.min(now + stretch);
+        let (blocks, order) = (Arc::clone(&self.blocks), self.largest_first.clone());
+        let mut stretch = Stretch {
+            steps: next(self.now, self.stretch),
+            fresh: self.fresh,
+            history: std::mem::take(&mut self.history),
+        };
+        let work = |stretch: &Stretch, i: usize| {
+            simd::run(&mut locked(&blocks[order[i]]), stretch.steps.clone(), stretch.fresh, &stretch.history);
+        };
+        parallel::rounds(blocks.len(), &mut stretch, work, |stretch| {
+            self.exchange(stretch, trains, traces);
+            (stretch.steps, stretch.fresh) = (next(self.now, self.stretch), self.fresh);
+            self.now < end
+        });
+        self.history = stretch.history;
     }
 
     fn probe(&mut self, population: usize, variable: usize, neurons: &[u32], every: u64) {
@@ -580,7 +621,7 @@ impl<F: Number> Engine for Core<'_, F> {
     fn state(&self, population: usize, variable: usize) -> Vec<f64> {
         let blocks = self.blocks[self.of[population].clone()].iter().map(locked);
         blocks
-            .flat_map(|block| block.state[variable].iter().map(|v| v.to_f64()).collect::<Vec<_>>())
+            .flat_map(|mut block| block.state()[variable].iter().map(|v| v.to_f64()).collect::<Vec<_>>())
             .collect()
     }
 
@@ -594,7 +635,7 @@ impl<F: Number> Engine for Core<'_, F> {
     }
 
     fn plastic(&self, each: &mut dyn FnMut(&mut Plastic<u64>)) {
-        for block in &self.blocks {
+        for block in self.blocks.iter() {
             locked(block).plastic.iter_mut().for_each(|(_, learning)| each(&mut learning.plastic));
         }
     }
@@ -656,7 +697,7 @@ impl<F: Number> Engine for Core<'_, F> {
         }
         let sent = steps.start..saved.fresh.max(steps.start);
         let history = &self.history;
-        for block in &self.blocks {
+        for block in self.blocks.iter() {
             let mut block = locked(block);
             block.plastic.iter_mut().for_each(|(_, to)| to.resend(sent.clone(), saved.now, history));
         }

@@ -6,7 +6,7 @@
 //! step, after what arrived in it. So a block owns all weights of its neurons and whatever changes them, and neither
 //! threads nor the cut into blocks show. Traces are advanced when they are read.
 
-use super::block::{Number, SLOTS};
+use super::block::{Number, SLOTS, add_row};
 use super::history::History;
 use crate::engine::plastic::Plastic;
 use crate::error::Result;
@@ -77,7 +77,7 @@ impl Learning {
             for &source in history.spikes(emitted, *pre) {
                 let row = plastic.table.row(source);
                 events += row.len() as u64;
-                F::add_row(&plastic.table.weights, row.clone(), &plastic.table.targets[row], sums);
+                add_row(&plastic.table.weights, row.clone(), &plastic.table.targets[row], sums);
                 plastic.arrive_from(step, source);
             }
             return events;

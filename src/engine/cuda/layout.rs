@@ -123,7 +123,7 @@ impl Layout {
             let rule = p.wiring.plasticity.as_ref().map(|plasticity| Spec::rule(p, plasticity, source));
             let rule = rule.transpose()?;
             let size = net.populations[p.post.0].size();
-            let synapses = Synapses::draw(net, index, &clock::cut(size, MOST_TARGETS), false)?;
+            let synapses = Synapses::draw(net, index, &clock::cut(size, MOST_TARGETS, 1), false)?;
             layout.synapses.push((synapses.len(), synapses.bytes()));
             let Some((least, most)) = synapses.delay_range() else { continue };
             (shortest, longest) = (shortest.min(least), longest.max(most));

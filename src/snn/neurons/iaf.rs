@@ -157,9 +157,11 @@ pub(crate) struct Factors<F> {
     injected: F,
     decay: [F; 2],
     coupling: [F; 2],
-    threshold: F,
-    reset: F,
-    hold: F,
+    /// A neuron above it fires.
+    pub(crate) threshold: F,
+    pub(crate) reset: F,
+    /// Steps of the refractory period.
+    pub(crate) hold: F,
 }
 
 impl<F: Real> Factors<F> {
@@ -189,49 +191,25 @@ impl<F: Real> Factors<F> {
         match (self.kind, inputs, state) {
             (Kind::Delta, [jump, current, ..], [u, hold, ..]) => {
                 let (x, u, hold) = (&jump[..n], &mut u[..n], &mut hold[..n]);
-                match self.acts {
-                    Acts::BeforeComparison if current.is_empty() => {
-                        for i in 0..n {
-                            let driven = u[i] + self.leak * (self.level - u[i]) + x[i];
-                            let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
-                            u[i] = next;
-                            spikes[i] = u8::from(spike);
-                        }
-                    }
-                    acts => {
-                        for i in 0..n {
-                            let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
-                            let from = if acts == Acts::First { u[i] + x[i] } else { u[i] };
-                            let integrated = from + self.leak * (self.level - from) + injected;
-                            let driven =
-                                if acts == Acts::BeforeComparison { integrated + x[i] } else { integrated };
-                            let held = hold[i] > F::default();
-                            let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
-                            let jumps = acts == Acts::Last && !spike && !held;
-                            u[i] = if jumps { next + x[i] } else { next };
-                            spikes[i] = u8::from(spike);
-                        }
-                    }
+                for i in 0..n {
+                    let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
+                    let from = if self.acts == Acts::First { u[i] + x[i] } else { u[i] };
+                    let integrated = self.leaked(from) + injected;
+                    let jumped = self.acts == Acts::BeforeComparison;
+                    let driven = if jumped { integrated + x[i] } else { integrated };
+                    let held = hold[i] > F::default();
+                    let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
+                    let jumps = self.acts == Acts::Last && !spike && !held;
+                    u[i] = if jumps { next + x[i] } else { next };
+                    spikes[i] = u8::from(spike);
                 }
             }
             (Kind::One, [synapse, current, ..], [u, g, hold, ..]) => {
                 let (x, u, g, hold) = (&synapse[..n], &mut u[..n], &mut g[..n], &mut hold[..n]);
-                if self.acts != Acts::First && current.is_empty() {
-                    for i in 0..n {
-                        let before = g[i];
-                        g[i] = self.decay[0] * before + x[i];
-                        let driven = u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before;
-                        let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
-                        u[i] = next;
-                        spikes[i] = u8::from(spike);
-                    }
-                    return;
-                }
                 for i in 0..n {
                     let before = self.synapse(0, &mut g[i], x[i]);
                     let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
-                    let driven =
-                        u[i] + self.leak * (self.level - u[i]) + self.coupling[0] * before + injected;
+                    let driven = self.leaked(u[i]) + self.coupling[0] * before + injected;
                     let (next, spike) = self.fire(driven, u[i], &mut hold[i]);
                     u[i] = next;
                     spikes[i] = u8::from(spike);
@@ -240,18 +218,10 @@ impl<F: Real> Factors<F> {
             (Kind::Two, [excitatory, inhibitory, current, ..], [u, a, b, hold, ..]) => {
                 let (x, y) = (&excitatory[..n], &inhibitory[..n]);
                 let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
-                if self.acts != Acts::First && current.is_empty() {
-                    for i in 0..n {
-                        let state = (&mut u[i], &mut a[i], &mut b[i], &mut hold[i]);
-                        spikes[i] = u8::from(self.two(x[i], y[i], state));
-                    }
-                    return;
-                }
                 for i in 0..n {
                     let before = (self.synapse(0, &mut a[i], x[i]), self.synapse(1, &mut b[i], y[i]));
                     let injected = current.get(i).map_or(F::default(), |&c| self.injected * c);
-                    let driven = u[i]
-                        + self.leak * (self.level - u[i])
+                    let driven = self.leaked(u[i])
                         + self.coupling[0] * before.0
                         + self.coupling[1] * before.1
                         + injected;
@@ -264,45 +234,67 @@ impl<F: Real> Factors<F> {
         }
     }
 
-    /// Whether [`Factors::run_counted`] is for this model.
-    pub(crate) fn takes_counts(&self) -> bool {
-        self.kind == Kind::Two && self.acts != Acts::First
-    }
-
-    /// As [`Factors::run`], where each of two receptors gets nothing but spikes of one weight: takes their counts, and
-    /// leaves them 0. The inputs are not written to memory and read again.
-    #[inline(always)]
-    pub(crate) fn run_counted(
-        &self,
-        counts: [&mut [u16]; 2],
-        weights: [F; 2],
-        [u, a, b, hold]: [&mut [F]; 4],
-        spikes: &mut [u8],
-    ) {
-        let n = spikes.len();
-        let [first, second] = counts;
-        let (first, second) = (&mut first[..n], &mut second[..n]);
-        let (u, a, b, hold) = (&mut u[..n], &mut a[..n], &mut b[..n], &mut hold[..n]);
-        for i in 0..n {
-            let x = F::default() + weights[0] * F::count(first[i]);
-            let y = F::default() + weights[1] * F::count(second[i]);
-            (first[i], second[i]) = (0, 0);
-            let state = (&mut u[i], &mut a[i], &mut b[i], &mut hold[i]);
-            spikes[i] = u8::from(self.two(x, y, state));
+    /// Whether a step integrates, then adds input, then compares: what [`Factors::jumps`] and the like do.
+    pub(crate) fn input_comes_second(&self) -> bool {
+        match self.kind {
+            Kind::Delta => self.acts == Acts::BeforeComparison,
+            // The comparison does not see what a current gets in this step.
+            Kind::One | Kind::Two => self.acts != Acts::First,
         }
     }
 
-    /// A step of one neuron with two currents whose input acts after the integration; whether it fires.
+    /// The state variable that a receptor of synapses acts on.
+    pub(crate) fn target(&self, receptor: usize) -> usize {
+        receptor + usize::from(self.kind != Kind::Delta)
+    }
+
+    /// Integrates membranes that are not refractory and adds jumps, all of them or none, which become 0. Whether one is
+    /// above the threshold.
     #[inline(always)]
-    fn two(&self, x: F, y: F, (u, a, b, hold): (&mut F, &mut F, &mut F, &mut F)) -> bool {
-        let before = (*a, *b);
-        *a = self.decay[0] * before.0 + x;
-        *b = self.decay[1] * before.1 + y;
-        let driven =
-            *u + self.leak * (self.level - *u) + self.coupling[0] * before.0 + self.coupling[1] * before.1;
-        let (next, spike) = self.fire(driven, *u, hold);
-        *u = next;
-        spike
+    pub(crate) fn jumps(&self, u: &mut [F], x: &mut [F]) -> bool {
+        let mut over = false;
+        if x.is_empty() {
+            for u in u {
+                *u = self.leaked(*u);
+                over |= *u > self.threshold;
+            }
+            return over;
+        }
+        for (u, x) in u.iter_mut().zip(x) {
+            *u = self.leaked(*u) + std::mem::take(x);
+            over |= *u > self.threshold;
+        }
+        over
+    }
+
+    /// The same with a current each, which decays.
+    #[inline(always)]
+    pub(crate) fn one_current(&self, u: &mut [F], a: &mut [F]) -> bool {
+        let mut over = false;
+        for (u, a) in u.iter_mut().zip(a) {
+            let (before, next) = (*a, self.leaked(*u) + self.coupling[0] * *a);
+            (*u, *a) = (next, self.decay[0] * before);
+            over |= next > self.threshold;
+        }
+        over
+    }
+
+    /// The same with two currents each.
+    #[inline(always)]
+    pub(crate) fn two_currents(&self, u: &mut [F], a: &mut [F], b: &mut [F]) -> bool {
+        let mut over = false;
+        for (u, (a, b)) in u.iter_mut().zip(a.iter_mut().zip(b)) {
+            let before = (*a, *b);
+            let next = self.leaked(*u) + self.coupling[0] * before.0 + self.coupling[1] * before.1;
+            (*u, *a, *b) = (next, self.decay[0] * before.0, self.decay[1] * before.1);
+            over |= next > self.threshold;
+        }
+        over
+    }
+
+    #[inline(always)]
+    fn leaked(&self, u: F) -> F {
+        u + self.leak * (self.level - u)
     }
 
     /// Adds input to a current and lets it decay; gives the current that is integrated.
