@@ -605,7 +605,11 @@ impl Model {
                 };
                 // Which of a window was the largest.
                 kept += match geometry.max_pool > 1 && (from.frozen.is_none() || self.traced(from.pre)) {
-                    true if by_events && from.channels.is_none() => rows * layer.neurons / 4,
+                    // A byte each, of channels in whole groups of 16.
+                    true if by_events && from.channels.is_none() => {
+                        let channels = geometry.output[0];
+                        rows * (layer.neurons / channels) * channels.next_multiple_of(16) / 4
+                    }
                     true => rows * layer.neurons,
                     false => 0,
                 };
