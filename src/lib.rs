@@ -17,6 +17,7 @@ pub mod error;
 pub mod experiment;
 pub mod files;
 pub mod learn;
+mod lines;
 pub mod models;
 pub mod nn;
 pub mod parallel;

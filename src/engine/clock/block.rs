@@ -3,11 +3,11 @@
 use super::counts::Counts;
 use super::history::History;
 use super::iaf::Together;
-use super::lines::Lines;
 use super::masks::Masks;
 use super::plastic::Learning;
 use super::poisson::Poisson;
 use super::simd;
+use crate::lines::Lines;
 use crate::snn::neurons::Iaf;
 use crate::snn::synapses::{Block as Table, Delays, Strengths};
 use crate::snn::{Neuron, Real};

@@ -1,7 +1,7 @@
 //! Numbers of spikes on the neurons of a block in a step, and, where they are few, a list of who got one.
 
 use super::block::SLOTS;
-use super::lines::Lines;
+use crate::lines::Lines;
 
 /// Counts of a step.
 pub(super) struct Counts {

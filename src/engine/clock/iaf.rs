@@ -6,7 +6,7 @@
 //! results are those of [`Neuron::advance`](crate::snn::Neuron::advance).
 
 use super::block::Number;
-use super::lines::Lines;
+use crate::lines::Lines;
 use crate::snn::neurons::Iaf;
 use crate::snn::neurons::iaf::Factors;
 use std::collections::VecDeque;

@@ -35,7 +35,6 @@
 //! | `block` | some neurons of a population and what they receive |
 //! | `iaf` | the step of the most common model |
 //! | `counts` | how many spikes of one weight a neuron got |
-//! | `lines` | numbers that begin at a cache line |
 //! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `plastic` | projections whose weights change with the spikes |
 //! | `history` | spikes of the last steps |
@@ -52,7 +51,6 @@ mod counts;
 mod history;
 mod iaf;
 mod input;
-mod lines;
 mod masks;
 mod plastic;
 mod poisson;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::aligned::Aligned;
 use super::patches::{Backward as Back, Forward, LANES, Patches, Scratch};
 use super::product::Spikes;
+use crate::lines::Lines;
 use crate::parallel;
 use crate::snn::Conv2d;
 use crate::tensor::cpu::wide;
@@ -127,7 +127,7 @@ impl Op for SpikeConv2d {
             let tasks = out.slice::<F>()?.chunks_mut(ROWS * targets);
             let tasks = tasks.map(|out| (out, rest.next().unwrap_or_default())).collect();
             parallel::owned(tasks, |task, (out, at): (&mut [F], &mut [u8])| {
-                let mut sums = Aligned::zeros(self.patches.currents());
+                let mut sums = Lines::zeros(self.patches.currents());
                 for (i, out) in out.chunks_exact_mut(targets).enumerate() {
                     wide::run(Forward {
                         patches: &self.patches,
@@ -171,16 +171,16 @@ impl SpikeConv2d {
         };
         let by_row = match wants_x {
             true => patches.by_row(at.input(0)?.buffer()?.slice::<F>()?),
-            false => Aligned::zeros(0),
+            false => Lines::zeros(0),
         };
         let size = spikes.rows().div_ceil(PIECES).max(ROWS);
         let pieces = spikes.rows().div_ceil(size);
         let mut gx = cpu::Buffer::zeros(F::DTYPE, if wants_x { spikes.rows() * sources } else { 0 });
         let wanted = if at.needs(0) { patches.kernels() } else { 0 };
-        let mut parts: Vec<Aligned<F>> = (0..pieces).map(|_| Aligned::zeros(wanted)).collect();
+        let mut parts: Vec<Lines<F>> = (0..pieces).map(|_| Lines::zeros(wanted)).collect();
         let mut rest = gx.slice_mut::<F>()?.chunks_mut((size * sources).max(1));
         let tasks = parts.iter_mut().map(|part| (part, rest.next().unwrap_or_default())).collect();
-        parallel::owned(tasks, |piece, (part, gx): (&mut Aligned<F>, &mut [F])| {
+        parallel::owned(tasks, |piece, (part, gx): (&mut Lines<F>, &mut [F])| {
             let mut scratch = Scratch::new(patches);
             let mut gx = gx.chunks_exact_mut(sources);
             for row in piece * size..spikes.rows().min((piece + 1) * size) {

@@ -22,7 +22,6 @@
 //! # Ok::<(), ransnn::Error>(())
 //! ```
 
-mod aligned;
 mod blocks;
 mod convolution;
 mod cuda;

@@ -5,8 +5,8 @@
 //! kernel. By the spikes, each current that has a gradient adds its kernel times that: with max pooling those are the
 //! largest of the windows alone.
 
-use super::aligned::Aligned;
 use super::simd;
+use crate::lines::Lines;
 use crate::snn::Conv2d;
 use crate::tensor::cpu::wide::{Width, Work};
 use crate::tensor::dtype::Float;
@@ -106,8 +106,8 @@ impl Patches {
     }
 
     /// Kernels `[outputs, inputs, k, k]` as what spikes add: `[inputs, k, k, outputs]`, taps in their order.
-    pub fn by_tap<F: Float>(&self, weights: &[F]) -> Aligned<F> {
-        let mut kernels = Aligned::zeros(self.kernels());
+    pub fn by_tap<F: Float>(&self, weights: &[F]) -> Lines<F> {
+        let mut kernels = Lines::zeros(self.kernels());
         self.each_tap(|weight, place| kernels[place] = weights[weight]);
         kernels
     }
@@ -129,9 +129,9 @@ impl Patches {
     }
 
     /// Kernels `[outputs, inputs, k, k]` as what gradients add: `[k, outputs, k, inputs]`.
-    pub fn by_row<F: Float>(&self, weights: &[F]) -> Aligned<F> {
+    pub fn by_row<F: Float>(&self, weights: &[F]) -> Lines<F> {
         let (k, inputs, outputs) = (self.inner.kernel, self.inner.input[0], self.targets());
-        let mut rows = Aligned::zeros(k * outputs * self.row);
+        let mut rows = Lines::zeros(k * outputs * self.row);
         for (i, &w) in weights.iter().enumerate() {
             let (output, input, ky, kx) = (i / (inputs * k * k), i / (k * k) % inputs, i / k % k, i % k);
             rows[(ky * outputs + output) * self.row + kx * inputs + input] = w;
@@ -241,13 +241,13 @@ impl<F: Float> Work for Forward<'_, F> {
 #[derive(Debug)]
 pub(super) struct Scratch<F> {
     /// Gradient by the currents, `[positions, channels]`.
-    dense: Aligned<F>,
+    dense: Lines<F>,
     /// For each position the channels that have one, and how many.
     from: Vec<u32>,
     count: Vec<usize>,
     /// Gradient of a window by channel, and by the source.
-    window: Aligned<F>,
-    image: Aligned<F>,
+    window: Lines<F>,
+    image: Lines<F>,
 }
 
 /// The gradients of a sample and step.
@@ -289,11 +289,11 @@ impl<F: Float> Work for Backward<'_, F> {
 impl<F: Float> Scratch<F> {
     pub fn new(patches: &Patches) -> Self {
         Self {
-            dense: Aligned::zeros(patches.currents()),
+            dense: Lines::zeros(patches.currents()),
             from: vec![0; patches.currents()],
             count: vec![0; patches.currents() / patches.channels],
-            window: Aligned::zeros(patches.channels),
-            image: Aligned::zeros(patches.image()),
+            window: Lines::zeros(patches.channels),
+            image: Lines::zeros(patches.image()),
         }
     }
 

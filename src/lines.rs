@@ -6,7 +6,8 @@ use std::ops::{Deref, DerefMut};
 const LINE: usize = 64;
 
 /// A slice of fixed length.
-pub(super) struct Lines<T> {
+#[derive(Debug)]
+pub(crate) struct Lines<T> {
     values: Vec<T>,
     first: usize,
     len: usize,
