@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Event, EventSplit, Recording, nmnist_small, read};
+use super::{Event, EventSplit, Recording, nmnist_small, parse};
 use crate::data::{
     Checked, Dataset, FileRecord, Origin, OriginKind, OwnData, Samples, Split, hex, random_split, shuffled,
     stem,
@@ -28,10 +28,11 @@ type Listed = Vec<(PathBuf, u16)>;
 
 /// Opens `NMNISTsmall.tar.gz`, or a folder `CLASS/RECORDING` or `Train/CLASS/RECORDING` and `Test/CLASS/RECORDING` (as
 /// N-MNIST comes): samples of shape `[steps, channels, height, width]`. Without a folder `Test`, `options.test_fraction` of
-/// the recordings are drawn by `options.seed`; those for training are shuffled by the seed in both cases.
+/// the recordings are drawn by `options.seed`; those for training are shuffled by the seed in both cases. The sum in the record of
+/// a part is that of its recordings' sums, in their order.
 ///
 /// # Errors
-/// A folder without recordings, a recording that [`read`] refuses or that is larger than the frames, too little memory.
+/// A folder without recordings, a recording that [`read`](super::read) refuses or that is larger than the frames, too little memory.
 pub fn open(path: &Path, frames: &Frames, options: &OwnData) -> Result<Dataset> {
     let [_, height, width] = frames.shape;
     let name = stem(path).trim_end_matches(".tar").to_string();
@@ -39,7 +40,11 @@ pub fn open(path: &Path, frames: &Frames, options: &OwnData) -> Result<Dataset> 
     if path.is_file() {
         let data = nmnist_small(path)?;
         let split = |part: EventSplit| -> Result<Split> {
-            let samples = frames.all(part.recordings.len(), path, |i| Ok(part.recordings[i].clone()))?;
+            let one = |i: usize, values: &mut [u8]| {
+                let place = |what| Error::data(path, format!("recording {}: {what}", i + 1));
+                frames.count(&part.recordings[i], values).map_err(place)
+            };
+            let (samples, _) = frames.all(part.recordings.len(), path, one)?;
             Ok(Split { samples, labels: part.labels })
         };
         let bytes = path.metadata().map_err(Error::io("read", path))?.len();
@@ -70,8 +75,18 @@ pub fn open(path: &Path, frames: &Frames, options: &OwnData) -> Result<Dataset> 
     let (mut splits, mut records) = (vec![], vec![]);
     for part in parts {
         let files = recordings(part, &class_names)?;
-        let samples = frames.all(files.len(), part, |i| read(&files[i].0))?;
-        records.push(record(part, &files)?);
+        let one = |i: usize, values: &mut [u8]| {
+            let path = &files[i].0;
+            let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+            frames.count(&parse(path, &bytes)?, values).map_err(|what| Error::data(path, what))?;
+            Ok((bytes.len() as u64, Sha256::digest(&bytes)))
+        };
+        let (samples, contents) = frames.all(files.len(), part, one)?;
+        let name = format!("{} ({} recordings)", file_name(part), files.len());
+        let mut hash = Sha256::new();
+        contents.iter().for_each(|(_, sum)| hash.update(sum));
+        let (bytes, sha256) = (contents.iter().map(|(bytes, _)| bytes).sum(), hex(&hash.finalize()));
+        records.push(FileRecord { name, bytes, sha256, checked: Checked::Structure });
         splits.push(Split { samples, labels: files.into_iter().map(|(_, class)| class).collect() });
     }
     let (train, test) = match (own_test, splits.pop(), splits.pop()) {
@@ -83,13 +98,13 @@ pub fn open(path: &Path, frames: &Frames, options: &OwnData) -> Result<Dataset> 
 }
 
 impl Frames {
-    /// Samples of `count` recordings, read on all threads.
-    fn all(
+    /// Samples of `count` recordings, made on all threads, and what else is known of each.
+    fn all<R: Send>(
         &self,
         count: usize,
         of: &Path,
-        one: impl Fn(usize) -> Result<Recording> + Sync,
-    ) -> Result<Samples> {
+        one: impl Fn(usize, &mut [u8]) -> Result<R> + Sync,
+    ) -> Result<(Samples, Vec<R>)> {
         let size = self.steps * self.shape.iter().product::<usize>();
         let mut values = Vec::new();
         let needed = count.saturating_mul(size);
@@ -98,26 +113,15 @@ impl Frames {
             Error::value(what, format!("{needed} bytes"), "fewer or shorter ones, that fit in memory")
         })?;
         values.resize(needed, 0u8);
-        let failed = std::sync::Mutex::new(None);
-        parallel::chunks_mut(&mut values, size, |i, values| {
-            let done = one(i).and_then(|recording| {
-                self.count(&recording, values)
-                    .map_err(|what| Error::data(of, format!("recording {} of {count}: {what}", i + 1)))
-            });
-            if let Err(error) = done {
-                // Of several, always the same one is told.
-                let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if failed.as_ref().is_none_or(|(first, _)| i < *first) {
-                    *failed = Some((i, error));
-                }
-            }
-        });
-        match failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            Some((_, error)) => Err(error),
-            None => Ok(Samples::U8(values)),
-        }
+        let mut known: Vec<Option<Result<R>>> = (0..count).map(|_| None).collect();
+        let pieces = values.chunks_mut(size).zip(&mut known).collect();
+        parallel::owned(pieces, |i, (values, known): (&mut [u8], &mut _)| *known = Some(one(i, values)));
+        // In order, so that of several errors always the same one is told.
+        let known = known.into_iter().flatten().collect::<Result<Vec<R>>>()?;
+        Ok((Samples::U8(values), known))
     }
 
+    /// Adds the events of a recording up in a sample of zeros.
     fn count(&self, recording: &Recording, values: &mut [u8]) -> Result<(), String> {
         let [channels, height, width] = self.shape;
         let outside = |e: &&Event| usize::from(e.x) >= width || usize::from(e.y) >= height;
@@ -174,18 +178,6 @@ fn recordings(part: &Path, classes: &[String]) -> Result<Listed> {
         )),
         false => Ok(all),
     }
-}
-
-/// One record for all recordings of a part: their number, and the sum of their contents one after the other.
-fn record(part: &Path, files: &Listed) -> Result<FileRecord> {
-    let (mut bytes, mut hash) = (0, Sha256::new());
-    for (file, _) in files {
-        let content = std::fs::read(file).map_err(Error::io("read", file))?;
-        bytes += content.len() as u64;
-        hash.update(&content);
-    }
-    let name = format!("{} ({} recordings)", file_name(part), files.len());
-    Ok(FileRecord { name, bytes, sha256: hex(&hash.finalize()), checked: Checked::Structure })
 }
 
 #[cfg(test)]
@@ -251,7 +243,7 @@ mod tests {
         };
         let outside = refused(&|root| write(&root.join("a/x.bin"), &[(4, 0, true, 0)]));
         assert!(
-            outside.contains("recording 1 of 1: an event at column 4, row 0 is outside of 4 × 3"),
+            outside.contains("x.bin") && outside.contains("an event at column 4, row 0 is outside of 4 × 3"),
             "{outside}"
         );
         let none = refused(&|root| std::fs::create_dir(root.join("a")).expect("made"));

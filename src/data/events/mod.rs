@@ -64,14 +64,18 @@ type Wrong = String;
 /// # Errors
 /// A file that cannot be read, whose name says nothing, or whose content is corrupt: where, and what was expected.
 pub fn read(path: &Path) -> Result<Recording> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    parse(path, &std::fs::read(path).map_err(Error::io("read", path))?)
+}
+
+/// [`read`] of a file whose bytes are here.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Recording> {
     let kind = path.extension().map(|kind| kind.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let recording = match kind.as_str() {
-        "bin" | "bs2" => nmnist(&bytes, [34, 34]),
-        "dat" => dat(&bytes),
-        "raw" => match prophesee::version(&bytes) {
-            Some(2) => evt2(&bytes),
-            Some(3) => evt3(&bytes),
+        "bin" | "bs2" => nmnist(bytes, [34, 34]),
+        "dat" => dat(bytes),
+        "raw" => match prophesee::version(bytes) {
+            Some(2) => evt2(bytes),
+            Some(3) => evt3(bytes),
             _ => Err("the header says neither `evt 2.0` nor `evt 3.0`".into()),
         },
         _ => Err("its name ends neither in .bin, .bs2, .raw nor .dat, so its format is not known".into()),
