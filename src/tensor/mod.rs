@@ -305,8 +305,9 @@ impl Tensor {
     /// `self + factor · a · b` of matrices of one type, without gradients: the product is never in memory by itself.
     pub(crate) fn plus_product(&self, a: &Self, b: &Self, factor: f64) -> Result<Self> {
         let (a, b) = (a.detach()?, b.detach()?);
+        let in_steps = || a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?);
         if *self.device() != Device::Cpu {
-            return a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?);
+            return in_steps();
         }
         let (&[m, k], &[_, n]) = (a.shape(), b.shape()) else {
             return Err(Error::Internal("a sum with a product of other things than matrices".into()));
@@ -318,7 +319,7 @@ impl Tensor {
             (Buffer::F64(to), Buffer::F64(a), Buffer::F64(b)) => {
                 Buffer::F64(sum_with_product(to, (a, b), [m, k, n], factor))
             }
-            _ => return a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?),
+            _ => return in_steps(),
         };
         Self::from_buffer(buffer, self.shape())
     }
