@@ -80,7 +80,11 @@ fn methods() -> Vec<(&'static str, Method)> {
 }
 
 fn attach(model: &mut Model, method: &Method) -> peft::Report {
-    let calibration = Calibration { batches: 3, at_once: 1 };
+    attach_within(model, method, usize::MAX)
+}
+
+fn attach_within(model: &mut Model, method: &Method, bytes: usize) -> peft::Report {
+    let calibration = Calibration { batches: 3, bytes };
     let targets = Targets::all_linear();
     peft::attach_calibrated(model, method, &targets, "default", 7, calibration, &mut |model, i| model.loss(i))
         .unwrap()
@@ -97,6 +101,21 @@ fn perturb(model: &mut Model, size: f64) {
 
 fn x(dtype: DType) -> Tensor {
     random("x", &[5, 3, IN], -1.0, 1.0).unwrap().to_dtype(dtype).unwrap()
+}
+
+#[test]
+fn gradients_that_do_not_fit_are_taken_one_by_one() {
+    for (name, method) in methods() {
+        let parameters = |bytes| {
+            let mut model = Model::new(DType::F32);
+            attach_within(&mut model, &method, bytes);
+            peft::parameters(&mut model)
+                .into_iter()
+                .map(|(path, t)| (path, t.to_f32().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parameters(0), parameters(usize::MAX), "{name}");
+    }
 }
 
 #[test]

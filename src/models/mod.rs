@@ -370,27 +370,31 @@ impl Model {
         }
     }
 
-    /// Lets the head for classes be trained as a whole under the name of an adapter, as `modules_to_save` of Hugging Face
-    /// does; with `pooler` also the layer before it. Returns the ends of the paths; none for a model without a head.
+    /// Paths of the head for classes, with `pooler` also of the layer before it; none for a model without a head.
+    pub fn class_head(&self, pooler: bool) -> Vec<String> {
+        let is_head = |path: &String| path == "classifier" || (pooler && path == "bert.pooler.dense");
+        match self.config.labels {
+            0 => vec![],
+            _ => self.network.parts().into_iter().map(|(path, _)| path).filter(is_head).collect(),
+        }
+    }
+
+    /// Lets maps be trained as a whole under the name of an adapter, as `modules_to_save` of Hugging Face does; for a
+    /// [`class_head`](Self::class_head).
     ///
     /// # Errors
-    /// The name is taken.
-    pub fn train_head(&mut self, name: &str, pooler: bool) -> Result<Vec<String>> {
-        let mut saved = vec![];
+    /// A map has an adapter of this name.
+    pub fn train_whole(&mut self, name: &str, paths: &[String]) -> Result<()> {
         let mut result = Ok(());
         self.visit_sites(&mut |site| {
-            if site.path != "classifier" && !(pooler && site.path == "bert.pooler.dense") {
+            if result.is_err() || !paths.iter().any(|path| path == site.path) {
                 return;
             }
             let adapter = Adapter::Full(FullAdapter::of(site.weight));
             let bias = site.bias.map(|bias| bias.clone());
-            let pushed = site.slot.push(Entry { name: name.into(), adapter, bias, enabled: true });
-            match pushed {
-                Ok(()) => saved.push(site.path.to_string()),
-                Err(error) => result = Err(error),
-            }
+            result = site.slot.push(Entry { name: name.into(), adapter, bias, enabled: true });
         });
-        result.map(|()| saved)
+        result
     }
 
     /// Refuses weights that are not numbers; reading them is allowed, using them is not.

@@ -187,34 +187,41 @@ impl LoraGa {
     }
 }
 
-/// Gradients of the targeted weights, `at_once` of them in memory at a time, handed one after another to `each`: the
-/// mean over `batches` calls of `loss`. More at once need fewer passes: `batches` for each group.
+/// Gradients of the targeted weights, handed one after another to `each`: the mean over batches of `loss`. As many are
+/// in memory at a time as the calibration allows; each such group needs its own passes, one for a batch.
 ///
 /// # Errors
 /// No map is meant; a weight that the loss does not depend on.
 pub fn gradients<H: Host>(
     host: &mut H,
     targets: &Targets,
-    batches: usize,
-    at_once: usize,
+    Calibration { batches, bytes }: Calibration,
     loss: &mut dyn FnMut(&H, usize) -> Result<Tensor>,
     each: &mut dyn FnMut(&str, &Tensor, Kind, &Tensor) -> Result<()>,
 ) -> Result<()> {
-    if batches == 0 || at_once == 0 {
-        return Err(Error::value("batches and weights at once", 0, "at least 1"));
+    if batches == 0 {
+        return Err(Error::value("batches of a calibration", 0, "at least 1"));
     }
     let matcher = targets.matcher()?;
     let mut all = Vec::new();
     host.visit_sites(&mut |site| {
         if matcher.matches(site.path, site.kind) {
-            all.push((site.path.to_string(), site.kind));
+            all.push((site.path.to_string(), site.kind, size_of::<f32>() * site.weight.len()));
         }
     });
-    for group in all.chunks(at_once) {
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let mut held = 0;
+        let fit = rest.iter().take_while(|(.., size)| {
+            held += size;
+            held <= bytes
+        });
+        let group;
+        (group, rest) = rest.split_at(fit.count().max(1));
         // The tensors that the model computes with, so that the tape finds them.
         let mut weights = BTreeMap::new();
         host.visit_sites(&mut |site| {
-            if group.iter().any(|(path, _)| path == site.path) {
+            if group.iter().any(|(path, ..)| path == site.path) {
                 weights.insert(site.path.to_string(), site.weight.clone());
             }
         });
@@ -227,7 +234,7 @@ pub fn gradients<H: Host>(
             }
         }
         let Some(sum) = sum else { continue };
-        for (path, kind) in group {
+        for (path, kind, _) in group {
             let mean = sum.get(path)?.mul_scalar(1.0 / batches as f64)?;
             each(path, &weights[path], *kind, &mean)?;
         }
@@ -240,14 +247,14 @@ pub fn gradients<H: Host>(
 pub struct Calibration {
     /// Batches whose gradients are averaged.
     pub batches: usize,
-    /// Gradients in memory at a time.
-    pub at_once: usize,
+    /// Gradients in memory at a time take no more bytes than these, or one of them does.
+    pub bytes: usize,
 }
 
 impl Default for Calibration {
-    /// The paper's eight batches; one gradient at a time.
+    /// The paper's eight batches; 64 MiB of gradients, which are one pass for a small model and a layer of a large one.
     fn default() -> Self {
-        Self { batches: 8, at_once: 1 }
+        Self { batches: 8, bytes: 64 << 20 }
     }
 }
 
@@ -269,8 +276,7 @@ pub fn attach_calibrated<H: Host>(
         return manage::attach(host, method, targets, name, seed);
     }
     let mut adapters = BTreeMap::new();
-    let Calibration { batches, at_once } = calibration;
-    gradients(host, targets, batches, at_once, loss, &mut |path, weight, kind, gradient| {
+    gradients(host, targets, calibration, loss, &mut |path, weight, kind, gradient| {
         adapters.insert(path.to_string(), method.adapter(path, weight, Some(gradient), kind, seed)?);
         Ok(())
     })?;

@@ -47,6 +47,35 @@ fn from_a_file_to_a_merged_model() {
 }
 
 #[test]
+fn a_new_head_is_trained_as_a_whole_and_not_adapted() {
+    let folder = folder();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    let config =
+        std::fs::read_to_string(repository("tests/fixtures/models/bert/config.json")).expect("there");
+    write("config.json", &config.replace("\"vocab_size\": 40", "\"vocab_size\": 257"));
+    write("text.tsv", &format!("sentence\tlabel\n{}", "aaaa\t0\nbbbb\t1\ncccc\t2\n".repeat(10)));
+    let file = FILE.replace("random = true", "random = true\nlabels = 3");
+    let file = file.replace("text.txt\"", "text.tsv\"\ntext = \"sentence\"\nlabel = \"label\"");
+    write("tiny.toml", &file.replace("steps = 6", "steps = 40"));
+    let mut command = ransnn(folder.path());
+    command.args(["peft", "train", "tiny.toml", "--json"]);
+    let summary: serde_json::Value = serde_json::from_str(&outcome(command, 0).0).expect("JSON");
+    assert_eq!(summary["after"]["accuracy"].as_f64(), Some(1.0), "{summary}");
+    let adapter = folder.path().join("runs/tiny/latest/adapter");
+    let settings = std::fs::read_to_string(adapter.join("adapter_config.json")).expect("there");
+    let settings: serde_json::Value = serde_json::from_str(&settings).expect("JSON");
+    let head = serde_json::json!(["bert.pooler.dense", "classifier"]);
+    assert_eq!((&settings["modules_to_save"], &settings["exclude_modules"]), (&head, &head));
+    let mut command = ransnn(folder.path());
+    command.args(["peft", "eval", "runs/tiny/latest", "--json"]);
+    let eval: serde_json::Value = serde_json::from_str(&outcome(command, 0).0).expect("JSON");
+    let difference = |name: &str| {
+        (eval[name].as_f64().expect("a number") - summary["after"][name].as_f64().expect("a number")).abs()
+    };
+    assert!(difference("loss") < 1e-6, "{eval} {summary}");
+}
+
+#[test]
 fn plans_and_refusals() {
     let folder = folder();
     let at = |args: &[&str], code| {

@@ -75,7 +75,8 @@ fn write_ours(here: &Path, name: &str) {
         let loss = &mut |model: &Model, _| model.logits(&input)?.tanh()?.sum_all();
         peft::attach_calibrated(&mut model, &settings, &targets, "default", 1, Calibration::default(), loss)
             .expect("attaches");
-        let saved = if name == "bert" { model.train_head("default", false).expect("a head") } else { vec![] };
+        let saved = model.class_head(false);
+        model.train_whole("default", &saved).expect("a head");
         let mut params = peft::parameters(&mut model);
         for (name, tensor) in &mut params {
             let noise =

@@ -12,7 +12,7 @@ use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::peak_rss_bytes;
 use crate::models::finetune::{Evaluation, Event, Example, Part, Trained, data, evaluate as judge};
 use crate::models::{self, Family, Model, NewHead, Tokenizer};
-use crate::peft::{self, Calibration};
+use crate::peft::{self, Calibration, Modules, Targets};
 use crate::progress::Progress;
 use crate::report::{Page, Parameters, Plot, Series, Tile};
 use crate::tensor::{self, DType};
@@ -137,7 +137,8 @@ pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
     }
     let examples = examples(config, data, &model, &tokenizer)?;
     let begun = Instant::now();
-    let mut saved = vec![];
+    // A new pooler is part of what has to be learned from nothing.
+    let saved = if config.adapt.method().is_some() { model.class_head(new_head) } else { vec![] };
     let part = match config.adapt.method() {
         None => Part::All,
         Some(method) => {
@@ -151,7 +152,7 @@ pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
                 let (batch, labels) = data::batch(&first[at..at + size], pad)?;
                 model.loss(&batch, &labels)
             };
-            let targets = config.adapt.targets();
+            let targets = targets(config, &saved);
             peft::attach_calibrated(
                 &mut model,
                 &method,
@@ -161,14 +162,18 @@ pub fn prepare(config: &Config, data: &Path) -> Result<Prepared> {
                 calibration,
                 &mut loss,
             )?;
-            if model.config().labels > 0 {
-                saved = model.train_head(NAME, new_head)?;
-            }
+            model.train_whole(NAME, &saved)?;
             Part::Adapters
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Prepared { model, part, examples, tokenizer, saved, base, seconds })
+}
+
+/// The maps that get an adapter: what is trained as a whole does not.
+fn targets(config: &Config, saved: &[String]) -> Targets {
+    let exclude = (!saved.is_empty()).then(|| Modules::Names(saved.to_vec()));
+    Targets { exclude, ..config.adapt.targets() }
 }
 
 /// The name of the adapter.
@@ -360,7 +365,7 @@ fn write_result(
         return model.save(folder);
     };
     let task = if model.config().labels > 0 { "SEQ_CLS" } else { "CAUSAL_LM" };
-    let mut settings = peft::Config::new(method, config.adapt.targets());
+    let mut settings = peft::Config::new(method, targets(config, &saved));
     settings.base = Some(config.model.path.clone());
     settings.task = Some(task.into());
     settings.saved = saved;

@@ -10,7 +10,7 @@ use crate::tensor::{Tensor, Trainable};
 pub enum Part {
     /// Every weight.
     All,
-    /// The adapters that are enabled; a head that is trained as a whole is one, see [`Model::train_head`].
+    /// The adapters that are enabled; a head that is trained as a whole is one, see [`Model::train_whole`].
     Adapters,
 }
 
