@@ -199,7 +199,7 @@ pub struct Compare {
     /// Run directories
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Folder for accuracy-seconds.svg and accuracy-energy.svg
+    /// Folder for accuracy-seconds.svg and accuracy-energy.svg, of simulations for cost.svg
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub to: PathBuf,
 }

@@ -185,15 +185,15 @@ fn sweep_result(
 }
 
 fn compare(global: &Global, args: &args::Compare) -> Result<()> {
-    let all: Vec<Summary> = args.runs.iter().map(|run| compare::read(run)).collect::<Result<_>>()?;
+    let runs = compare::read(&args.runs)?;
     std::fs::create_dir_all(&args.to).map_err(Error::io("create", &args.to))?;
     let mut written = String::new();
-    for (name, svg) in compare::plots(&all)? {
+    for (name, svg) in runs.plots()? {
         let path = args.to.join(name);
         write_atomic(&path, svg.as_bytes())?;
         written += &format!("\n{}", path.display());
     }
-    if global.json { json(&all) } else { print(&format!("{}{written}\n", compare::table(&all))) }
+    if global.json { json(&runs) } else { print(&format!("{}{written}\n", runs.table())) }
 }
 
 fn init(global: &Global, init: &args::Init) -> Result<()> {

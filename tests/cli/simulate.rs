@@ -1,6 +1,6 @@
 //! Simulations: what a run prints and writes, repeating, mistakes, interrupting and resuming.
 
-use crate::{isolate, outcome, ransnn, read_json, repository, run_directory, texts};
+use crate::{isolate, outcome, ransnn, read_json, repository, run_directory, run_small, texts};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -80,8 +80,22 @@ fn a_simulation_prints_a_table_and_writes_its_directory() {
     outcome(report, 0);
     assert_eq!(read(run.join("report.html")), page);
     let mut compare = ransnn(folder.path());
-    compare.arg("compare").arg(&run);
+    compare.arg("compare").arg(&run).args(["--to", "plots"]);
+    let (table, _) = outcome(compare, 0);
+    assert!(table.contains("real-time factor") && table.contains("cost.svg"), "{table}");
+    assert!(read(folder.path().join("plots/cost.svg")).contains("ns per event"));
+    // A training among simulations.
+    let trained = folder.path().join("trained");
+    std::fs::create_dir(&trained).unwrap();
+    std::fs::write(trained.join("summary.json"), "{\"status\": \"ok\"}").unwrap();
+    let mut compare = ransnn(folder.path());
+    compare.arg("compare").args([&trained]);
     assert!(outcome(compare, 1).1.contains("not a summary"));
+    let strokes = run_small(folder.path(), &["--out", "runs"]);
+    texts(&strokes, 0);
+    let mut compare = ransnn(folder.path());
+    compare.arg("compare").args([&folder.path().join("runs/strokes/latest"), &run]);
+    assert!(outcome(compare, 1).1.contains("only runs of one kind"));
 }
 
 #[test]

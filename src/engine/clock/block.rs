@@ -6,10 +6,10 @@ use super::iaf::Together;
 use super::masks::Masks;
 use super::plastic::Learning;
 use super::poisson::Poisson;
-use super::simd;
+use super::rows::{Delay, Rows, Weight};
 use crate::lines::Lines;
 use crate::snn::neurons::Iaf;
-use crate::snn::synapses::{Block as Table, Delays, Strengths};
+use crate::snn::synapses::{Block as Table, Strengths};
 use crate::snn::{Neuron, Real};
 use std::ops::Range;
 
@@ -46,12 +46,18 @@ pub(super) struct Block<'n, F> {
 /// One projection onto a block.
 pub(super) struct Incoming {
     pub pre: usize,
-    pub table: Table,
     channel: usize,
+    weight: Weight,
+    delay: Delay,
     /// Largest number of synapses on one target, where they are counted.
     most_per_target: u32,
-    /// The targets as bits, where that is better; the table then has no lists.
-    masks: Option<Masks>,
+    synapses: Stored,
+}
+
+enum Stored {
+    /// Targets as bits, for spikes that are counted.
+    Bits(Masks),
+    Rows(Rows),
 }
 
 /// What a receptor gets in a step.
@@ -158,53 +164,31 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// Adds a projection; `longest` is the longest delay of it in steps. Gives the bytes that it takes.
-    pub fn connect(&mut self, pre: usize, receptor: usize, mut table: Table, longest: u32) -> u64 {
-        let same_delay = matches!(table.delays, Delays::Same(_));
-        // Only counts have to know it, and it is a walk over all synapses.
-        let counted = same_delay && matches!(table.weights, Strengths::Same(_));
-        let most_per_target = if counted { table.most_per_target() } else { 0 };
-        let channel = match table.weights {
-            Strengths::Same(weight) if counted && self.fits_in_counts(weight, receptor, most_per_target) => {
-                let weight = F::of(weight);
-                let found = self.channels.iter().position(|c| {
-                    c.receptor == receptor
-                        && matches!(c.waiting, Waiting::Count { weight: w, .. } if w == weight)
-                });
-                let new = || Waiting::Count { weight, counts: Counts::new() };
-                found.unwrap_or_else(|| self.push(receptor, new()))
-            }
-            _ if same_delay => self.sum(receptor),
-            _ => {
-                let found = self
-                    .channels
-                    .iter()
-                    .position(|c| c.receptor == receptor && matches!(c.waiting, Waiting::Ring { .. }));
-                let new = || Waiting::Ring { sums: Vec::new(), steps: 0 };
-                let at = found.unwrap_or_else(|| self.push(receptor, new()));
-                if let Waiting::Ring { sums, steps } = &mut self.channels[at].waiting {
-                    *steps = (*steps).max(longest as usize + 1);
-                    sums.resize(*steps * self.range.len(), F::default());
+    pub fn connect(&mut self, pre: usize, receptor: usize, table: Table, longest: u32) -> u64 {
+        let (weight, delay) = (Weight::of(&table.weights), Delay::of(&table.delays));
+        let mut most_per_target = 0;
+        let channel = match (weight, delay) {
+            (Weight::Same(same), Delay::Same(_)) => {
+                // Only counts have to know it, and it is a walk over all synapses.
+                most_per_target = table.most_per_target();
+                match self.fits_in_counts(weight, receptor, most_per_target) {
+                    true => self.count(receptor, F::of(same)),
+                    false => self.sum(receptor),
                 }
-                at
             }
+            (_, Delay::Same(_)) => self.sum(receptor),
+            _ => self.ring(receptor, longest),
         };
         let masks = match self.channels[channel].waiting {
             Waiting::Count { .. } => Masks::of(&table),
             _ => None,
         };
-        if masks.is_some() {
-            (table.targets, table.offsets) = (Vec::new(), Vec::new());
-        } else {
-            table.offsets = simd::in_large_pages(table.offsets);
-            table.targets = simd::in_large_pages(table.targets);
-            table.weights = match table.weights {
-                Strengths::F32(weights) => Strengths::F32(simd::in_large_pages(weights)),
-                Strengths::F64(weights) => Strengths::F64(simd::in_large_pages(weights)),
-                same => same,
-            };
-        }
-        let bytes = masks.as_ref().map_or_else(|| table.bytes(), Masks::bytes);
-        self.tables.push(Incoming { pre, table, channel, most_per_target, masks });
+        let synapses = masks.map_or_else(|| Stored::Rows(Rows::new(table)), Stored::Bits);
+        let bytes = match &synapses {
+            Stored::Bits(masks) => masks.bytes(),
+            Stored::Rows(rows) => rows.bytes(),
+        };
+        self.tables.push(Incoming { pre, channel, weight, delay, most_per_target, synapses });
         bytes
     }
 
@@ -216,11 +200,33 @@ impl<'n, F: Number> Block<'n, F> {
         bytes
     }
 
+    /// The channel of one weight.
+    fn count(&mut self, receptor: usize, weight: F) -> usize {
+        let of = |waiting: &Waiting<F>| matches!(waiting, Waiting::Count { weight: w, .. } if *w == weight);
+        self.find(receptor, of)
+            .unwrap_or_else(|| self.push(receptor, Waiting::Count { weight, counts: Counts::new() }))
+    }
+
     /// The channel of individual weights.
     fn sum(&mut self, receptor: usize) -> usize {
-        let of = |c: &Channel<F>| c.receptor == receptor && matches!(c.waiting, Waiting::Sum { .. });
-        let found = self.channels.iter().position(of);
-        found.unwrap_or_else(|| self.push(receptor, Waiting::Sum { sums: Lines::zeros(SLOTS), used: false }))
+        self.find(receptor, |waiting| matches!(waiting, Waiting::Sum { .. }))
+            .unwrap_or_else(|| self.push(receptor, Waiting::Sum { sums: Lines::zeros(SLOTS), used: false }))
+    }
+
+    /// The channel of individual delays up to `longest`.
+    fn ring(&mut self, receptor: usize, longest: u32) -> usize {
+        let at = self
+            .find(receptor, |waiting| matches!(waiting, Waiting::Ring { .. }))
+            .unwrap_or_else(|| self.push(receptor, Waiting::Ring { sums: Vec::new(), steps: 0 }));
+        if let Waiting::Ring { sums, steps } = &mut self.channels[at].waiting {
+            *steps = (*steps).max(longest as usize + 1);
+            sums.resize(*steps * self.range.len(), F::default());
+        }
+        at
+    }
+
+    fn find(&self, receptor: usize, of: impl Fn(&Waiting<F>) -> bool) -> Option<usize> {
+        self.channels.iter().position(|channel| channel.receptor == receptor && of(&channel.waiting))
     }
 
     fn push(&mut self, receptor: usize, waiting: Waiting<F>) -> usize {
@@ -234,11 +240,11 @@ impl<'n, F: Number> Block<'n, F> {
 
     /// Whether the spikes of a step on one neuron can always be counted in 16 bits, with all projections of the
     /// same weight together.
-    fn fits_in_counts(&self, weight: f64, receptor: usize, most_per_target: u32) -> bool {
+    fn fits_in_counts(&self, weight: Weight, receptor: usize, most_per_target: u32) -> bool {
         let same = |incoming: &&Incoming| {
             let channel = &self.channels[incoming.channel];
             let counts = matches!(channel.waiting, Waiting::Count { .. });
-            counts && channel.receptor == receptor && incoming.table.weights == Strengths::Same(weight)
+            counts && channel.receptor == receptor && incoming.weight == weight
         };
         let others: u32 = self.tables.iter().filter(same).map(|i| i.most_per_target).sum();
         others.saturating_add(most_per_target) <= u32::from(u16::MAX)
@@ -370,31 +376,18 @@ impl<'n, F: Number> Block<'n, F> {
     #[inline(always)]
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
         let n = self.range.len();
-        for Incoming { pre, table, channel, .. } in &self.tables {
+        for Incoming { pre, channel, synapses, .. } in &self.tables {
             let Waiting::Ring { sums, steps } = &mut self.channels[*channel].waiting else { continue };
+            let Stored::Rows(rows) = synapses else { continue };
             let (steps, first) = (*steps, (emitted % *steps as u64) as usize);
-            let place = |target: u16, delay: usize| {
-                // No delay is longer than the ring.
-                let slot = first + delay;
-                let slot = if slot < steps { slot } else { slot - steps };
-                slot * n + usize::from(target)
-            };
-            let mut add = |place: usize, weight: F| sums[place] = sums[place] + weight;
-            self.events += rows(table, history.spikes(emitted, *pre), |piece| {
-                let targets = table.targets[piece.clone()].iter();
-                match &table.delays {
-                    Delays::Short(delays) => {
-                        let delays = delays[piece.clone()].iter();
-                        let places = targets.zip(delays).map(|(&target, &delay)| place(target, delay.into()));
-                        with_weights(&table.weights, piece, places, &mut add);
-                    }
-                    Delays::Each(delays) => {
-                        let delays = delays[piece.clone()].iter();
-                        let places = targets.zip(delays).map(|(&target, &delay)| place(target, delay.into()));
-                        with_weights(&table.weights, piece, places, &mut add);
-                    }
-                    Delays::Same(_) => {} // has no ring
-                }
+            self.events += rows.pieces(history.spikes(emitted, *pre), |piece| {
+                piece.delayed(|(target, delay), weight: F| {
+                    // No delay is longer than the ring.
+                    let slot = first + delay;
+                    let slot = if slot < steps { slot } else { slot - steps };
+                    let sum = &mut sums[slot * n + target];
+                    *sum = *sum + weight;
+                });
             });
         }
     }
@@ -402,37 +395,39 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through projections with one delay, in the step in which they arrive.
     #[inline(always)]
     fn deliver(&mut self, step: u64, history: &History) {
-        for Incoming { pre, table, channel, masks, .. } in &mut self.tables {
-            let Delays::Same(delay) = table.delays else { continue };
+        for Incoming { pre, channel, delay, synapses, .. } in &mut self.tables {
+            let Delay::Same(delay) = *delay else { continue };
             let Some(emitted) = step.checked_sub(delay.into()) else { continue };
             let sources = history.spikes(emitted, *pre);
             if sources.is_empty() {
                 continue;
             }
             let Channel { alone, waiting, .. } = &mut self.channels[*channel];
-            match waiting {
-                Waiting::Count { counts, .. } => {
-                    if let Some(masks) = masks {
-                        let delivered = counts.unlisted().map(|counts| masks.deliver(sources, counts));
-                        self.events += delivered.unwrap_or(0);
-                        continue;
-                    }
+            self.events += match (waiting, synapses) {
+                (Waiting::Count { counts, .. }, Stored::Bits(masks)) => {
+                    counts.unlisted().map_or(0, |counts| masks.deliver(sources, counts))
+                }
+                (Waiting::Count { counts, .. }, Stored::Rows(rows)) => {
                     // A list costs a little for each spike, and saves a pass over the neurons.
-                    let synapses = sources.len() * table.targets.len() / (table.offsets.len() - 1);
+                    let synapses = (sources.len() as f64 * rows.mean()) as usize;
                     if !*alone || synapses > self.range.len() / 8 {
                         counts.without_list();
                     }
-                    self.events += rows(table, sources, |piece| counts.count(&table.targets[piece]));
+                    rows.pieces(sources, |piece| counts.count(piece.targets))
                 }
-                Waiting::Sum { sums, used } => {
-                    let Some(sums) = sums.first_chunk_mut() else { continue };
+                (Waiting::Sum { sums, used }, Stored::Rows(rows)) => {
+                    let Some(sums) = sums.first_chunk_mut::<SLOTS>() else { continue };
                     *used = true;
-                    self.events += rows(table, sources, |piece| {
-                        add_row(&table.weights, piece.clone(), &table.targets[piece], sums);
-                    });
+                    rows.pieces(sources, |piece| {
+                        piece.weighted(|target, weight: F| {
+                            let sum = &mut sums[target];
+                            *sum = *sum + weight;
+                        });
+                    })
                 }
-                Waiting::Ring { .. } => {} // has individual delays
-            }
+                // Bits are counted, and rings have individual delays.
+                (Waiting::Sum { .. } | Waiting::Ring { .. }, _) => 0,
+            };
         }
     }
 
@@ -484,59 +479,6 @@ impl<'n, F: Number> Block<'n, F> {
     }
 }
 
-/// Synapses that are gone through at once: their targets fill a cache line.
-const PIECE: usize = 32;
-
-/// Synapses between those that are read and those that are asked for: they take about as long as memory does.
-const AHEAD: usize = 256;
-
-/// Goes through the rows of some sources in pieces, and gives the number of synapses. Rows lie anywhere in a table that
-/// is larger than the cache: with each piece comes the hint that the piece below it, some rows later, is wanted soon, and
-/// before that, where its row begins.
-#[inline(always)]
-fn rows(table: &Table, sources: &[u32], mut each: impl FnMut(Range<usize>)) -> u64 {
-    let row = |i: usize| sources.get(i).map_or(0..0, |&source| table.row(source));
-    let mean = table.targets.len() / table.offsets.len();
-    let ahead = 1 + AHEAD / mean.max(AHEAD / 16);
-    let mut events = 0;
-    for i in 0..sources.len() {
-        if let Some(&later) = sources.get(i + 2 * ahead) {
-            simd::prefetch(&table.offsets, later as usize);
-        }
-        let (row, next) = (row(i), row(i + ahead));
-        events += row.len() as u64;
-        for start in row.clone().step_by(PIECE) {
-            let below = next.start + start - row.start;
-            if below < next.end {
-                (0..2).for_each(|half| prefetch(table, below + half * PIECE / 2));
-            }
-            each(start..row.end.min(start + PIECE));
-        }
-        // It may be longer, and end in one line more.
-        for start in (next.start + row.len().next_multiple_of(PIECE)..next.end).step_by(PIECE / 2) {
-            prefetch(table, start);
-        }
-        prefetch(table, next.end.saturating_sub(1));
-    }
-    events
-}
-
-/// Asks for a synapse and those beside it: lines have room for 16 weights.
-#[inline(always)]
-fn prefetch(table: &Table, place: usize) {
-    simd::prefetch(&table.targets, place);
-    match &table.weights {
-        Strengths::F32(weights) => simd::prefetch(weights, place),
-        Strengths::F64(weights) => (0..2).for_each(|line| simd::prefetch(weights, place + 8 * line)),
-        Strengths::Same(_) => {}
-    }
-    match &table.delays {
-        Delays::Short(delays) => simd::prefetch(delays, place),
-        Delays::Each(delays) => simd::prefetch(delays, place),
-        Delays::Same(_) => {}
-    }
-}
-
 /// Numbers of the neurons whose flag is set.
 #[inline(always)]
 fn collect(flags: &[u8], first: u32, list: &mut Vec<u32>) {
@@ -580,27 +522,20 @@ pub(super) fn add_row<F: Real>(
     targets: &[u16],
     sums: &mut [F; SLOTS],
 ) {
-    with_weights(weights, row, targets.iter(), |&target, weight| {
+    let mut add = |target: u16, weight: F| {
         let sum = &mut sums[usize::from(target)];
         *sum = *sum + weight;
-    });
-}
-
-/// Calls `add(place, weight)` for each synapse of a row.
-#[inline(always)]
-fn with_weights<F: Real, T>(
-    weights: &Strengths,
-    row: Range<usize>,
-    places: impl Iterator<Item = T>,
-    mut add: impl FnMut(T, F),
-) {
+    };
     match weights {
-        Strengths::Same(weight) => places.for_each(|place| add(place, F::of(*weight))),
+        Strengths::Same(weight) => targets.iter().for_each(|&target| add(target, F::of(*weight))),
         Strengths::F32(weights) => {
-            places.zip(&weights[row]).for_each(|(place, &weight)| add(place, F::of(weight.into())));
+            targets
+                .iter()
+                .zip(&weights[row])
+                .for_each(|(&target, &weight)| add(target, F::of(weight.into())));
         }
         Strengths::F64(weights) => {
-            places.zip(&weights[row]).for_each(|(place, &weight)| add(place, F::of(weight)));
+            targets.iter().zip(&weights[row]).for_each(|(&target, &weight)| add(target, F::of(weight)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers of spikes on the neurons of a block in a step, and, where they are few, a list of who got one.
 
 use super::block::SLOTS;
+use super::rows::Short;
 use crate::lines::Lines;
 
 /// Counts of a step.
@@ -42,17 +43,18 @@ impl Counts {
 
     /// Counts a spike on each target. It cannot overflow: the block has seen that counts fit.
     #[inline(always)]
-    pub fn count(&mut self, targets: &[u16]) {
+    pub fn count(&mut self, targets: &[Short]) {
         let Some(counts) = self.counts.first_chunk_mut::<SLOTS>() else { return };
         let (Some(listed), Some(list)) = (&mut self.listed, self.list.first_chunk_mut::<SLOTS>()) else {
             for &target in targets {
-                let count = &mut counts[usize::from(target)];
+                let count = &mut counts[usize::from(u16::from_ne_bytes(target))];
                 *count = count.wrapping_add(1);
             }
             return;
         };
         let mut end = *listed;
         for &target in targets {
+            let target = u16::from_ne_bytes(target);
             let count = &mut counts[usize::from(target)];
             // Behind the last entry, and overwritten by the next one where the target has an entry already.
             list[end % SLOTS] = target;

@@ -40,6 +40,7 @@
 //! | `history` | spikes of the last steps |
 //! | `input` | populations that are sources of spikes |
 //! | `poisson` | spikes from outside |
+//! | `rows` | synapses as they lie in memory |
 //! | `simd` | the same code for each instruction set |
 //! | `record` | spike trains and variables, export |
 //! | `statistics` | rates, regularity, correlation |
@@ -55,6 +56,7 @@ mod masks;
 mod plastic;
 mod poisson;
 pub mod record;
+mod rows;
 mod simd;
 pub mod statistics;
 

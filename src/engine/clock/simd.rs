@@ -54,10 +54,9 @@ pub(super) fn prefetch<T>(values: &[T], place: usize) {
 
 /// Tables from this size on are worth large pages.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 4 << 20;
+const LARGE: usize = 2 << 20;
 
-/// The same values, in pages of two megabytes where the system has them: rows of a large table are read in any order,
-/// and there are fewer addresses to look up.
+/// The same values in memory that [`advise_large_pages`] has asked for.
 pub(super) fn in_large_pages<T: Copy>(values: Vec<T>) -> Vec<T> {
     #[cfg(target_os = "linux")]
     if size_of_val(&values[..]) >= LARGE {
@@ -69,7 +68,8 @@ pub(super) fn in_large_pages<T: Copy>(values: Vec<T>) -> Vec<T> {
     values
 }
 
-/// Asks for large pages for memory that has not been written yet.
+/// Asks for pages of two megabytes, where the system has them, for memory that has not been written yet: rows of a large
+/// table are read in any order, and there are fewer addresses to look up.
 pub(super) fn advise_large_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     if size_of_val(memory) >= LARGE {
