@@ -202,7 +202,12 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         let message = refused(layers).expect_err("refused");
         assert!(message.contains(&format!("layer `{name}`")) && message.contains(why), "{message}");
     };
-    wrong(&format!("{conv}, max-pool side=2, {end}"), "2", "average pooling");
+    assert_eq!(refused(&format!("{conv}, max-pool side=2, {end}")), Ok(1));
+    let second = "conv2d name=\"c2\";outputs=2;kernel=3;padding=1";
+    wrong(&format!("{conv}, {second}, relu, max-pool side=2, {end}"), "4", "average pooling");
+    wrong(&format!("{conv}, {second}, max-pool side=2, relu, {end}"), "3", "average pooling");
+    wrong(&format!("max-pool side=2, {conv}, {end}"), "0", "does not follow a convolution");
+    wrong(&format!("{conv}, avg-pool side=2, max-pool side=2, {end}"), "3", "does not follow a convolution");
     wrong(&format!("relu, {end}"), "0", "follows no convolution");
     wrong(&format!("{conv}, batch-norm name=\"b\", {end}"), "b", "does not follow a convolution");
     wrong(
@@ -216,6 +221,43 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         "pooling 7 × 7 by 2 leaves pixels over",
     );
     wrong(conv, "1", "must end with a linear layer");
+}
+
+/// Behind the first convolution currents are constant, and the rates of pooled neurons are pooled activations, rounded
+/// to the steps; before and after the activation it is the same.
+#[test]
+fn max_pooling_of_constant_currents_is_exact() {
+    let text = |middle: &str| {
+        format!(
+            "input = [2, 9, 9]\n[[layer]]\nkind = \"conv2d\"\noutputs = 5\nkernel = 3\npadding = 1\n{middle}\
+             [[layer]]\nkind = \"flatten\"\n[[layer]]\nkind = \"linear\"\noutputs = 4\n"
+        )
+    };
+    let pool = "[[layer]]\nkind = \"max-pool\"\nside = 2\n";
+    let act = "[[layer]]\nkind = \"qcfs\"\nlevels = 16\nthreshold = 0.5\n";
+    let relu = "[[layer]]\nkind = \"relu\"\n";
+    let n = 50;
+    let pixels: Vec<u8> = (0..n * 162).map(|i| (i * 7919 % 251) as u8).collect();
+    let x = Tensor::from_f32(pixels.iter().map(|&p| f32::from(p) / 255.0).collect(), &[n, 2, 9, 9]);
+    let x = x.expect("a batch");
+    let gap = |middle: String, thresholds, steps| {
+        let ann = Ann::draw(&text(&middle).parse().expect("a description"), 5).expect("a network");
+        let wanted = ann.forward(&x).expect("runs").to_f32().expect("numbers");
+        let options = Options { thresholds, ..Options::default() };
+        let snn = convert(&ann, Input::U8(&pixels), n, &options).expect("converts");
+        let (got, _) = snn.outputs(Input::U8(&pixels), n, steps).expect("runs");
+        let size = wanted.iter().map(|y| y.abs()).sum::<f32>();
+        wanted.iter().zip(&got).map(|(a, b)| (a - b).abs()).sum::<f32>() / size
+    };
+    // QCFS with as many levels as steps is met exactly, where f32 does not round to another level.
+    for order in [format!("{act}{pool}"), format!("{pool}{act}")] {
+        let off = gap(order, Thresholds::Qcfs, 16);
+        assert!(off < 1e-3, "{off}");
+    }
+    // Rectified activations as closely as steps allow, and ever closer.
+    let largest = Thresholds::Percentile { percent: 100.0, factor: 1.0 };
+    let off = [8, 64, 512].map(|steps| gap(format!("{relu}{pool}"), largest, steps));
+    assert!(off[0] < 0.2 && off[1] < off[0] / 4.0 && off[2] < off[1] / 4.0, "{off:?}");
 }
 
 const SMALL: &str = r#"

@@ -314,9 +314,33 @@ pub struct PeftEval {
     /// New tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub tokens: usize,
+    /// `bytes`, a folder or a file, instead of the model's tokenizer
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<String>,
+    /// 0 takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the likeliest tokens whose probabilities add up to this
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Root of the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Answers to each problem of HumanEval
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub samples: usize,
+    /// Every k of pass@k (HumanEval)
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1")]
+    pub k: Vec<usize>,
     /// File for the answers to MT-Bench
     #[arg(long, value_name = "FILE", default_value = "answers.jsonl")]
     pub answers: PathBuf,
+    /// Have `sh` run this for each answer to MT-Bench: JSON on its standard input, a rating on its standard output
+    #[arg(long, value_name = "COMMAND")]
+    pub judge: Option<String>,
+    /// Seconds for one rating
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub judge_seconds: u64,
     /// Run programs that the model writes; they may do anything that you may do
     #[arg(long)]
     pub allow_code_execution: bool,
@@ -382,7 +406,7 @@ pub struct PeftPlan {
     /// Butterfly factors of BOFT
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub factors: u64,
-    /// query-value, feed-forward, all
+    /// query-value, attention, feed-forward, all
     #[arg(long, value_name = "NAME", default_value = "all")]
     pub targets: String,
     /// f32, bf16, int8, nf4
@@ -394,15 +418,21 @@ pub struct PeftPlan {
     /// Tokens of a text
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub length: u64,
-    /// GPUs that share the weights
+    /// GPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub gpus: u64,
+    /// What GPUs share: 3 for weights, gradients and states (ZeRO-3, FSDP), 2 for gradients and states (ZeRO-2)
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub zero: u8,
+    /// Numbers of a bucket of gradients (ZeRO-2), of which there are two
+    #[arg(long, value_name = "N", default_value_t = 500_000_000)]
+    pub bucket: u64,
     /// Compute blocks a second time on the way back
     #[arg(long)]
     pub recompute: bool,
-    /// Take the loss in pieces
-    #[arg(long)]
-    pub chunked_loss: bool,
+    /// How the loss is taken: in f32, same (the type of the logits), in pieces
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub loss: String,
     /// Operations a second that a GPU achieves
     #[arg(long, value_name = "X", default_value_t = 1e14)]
     pub flops: f64,

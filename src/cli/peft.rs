@@ -9,11 +9,12 @@ use crate::experiment::peft::{
     self, code,
     compare::{self, Kept},
     config::Config,
+    judge::{self, Judge},
 };
 use crate::experiment::run_dir::RunDir;
 use crate::files::{read_text, write_atomic};
 use crate::models::finetune::{Evaluation, data, evaluate};
-use crate::models::plan::{self, Method, Precision, Request, Targets};
+use crate::models::plan::{self, Loss, Method, Precision, Request, Sharding, Targets};
 use crate::models::tasks::{ModelWriter, Writer, glue, gsm8k, humaneval, mt_bench};
 use crate::models::{self, Generation, Model, Tokenizer, Weights};
 use crate::progress::{Progress, Unit};
@@ -206,12 +207,21 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
     let name = task.to_lowercase();
     let permission =
         (name == "humaneval").then(|| code::Permission::new(eval.allow_code_execution)).transpose()?;
+    if name == "humaneval" && eval.samples > 1 && eval.temperature == 0.0 {
+        return Err(Error::value("the temperature", 0, "above 0: otherwise all samples are the same"));
+    }
     let model = open(&eval.path, eval.adapter.as_deref(), DType::F32)?;
-    let tokenizer = Tokenizer::open(&eval.path)?;
+    let tokenizer = tokenizer(eval.tokenizer.as_deref(), &eval.path)?;
     let mut console = progress::Console::new(global.progress, global.quiet);
     let most = eval.limit.unwrap_or(usize::MAX);
     let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
-    let how = Generation { tokens: eval.tokens, stop, ..Generation::default() };
+    let how = Generation {
+        tokens: eval.tokens,
+        temperature: eval.temperature,
+        top_p: eval.top_p,
+        seed: eval.seed,
+        stop,
+    };
     let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
     let score = match name.as_str() {
         "gsm8k" => {
@@ -220,10 +230,15 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
             serde_json::json!({ "exact_match": gsm8k::exact_match(&problems, &mut writer, &mut console)? })
         }
         "humaneval" => {
-            let mut problems = humaneval::problems(&dir.join("humaneval/HumanEval.jsonl.gz"))?;
+            let [whole, packed] =
+                ["jsonl", "jsonl.gz"].map(|end| dir.join(format!("humaneval/HumanEval.{end}")));
+            let mut problems = humaneval::problems(if whole.is_file() { &whole } else { &packed })?;
             problems.truncate(most);
             let permission = permission.ok_or_else(|| Error::Internal("no permission".into()))?;
-            serde_json::json!({ "pass@1": pass_at_1(&problems, &mut writer, permission, &mut console)? })
+            let (ks, samples) = (&eval.k, eval.samples);
+            let shares = code::pass_at(&problems, ks, samples, &mut writer, permission, &mut console)?;
+            let of = |(k, share)| (format!("pass@{k}"), serde_json::Value::from(share));
+            serde_json::Value::Object(ks.iter().zip(shares).map(of).collect())
         }
         "mt-bench" => {
             let mut questions = mt_bench::questions(&dir.join("mt_bench/question.jsonl"))?;
@@ -232,7 +247,16 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
             let name =
                 eval.path.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
             mt_bench::answer(&questions, &name, now.as_secs_f64(), &mut writer, &eval.answers, &mut console)?;
-            serde_json::json!({ "answers": eval.answers })
+            match &eval.judge {
+                None => serde_json::json!({ "answers": eval.answers }),
+                Some(command) => {
+                    let judge = Judge { command, seconds: eval.judge_seconds };
+                    let (answers, path) =
+                        (mt_bench::answers(&eval.answers)?, eval.answers.with_extension("ratings.jsonl"));
+                    let ratings = judge::rate(&questions, &answers, judge, &path, &mut console)?;
+                    serde_json::json!({ "answers": eval.answers, "ratings": path, "mean": ratings })
+                }
+            }
         }
         _ => {
             let task = glue::Task::of(task)?;
@@ -245,22 +269,13 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
     if global.json { json(&score) } else { print(&format!("{score}\n")) }
 }
 
-fn pass_at_1(
-    problems: &[humaneval::Problem],
-    writer: &mut dyn Writer,
-    permission: code::Permission,
-    progress: &mut dyn Progress,
-) -> Result<f64> {
-    progress.start("humaneval", Some(problems.len() as u64), Unit::Samples);
-    let mut sum = 0.0;
-    for problem in problems {
-        let program = humaneval::program(problem, &writer.write(&problem.prompt)?);
-        let right = code::succeeds(&program, code::Limits::default(), permission)?;
-        sum += humaneval::pass_at(1, 1, usize::from(right));
-        progress.advance(1);
+/// A tokenizer of its own, or that of the model.
+fn tokenizer(own: Option<&str>, model: &Path) -> Result<Tokenizer> {
+    match own {
+        Some("bytes") => Ok(Tokenizer::bytes()),
+        Some(path) => Tokenizer::open(Path::new(path)),
+        None => Tokenizer::open(model),
     }
-    progress.finish();
-    Ok(sum / problems.len().max(1) as f64)
 }
 
 fn merge(global: &Global, merge: &args::PeftMerge) -> Result<()> {
@@ -324,11 +339,7 @@ fn generate(global: &Global, args: &args::PeftGenerate) -> Result<()> {
     let dtype = if args.bf16 { DType::Bf16 } else { DType::F32 };
     let mut model = open(&args.model, args.adapter.as_deref(), dtype)?;
     crate::peft::merge_and_unload(&mut model)?;
-    let tokenizer = match args.tokenizer.as_deref() {
-        Some("bytes") => Tokenizer::bytes(),
-        Some(path) => Tokenizer::open(Path::new(path))?,
-        None => Tokenizer::open(&args.model)?,
-    };
+    let tokenizer = tokenizer(args.tokenizer.as_deref(), &args.model)?;
     let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
     let how = Generation {
         tokens: args.tokens,
@@ -338,7 +349,7 @@ fn generate(global: &Global, args: &args::PeftGenerate) -> Result<()> {
         stop,
     };
     let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
-    let text = writer.write(&args.prompt)?;
+    let text = writer.write("text", &args.prompt)?;
     if global.json { json(&serde_json::json!({ "text": text })) } else { print(&format!("{text}\n")) }
 }
 
@@ -364,9 +375,16 @@ fn plan(global: &Global, args: &args::PeftPlan) -> Result<()> {
     };
     let targets = match args.targets.as_str() {
         "query-value" => Targets::QueryValue,
+        "attention" => Targets::Attention,
         "feed-forward" => Targets::FeedForward,
         "all" => Targets::All,
-        other => return Err(choice("targets", other, &["query-value", "feed-forward", "all"])),
+        other => return Err(choice("targets", other, &["query-value", "attention", "feed-forward", "all"])),
+    };
+    let loss = match args.loss.as_str() {
+        "f32" => Loss::F32,
+        "same" => Loss::Same,
+        "pieces" => Loss::Pieces,
+        other => return Err(choice("loss", other, &["f32", "same", "pieces"])),
     };
     let precision = match args.precision.as_str() {
         "f32" => Precision::F32,
@@ -383,8 +401,12 @@ fn plan(global: &Global, args: &args::PeftPlan) -> Result<()> {
         batch: args.batch,
         length: args.length,
         gpus: args.gpus,
+        sharding: match args.zero {
+            2 => Sharding::Gradients { bucket: args.bucket },
+            _ => Sharding::Weights,
+        },
         recompute: args.recompute,
-        chunked_loss: args.chunked_loss,
+        loss,
         flops: args.flops,
         bandwidth: args.bandwidth,
     };

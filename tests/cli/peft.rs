@@ -44,6 +44,35 @@ fn from_a_file_to_a_merged_model() {
     assert!(shown.contains("2 blocks of 16 wide"), "{shown}");
     let (text, _) = at(&["generate", "merged", "to be", "--tokenizer", "bytes", "--tokens", "4"], 0);
     assert!(!text.is_empty());
+    // A question whose answer is anything, and a judge that is a script.
+    let question = r#"{"question_id":1,"category":"any","turns":["to be?","or not?"]}"#;
+    let problem = r#"{"task_id":"HumanEval/0","prompt":"def f():\n    return 1\n","test":"check = print","entry_point":"f","canonical_solution":""}"#;
+    let judge = "grep -c question_id";
+    for (name, text) in [("mt_bench/question.jsonl", question), ("humaneval/HumanEval.jsonl", problem)] {
+        let path = folder.path().join("data").join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        std::fs::write(path, text).expect("written");
+    }
+    let usual =
+        ["eval", "merged", "--data", "data", "--tokenizer", "bytes", "--tokens", "4", "--json", "--task"];
+    let eval = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&at(&[&usual[..], more].concat(), 0).0).expect("JSON")
+    };
+    let rated = eval(&["mt-bench", "--judge", judge]);
+    assert_eq!((&rated["mean"]["rating"], &rated["mean"]["turns"]), (&1.0.into(), &vec![1.0, 1.0].into()));
+    let answers = |seed: &str| {
+        eval(&["mt-bench", "--temperature", "1", "--seed", seed]);
+        let text = std::fs::read_to_string(folder.path().join("answers.jsonl")).expect("written");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["choices"].clone()
+    };
+    assert!(answers("1") == answers("1") && answers("1") != answers("2"));
+    let several = ["--allow-code-execution", "--samples", "20", "--k", "1,5", "--temperature", "1"];
+    let passes = || eval(&[&["humaneval"], &several[..]].concat());
+    let found = passes();
+    assert!(found["pass@1"].as_f64() <= found["pass@5"].as_f64() && found["pass@5"].is_number(), "{found}");
+    assert_eq!(passes(), found);
+    let refused = [&usual[..], &["humaneval"], &several[..3]].concat();
+    assert!(at(&refused, 1).1.contains("all samples are the same"));
 }
 
 #[test]

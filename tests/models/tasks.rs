@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use std::collections::BTreeMap;
+
 use ransnn::Result;
+use ransnn::experiment::peft::code::{self, Permission};
+use ransnn::experiment::peft::judge::{self, Judge};
 use ransnn::models::finetune::{data, score};
 use ransnn::models::tasks::{Writer, glue, gsm8k, humaneval, mt_bench};
 use ransnn::models::{Tokenizer, finetune::Target};
@@ -11,8 +15,8 @@ use ransnn::models::{Tokenizer, finetune::Target};
 struct Stub<F>(F);
 
 impl<F: FnMut(&str) -> String> Writer for Stub<F> {
-    fn write(&mut self, prompt: &str) -> Result<String> {
-        Ok((self.0)(prompt))
+    fn samples(&mut self, _: &str, prompt: &str, count: usize) -> Result<Vec<String>> {
+        Ok((0..count).map(|_| (self.0)(prompt)).collect())
     }
 }
 
@@ -85,6 +89,51 @@ fn humaneval_programs() {
 }
 
 #[test]
+fn passes_of_several_samples() {
+    let Some(folder) = folder() else { return };
+    let problems = humaneval::problems(&folder.join("humaneval/HumanEval.jsonl.gz")).expect("reads");
+    let permission = Permission::new(true).expect("given");
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        return println!("skipped: there is no python3");
+    }
+    // Of eight samples one problem is solved by two and the other by none.
+    let mut written = 0;
+    let mut stub = Stub(|_: &str| {
+        written += 1;
+        if matches!(written, 3 | 8) { problems[0].canonical.clone() } else { format!("    return {written}") }
+    });
+    let ks = [1, 2, 7, 8];
+    let found = code::pass_at(&problems[..2], &ks, 8, &mut stub, permission, &mut ()).expect("runs");
+    // 1 − C(6, k)/C(8, k)
+    let expected = [2.0 / 8.0, 1.0 - 15.0 / 28.0, 1.0, 1.0].map(|pass: f64| pass / 2.0);
+    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+    let mut refused = |ks: &[usize]| {
+        let found = code::pass_at(&problems[..1], ks, 8, &mut stub, permission, &mut ());
+        found.expect_err("refused").to_string()
+    };
+    assert!(refused(&[1, 9]).contains('9') && refused(&[0]).contains("from 1 to"));
+}
+
+#[test]
+fn mt_bench_ratings() {
+    let Some(folder) = folder() else { return };
+    let questions = mt_bench::questions(&folder.join("mt_bench/question.jsonl")).expect("reads");
+    assert_eq!(questions.iter().filter(|question| question.reference.len() == 2).count(), 39);
+    let two = [questions[0].clone(), questions[30].clone()];
+    let answers = BTreeMap::from(two.clone().map(|q| (q.id, vec!["one".to_string(), "two".into()])));
+    let out = tempfile::tempdir().expect("a folder");
+    let path = out.path().join("ratings.jsonl");
+    // Three and the turn; four more where there is a reference.
+    let script = "t=$(cat); n=3; case $t in *'\"turn\":1'*) n=$((n+1));; *'\"turn\":2'*) n=$((n+2));; esac; \
+                  case $t in *'\"reference\":[]'*) ;; *) n=$((n+4));; esac; echo \"{\\\"rating\\\": $n}\"";
+    let judge = Judge { command: script, seconds: 20 };
+    let ratings = judge::rate(&two, &answers, judge, &path, &mut ()).expect("runs");
+    assert_eq!((ratings.rating, ratings.turns), (6.5, vec![6.0, 7.0]));
+    assert_eq!((ratings.categories["writing"], ratings.categories["math"]), (4.5, 8.5));
+    assert_eq!(std::fs::read_to_string(&path).expect("written").lines().count(), 4);
+}
+
+#[test]
 fn mt_bench_answers() {
     let Some(folder) = folder() else { return };
     let questions = mt_bench::questions(&folder.join("mt_bench/question.jsonl")).expect("reads");
@@ -98,6 +147,7 @@ fn mt_bench_answers() {
     });
     mt_bench::answer(&questions[..2], "stub", 1.5, &mut stub, &path, &mut ()).expect("runs");
     assert!(prompts[1].contains("answer 1</s> USER:") && prompts[1].contains(&questions[0].turns[1]));
+    assert_eq!(mt_bench::answers(&path).expect("reads")[&82], ["answer 3", "answer 4"]);
     let text = std::fs::read_to_string(&path).expect("written");
     let first: serde_json::Value =
         serde_json::from_str(text.lines().next().expect("two lines")).expect("JSON");

@@ -1,9 +1,12 @@
 //! Running generated programs: in a process of their own, with limits of time, memory and files, and only where the user
 //! allowed it. That is no sandbox: what must not be read or reached must not be on the machine.
 
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::models::tasks::{Writer, humaneval};
+use crate::progress::{Progress, Unit};
 use crate::{Error, Result};
 
 /// The user's permission to run what a model wrote.
@@ -67,19 +70,67 @@ pub fn succeeds(program: &str, limits: Limits, _permission: Permission) -> Resul
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut child = child.map_err(Error::io("run", "python3"))?;
+    let child = child.map_err(Error::io("run", "python3"))?;
+    Ok(wait(child, "python3", seconds)?.is_some_and(|status| status.success()))
+}
+
+/// How a process ended; `None` where it was ended after so many seconds.
+pub(super) fn wait(mut child: Child, name: &str, seconds: u64) -> Result<Option<ExitStatus>> {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
-        match child.try_wait().map_err(Error::io("run", "python3"))? {
-            Some(status) => return Ok(status.success()),
+        match child.try_wait().map_err(Error::io("run", name))? {
+            Some(status) => return Ok(Some(status)),
             None if Instant::now() >= end => {
                 let _ = child.kill();
-                child.wait().map_err(Error::io("run", "python3"))?;
-                return Ok(false);
+                child.wait().map_err(Error::io("run", name))?;
+                return Ok(None);
             }
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// pass@k for each of `ks`, from so many samples of each problem; mean over problems.
+///
+/// # Errors
+/// No problems; a k of 0 or above the number of samples; the writer's; no `python3`; an interrupt.
+pub fn pass_at(
+    problems: &[humaneval::Problem],
+    ks: &[usize],
+    samples: usize,
+    writer: &mut dyn Writer,
+    permission: Permission,
+    progress: &mut dyn Progress,
+) -> Result<Vec<f64>> {
+    if let Some(k) = ks.iter().find(|&&k| k == 0 || k > samples) {
+        return Err(Error::value("k of pass@k", k, format!("from 1 to the number of samples, {samples}")));
+    }
+    if problems.is_empty() {
+        return Err(Error::value("the number of problems", 0, "at least 1"));
+    }
+    progress.start("humaneval", Some(problems.len() as u64), Unit::Samples);
+    let mut sums = vec![0.0; ks.len()];
+    for problem in problems {
+        // Equal programs are run once.
+        let mut known: BTreeMap<String, bool> = BTreeMap::new();
+        let mut right = 0;
+        for completion in writer.samples(&problem.id, &problem.prompt, samples)? {
+            if progress.interrupted() {
+                return Err(Error::Interrupted { checkpoint: None });
+            }
+            let program = humaneval::program(problem, &completion);
+            let succeeds = match known.get(&program) {
+                Some(&succeeds) => succeeds,
+                None => succeeds(&program, Limits::default(), permission)?,
+            };
+            known.insert(program, succeeds);
+            right += usize::from(succeeds);
+        }
+        sums.iter_mut().zip(ks).for_each(|(sum, &k)| *sum += humaneval::pass_at(k, samples, right));
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok(sums.into_iter().map(|sum| sum / problems.len() as f64).collect())
 }
 
 #[cfg(test)]

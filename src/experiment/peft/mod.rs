@@ -6,12 +6,14 @@
 //! | `run` | what happens, in order |
 //! | `curves` | the course of a run, read from its metrics |
 //! | `compare` | files with several learning rates and seeds, side by side |
-//! | `code` | generated programs, in a process with limits, only where it was allowed |
+//! | `code` | generated programs, in a process with limits, only where it was allowed; pass@k |
+//! | `judge` | ratings of answers by a command of the user's |
 
 pub mod code;
 pub mod compare;
 pub mod config;
 mod curves;
+pub mod judge;
 mod run;
 
 pub use curves::{Curves, Moment};

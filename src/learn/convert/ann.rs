@@ -54,7 +54,7 @@ pub enum Layer {
         /// Step between windows.
         stride: usize,
     },
-    /// Maximum over windows; cannot be converted.
+    /// Maximum over windows; can be converted behind the first convolution.
     MaxPool {
         /// Side of a window.
         side: usize,
@@ -167,7 +167,8 @@ impl Ann {
         Ok(())
     }
 
-    /// The same function without batch normalisation: `W' = W γ / √(var + ε)`, `b' = β + (b − μ) γ / √(var + ε)`.
+    /// The same function without batch normalisation, `W' = W γ / √(var + ε)`, `b' = β + (b − μ) γ / √(var + ε)`, and with
+    /// max pooling before activations: they grow with their inputs.
     ///
     /// # Errors
     /// Names a batch normalisation that does not follow a convolution or linear layer directly.
@@ -175,7 +176,9 @@ impl Ann {
         let mut layers: Vec<(String, Layer)> = Vec::new();
         for (name, layer) in &self.layers {
             let Layer::BatchNorm(n) = layer else {
-                layers.push((name.clone(), layer.clone()));
+                let behind = matches!(layer, Layer::MaxPool { .. })
+                    && layers.last().is_some_and(|(_, last)| last.is_activation());
+                layers.insert(layers.len() - usize::from(behind), (name.clone(), layer.clone()));
                 continue;
             };
             let Some((_, Layer::Conv2d { weight, bias, .. } | Layer::Linear { weight, bias })) =

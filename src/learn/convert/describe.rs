@@ -78,7 +78,7 @@ pub enum Spec {
         /// Side of a window, and the step between two.
         side: usize,
     },
-    /// Maximum over windows; can be trained, not converted.
+    /// Maximum over windows; can be converted behind the first convolution.
     MaxPool {
         /// Side of a window, and the step between two.
         side: usize,

@@ -2,6 +2,11 @@
 //!
 //! Average pooling before a convolution is the `pool` of its projection. Before a linear layer, each pixel has the weight
 //! of its window over the window's size.
+//!
+//! Max pooling is exact where currents are the same in every step, which are those of the input: the largest of them is
+//! that of the activations, since activations grow with their currents. Further on it is refused. Spikes come and go, and
+//! the mean of the largest current of each step is more than the largest mean: two inputs of rate ½ that fire in turn
+//! have a maximum of 1 in every step. No number of steps helps against that.
 
 use super::ann::{Ann, Layer};
 use crate::error::{Error, Result};
@@ -62,11 +67,21 @@ pub(super) fn stages(ann: &Ann) -> Result<Vec<Stage>> {
         }
         match layer {
             Layer::BatchNorm(_) => return refuse(name, "batch normalisation must be folded first"),
-            Layer::MaxPool { .. } => {
-                return refuse(
-                    name,
-                    "the largest of some rates is neither a sum of spikes nor the rate of the largest currents, which `max_pool` takes step by step; train with average pooling",
-                );
+            Layer::MaxPool { side, stride } => {
+                let Some(Stage { rule: Rule::Conv2d { max_pool, .. }, shape, .. }) = &mut open else {
+                    return refuse(name, "it does not follow a convolution, with an activation or without");
+                };
+                if !stages.is_empty() {
+                    return refuse(
+                        name,
+                        "it is not behind the first convolution: the largest current of each step is on average more than the largest rate; train with average pooling",
+                    );
+                }
+                if side != stride || shape[1].min(shape[2]) < *side {
+                    return refuse(name, "its windows overlap, leave gaps or do not fit");
+                }
+                *max_pool *= side;
+                *shape = vec![shape[0], shape[1] / side, shape[2] / side];
             }
             Layer::AvgPool { side, stride } => {
                 let &[c, h, w] = &shape[..] else { return refuse(name, "it does not follow an image") };

@@ -93,11 +93,11 @@ pub fn exact_match(
     }
     progress.start("gsm8k", Some(problems.len() as u64), Unit::Samples);
     let mut right = 0;
-    for problem in problems {
+    for (i, problem) in problems.iter().enumerate() {
         if progress.interrupted() {
             return Err(Error::Interrupted { checkpoint: None });
         }
-        right += usize::from(is_right(problem, &writer.write(&prompt(problem))?));
+        right += usize::from(is_right(problem, &writer.write(&format!("GSM8K/{i}"), &prompt(problem))?));
         progress.advance(1);
     }
     progress.finish();

@@ -14,15 +14,28 @@ pub mod mt_bench;
 
 use super::{Generation, Model, Tokenizer};
 use crate::Result;
+use crate::rng::Stream;
 
-/// Something that continues a text: a model, or in tests a stub.
+/// Something that continues texts: a model, or in tests a stub.
 pub trait Writer {
-    /// What follows the prompt.
+    /// So many continuations of a prompt. What is drawn depends on the seed, the name and the number of the continuation
+    /// alone.
     ///
     /// # Errors
     /// The model's.
-    fn write(&mut self, prompt: &str) -> Result<String>;
+    fn samples(&mut self, name: &str, prompt: &str, count: usize) -> Result<Vec<String>>;
+
+    /// What follows a prompt.
+    ///
+    /// # Errors
+    /// As [`samples`](Self::samples).
+    fn write(&mut self, name: &str, prompt: &str) -> Result<String> {
+        Ok(self.samples(name, prompt, 1)?.pop().unwrap_or_default())
+    }
 }
+
+/// Continuations that a model writes at once.
+const AT_ONCE: usize = 16;
 
 /// A model that writes.
 #[derive(Debug)]
@@ -31,15 +44,22 @@ pub struct ModelWriter<'a> {
     pub model: &'a Model,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// How it chooses tokens; the seed grows by one with each text.
+    /// How it chooses tokens.
     pub how: Generation,
 }
 
 impl Writer for ModelWriter<'_> {
-    fn write(&mut self, prompt: &str) -> Result<String> {
+    fn samples(&mut self, name: &str, prompt: &str, count: usize) -> Result<Vec<String>> {
         let ids = self.tokenizer.encode(prompt, true)?.ids;
-        let texts = self.model.generate(&[ids], &self.how, &mut ())?;
-        self.how.seed = self.how.seed.wrapping_add(1);
-        self.tokenizer.decode(&texts[0])
+        let mut texts = vec![];
+        for start in (0..count).step_by(AT_ONCE) {
+            let [low, high] = Stream::named(self.how.seed, &format!("{name}/{start}")).key();
+            let how = Generation { seed: u64::from(low) | u64::from(high) << 32, ..self.how.clone() };
+            let prompts = vec![ids.clone(); AT_ONCE.min(count - start)];
+            for text in self.model.generate(&prompts, &how, &mut ())? {
+                texts.push(self.tokenizer.decode(&text)?);
+            }
+        }
+        Ok(texts)
     }
 }

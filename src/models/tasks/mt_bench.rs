@@ -1,5 +1,6 @@
 //! MT-Bench: answers to questions of two turns, in the files that its judges read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -18,6 +19,13 @@ pub struct Question {
     pub category: String,
     /// What is said to the model, one after the other.
     pub turns: Vec<String>,
+    /// Good answers, where there are some.
+    pub reference: Vec<String>,
+}
+
+/// A list of texts.
+fn texts(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|text| text.as_str().map(String::from)).collect()
 }
 
 /// Questions of `question.jsonl`.
@@ -29,12 +37,15 @@ pub fn questions(path: &Path) -> Result<Vec<Question>> {
     let one = |(i, line): (usize, &str)| {
         let wrong = |what: &str| Error::data(path, format!("line {}: {what}", i + 1));
         let value: Value = serde_json::from_str(line).map_err(|_| wrong("not JSON"))?;
-        let turns = value["turns"].as_array().ok_or_else(|| wrong("there is no list `turns`"))?;
-        let turns = turns.iter().map(|turn| turn.as_str().map(String::from)).collect::<Option<Vec<_>>>();
+        let reference = match &value["reference"] {
+            Value::Null => Some(vec![]),
+            list => texts(list),
+        };
         Ok(Question {
             id: value["question_id"].as_u64().ok_or_else(|| wrong("there is no number `question_id`"))?,
             category: value["category"].as_str().unwrap_or_default().into(),
-            turns: turns.ok_or_else(|| wrong("a turn is not a text"))?,
+            turns: texts(&value["turns"]).ok_or_else(|| wrong("there is no list of texts `turns`"))?,
+            reference: reference.ok_or_else(|| wrong("`reference` is not a list of texts"))?,
         })
     };
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(one).collect()
@@ -51,6 +62,21 @@ fn prompt(question: &Question, answers: &[String]) -> String {
         answers.get(i).into_iter().for_each(|answer| text += &format!(" {answer}</s>"));
     }
     text
+}
+
+/// Answers of a file that [`answer`] wrote, by number of the question.
+///
+/// # Errors
+/// Not readable, not of its kind; the line is named.
+pub fn answers(path: &Path) -> Result<BTreeMap<u64, Vec<String>>> {
+    let text = read_text(path)?;
+    let one = |(i, line): (usize, &str)| {
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        let found = value["question_id"].as_u64().zip(texts(&value["choices"][0]["turns"]));
+        let expected = "there is no number `question_id` with a list of texts `choices[0].turns`";
+        found.ok_or_else(|| Error::data(path, format!("line {}: {expected}", i + 1)))
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(one).collect()
 }
 
 /// Answers all questions and writes the file that judges read, one JSON object a line. `moment`: seconds since 1970 that
@@ -73,8 +99,9 @@ pub fn answer(
             return Err(Error::Interrupted { checkpoint: None });
         }
         let mut answers: Vec<String> = vec![];
-        for _ in &question.turns {
-            let text = writer.write(&prompt(question, &answers))?;
+        for turn in 1..=question.turns.len() {
+            let name = format!("MT-Bench/{}/{turn}", question.id);
+            let text = writer.write(&name, &prompt(question, &answers))?;
             // What the model says in the user's name is not its answer.
             answers.push(text.split("USER:").next().unwrap_or_default().trim().to_string());
         }

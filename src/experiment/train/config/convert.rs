@@ -184,7 +184,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.convert.steps", "numbers of steps at which the report shows the accuracy"),
     (
         "train.convert.layer.kind",
-        "linear, conv2d, relu, qcfs, batch-norm, avg-pool, flatten; max-pool cannot be converted",
+        "linear, conv2d, relu, qcfs, batch-norm, avg-pool, flatten; max-pool behind the first conv2d",
     ),
     ("train.convert.layer.name", "path of its tensors; its number if empty"),
     ("train.convert.layer.outputs", "channels or features of the output"),
