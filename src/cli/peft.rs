@@ -198,18 +198,25 @@ fn open(folder: &Path, adapter: Option<&Path>, dtype: DType) -> Result<Model> {
 
 fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
     let Store { dir, .. } = store(global)?;
+    // Refused before anything is loaded.
+    let name = eval.task.as_ref().map(|task| task.to_lowercase()).unwrap_or_default();
+    if name != "humaneval" && (eval.samples != 1 || eval.k != [1]) {
+        return Err(Error::value("--samples or --k", "given", "nothing: only HumanEval has several samples"));
+    }
+    if name != "mt-bench" && eval.judge.is_some() {
+        return Err(Error::value("--judge", "given", "nothing: only answers to MT-Bench are rated"));
+    }
+    code::estimable(&eval.k, eval.samples)?;
+    if eval.samples > 1 && eval.temperature == 0.0 {
+        return Err(Error::value("the temperature", 0, "above 0: otherwise all samples are the same"));
+    }
     let Some(task) = &eval.task else {
         let run_dir = RunDir::open(&eval.path)?;
         let evaluation = peft::evaluate(&run_config(&run_dir)?, &run_dir, &dir)?;
         return if global.json { json(&evaluation) } else { print(&format!("{}\n", in_words(&evaluation))) };
     };
-    // Refused before anything is loaded.
-    let name = task.to_lowercase();
     let permission =
         (name == "humaneval").then(|| code::Permission::new(eval.allow_code_execution)).transpose()?;
-    if name == "humaneval" && eval.samples > 1 && eval.temperature == 0.0 {
-        return Err(Error::value("the temperature", 0, "above 0: otherwise all samples are the same"));
-    }
     let model = open(&eval.path, eval.adapter.as_deref(), DType::F32)?;
     let tokenizer = tokenizer(eval.tokenizer.as_deref(), &eval.path)?;
     let mut console = progress::Console::new(global.progress, global.quiet);

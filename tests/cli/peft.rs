@@ -73,6 +73,10 @@ fn from_a_file_to_a_merged_model() {
     assert_eq!(passes(), found);
     let refused = [&usual[..], &["humaneval"], &several[..3]].concat();
     assert!(at(&refused, 1).1.contains("all samples are the same"));
+    let refused = |more: &[&str]| at(&[&usual[..], more].concat(), 1).1;
+    assert!(refused(&["humaneval", "--k", "2"]).contains("from 1 to the number of samples, 1"));
+    assert!(refused(&["gsm8k", "--samples", "2"]).contains("only HumanEval"));
+    assert!(refused(&["gsm8k", "--judge", judge]).contains("only answers to MT-Bench"));
 }
 
 #[test]

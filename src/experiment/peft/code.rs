@@ -90,6 +90,17 @@ pub(super) fn wait(mut child: Child, name: &str, seconds: u64) -> Result<Option<
     }
 }
 
+/// Whether so many samples say something about every pass@k.
+///
+/// # Errors
+/// A k of 0 or above the number of samples.
+pub fn estimable(ks: &[usize], samples: usize) -> Result<()> {
+    match ks.iter().find(|&&k| k == 0 || k > samples) {
+        None => Ok(()),
+        Some(k) => Err(Error::value("k of pass@k", k, format!("from 1 to the number of samples, {samples}"))),
+    }
+}
+
 /// pass@k for each of `ks`, from so many samples of each problem; mean over problems.
 ///
 /// # Errors
@@ -102,9 +113,7 @@ pub fn pass_at(
     permission: Permission,
     progress: &mut dyn Progress,
 ) -> Result<Vec<f64>> {
-    if let Some(k) = ks.iter().find(|&&k| k == 0 || k > samples) {
-        return Err(Error::value("k of pass@k", k, format!("from 1 to the number of samples, {samples}")));
-    }
+    estimable(ks, samples)?;
     if problems.is_empty() {
         return Err(Error::value("the number of problems", 0, "at least 1"));
     }
