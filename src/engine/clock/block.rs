@@ -404,9 +404,10 @@ impl<'n, F: Number> Block<'n, F> {
             }
             let Channel { alone, waiting, .. } = &mut self.channels[*channel];
             self.events += match (waiting, synapses) {
-                (Waiting::Count { counts, .. }, Stored::Bits(masks)) => {
-                    counts.unlisted().map_or(0, |counts| masks.deliver(sources, counts))
-                }
+                (Waiting::Count { counts, .. }, Stored::Bits(masks)) => match counts.unlisted() {
+                    Some(counts) => masks.deliver(sources, counts),
+                    None => 0,
+                },
                 (Waiting::Count { counts, .. }, Stored::Rows(rows)) => {
                     // A list costs a little for each spike, and saves a pass over the neurons.
                     let synapses = (sources.len() as f64 * rows.mean()) as usize;

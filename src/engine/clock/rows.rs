@@ -155,7 +155,9 @@ impl Rows {
             let (targets, delays) = rest.split_at(k * size_of::<Short>());
             let targets = targets.as_chunks().0;
             for start in (0..k).step_by(PIECE) {
-                lines.by_ref().take(lines_of_piece).for_each(|at| prefetch(&self.bytes, at));
+                for at in lines.by_ref().take(lines_of_piece) {
+                    prefetch(&self.bytes, at);
+                }
                 let end = k.min(start + PIECE);
                 each(Piece {
                     weight: self.weight,
@@ -166,7 +168,9 @@ impl Rows {
                 });
             }
             // It may be longer, and end in one line more.
-            lines.chain([next.end.saturating_sub(1)]).for_each(|at| prefetch(&self.bytes, at));
+            for at in lines.chain([next.end.saturating_sub(1)]) {
+                prefetch(&self.bytes, at);
+            }
             events += k as u64;
         }
         events
@@ -205,15 +209,22 @@ impl Piece<'_> {
 
     #[inline(always)]
     fn with_weights<F: Real, T>(&self, places: impl Iterator<Item = T>, mut add: impl FnMut(T, F)) {
+        // Loops and no closures of iterators, which would be compiled once and for any processor.
         match self.weight {
-            Weight::Same(weight) => places.for_each(|place| add(place, F::of(weight))),
+            Weight::Same(weight) => {
+                for place in places {
+                    add(place, F::of(weight));
+                }
+            }
             Weight::F32 => {
-                let weights = self.weights.as_chunks().0.iter().map(|&w| f32::from_ne_bytes(w));
-                places.zip(weights).for_each(|(place, weight)| add(place, F::of(weight.into())));
+                for (place, &weight) in places.zip(self.weights.as_chunks().0) {
+                    add(place, F::of(f32::from_ne_bytes(weight).into()));
+                }
             }
             Weight::F64 => {
-                let weights = self.weights.as_chunks().0.iter().map(|&w| f64::from_ne_bytes(w));
-                places.zip(weights).for_each(|(place, weight)| add(place, F::of(weight)));
+                for (place, &weight) in places.zip(self.weights.as_chunks().0) {
+                    add(place, F::of(f64::from_ne_bytes(weight)));
+                }
             }
         }
     }
