@@ -1,16 +1,20 @@
 //! Memory of online training, counted by the allocator: it does not grow with the number of steps, and is what was planned.
 #![allow(unsafe_code)] // An allocator that counts.
 
-use ransnn::learn::surrogate::{Credit, Encoded, Gradient, Loss, Model};
+use ransnn::engine::Input;
+use ransnn::learn::surrogate::{
+    Checkpoint, Credit, Data, Encoded, Gradient, Loss, Method, Model, Options, Trainer,
+};
+use ransnn::rng::Stream;
 use ransnn::snn::builder::Precision;
 use ransnn::snn::neurons::{Lif, Reset};
 use ransnn::snn::scan::Spikes;
-use ransnn::snn::{Init, Network, Rule};
+use ransnn::snn::{Encoding, Init, Network, Rule};
 use ransnn::tensor::{Surrogate, Tensor, grad};
 use ransnn::units::Ms;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 struct Counting;
 
@@ -59,6 +63,7 @@ fn spikes(steps: usize) -> Encoded {
 
 #[test]
 fn memory_of_online_training_does_not_depend_on_the_number_of_steps() {
+    let _alone = ALONE.lock().unwrap();
     let mut net = Network::builder(Ms(1.0));
     let pixels = net.input("pixels", INPUTS);
     let hidden = net.population("hidden", 200, Lif { decay: 0.9, ..Lif::default() });
@@ -109,4 +114,70 @@ fn memory_of_online_training_does_not_depend_on_the_number_of_steps() {
             "backwards, {few} bytes in 4 steps and {many} in 128: the measure sees what grows"
         );
     });
+}
+
+/// Tests of one process share the counters.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn memory_of_training_backwards_is_what_was_planned() {
+    let _alone = ALONE.lock().unwrap();
+    let surrogate = Surrogate::Arctan { alpha: 2.0 };
+    let gradient = Gradient { surrogate, detach: true, decay: false, threshold: false, normalize: false };
+    let samples: Vec<f32> = (0..BATCH * 144).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+    let labels: Vec<u16> = (0..BATCH as u16).map(|i| i % 10).collect();
+    let targets: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for kind in ["dense", "deep", "conv", "frozen"] {
+        for constant in [true, false] {
+            for checkpoint in [Checkpoint::None, Checkpoint::Sqrt, Checkpoint::Every(16)] {
+                let mut net = Network::builder(Ms(1.0));
+                let lif = Lif { decay: 0.9, ..Lif::default() };
+                let pixels = net.input("pixels", [1, 12, 12]);
+                let mut layers = vec![pixels];
+                match kind {
+                    "conv" => layers.push(net.population("maps", [8, 10, 10], lif)),
+                    "deep" => layers.extend(["a", "b", "c"].map(|name| net.population(name, 300, lif))),
+                    _ => layers.push(net.population("hidden", 1000, lif)),
+                }
+                let output = net.population("out", 10, Lif { reset: Reset::None, ..Lif::default() });
+                layers.push(output);
+                for (i, pair) in layers.windows(2).enumerate() {
+                    let conv = Rule::Conv2d { kernel: 3, stride: 1, padding: 0, pool: 1, max_pool: 1 };
+                    let rule = if kind == "conv" && i == 0 { conv } else { Rule::Dense };
+                    let weights = Init::Normal { mean: 0.0, std: 0.1 };
+                    let of = net.connect(pair[0], pair[1], rule).weights(weights);
+                    match kind == "frozen" && i == 0 {
+                        true => of.frozen().precision(Precision::Int8),
+                        false => of.precision(Precision::F32),
+                    };
+                }
+                let steps = 64;
+                let encoding = match constant {
+                    true => Encoding::Constant { steps },
+                    false => Encoding::Bernoulli { steps, gain: 0.1 },
+                };
+                let net = net.build(1).unwrap();
+                let data = Data { samples: Input::F32(&samples), labels: &labels };
+                let method = Method::Sgd { momentum: 0.0 };
+                let options = Options { gradient, batch: BATCH, checkpoint, method, ..Options::new() };
+                pool.install(|| {
+                    let mut trainer = Trainer::new(net, encoding, output, data, options).unwrap();
+                    let ids: Vec<u64> = (0..BATCH as u64).collect();
+                    let input = trainer.encode(&ids, &Stream::named(1, "x")).unwrap();
+                    trainer.update(&input, &targets).unwrap();
+                    let most = peak(|| assert!(trainer.update(&input, &targets).unwrap().0 > 0.0));
+                    let planned = trainer.batch_bytes();
+                    let pass = trainer.model().forward(&input, None).unwrap();
+                    let fired: f64 = pass.hidden.iter().map(|t| t.spikes.sum_all().unwrap().to_scalar().unwrap()).sum();
+                    let of: usize = pass.hidden.iter().map(|t| t.spikes.len()).sum();
+                    let more = 4 * trainer.model().size();
+                    println!(
+                        "{kind} constant {constant} {checkpoint:?}: {most} measured, {planned} planned + {more}, {:.2}; rate {}",
+                        most as f64 / (planned + more) as f64, fired / of as f64
+                    );
+                });
+            }
+        }
+    }
 }

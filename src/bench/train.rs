@@ -4,7 +4,9 @@
 use super::{Floor, Scale, Unit, measure::Measured, measure::Timer};
 use crate::engine::{Feedforward, Input, Probe, Recording, What};
 use crate::error::{Error, Result};
-use crate::learn::surrogate::{Credit, Data, Encoded, Gradient, Loss, Method, Options, RatePenalty, Trainer};
+use crate::learn::surrogate::{
+    Checkpoint, Credit, Data, Encoded, Gradient, Loss, Method, Options, RatePenalty, Trainer,
+};
 use crate::rng::Stream;
 use crate::snn::neurons::{Fires, Lif};
 use crate::snn::{Encoding, Init, Network, Pop, Rule};
@@ -98,6 +100,7 @@ fn options(batch: usize) -> Options {
         dropout: 0.0,
         batch,
         micro_batch: 0,
+        checkpoint: Checkpoint::None,
         epochs: 1,
         held_out: 0,
         patience: 0,

@@ -63,7 +63,8 @@ fn equals_a_product_and_a_scan() -> Result<()> {
         })?;
         let together = grad(&parameters, || {
             let weights = (&parameters["w"], parameters.get("b"));
-            let (out, fired) = scan.run_behind(&lists, Some(&parameters["x"]), weights, &of(&parameters)?)?;
+            let (out, fired) =
+                scan.run_behind(&lists, Some(&parameters["x"]), weights, &of(&parameters)?, None)?;
             seen.push(out.spikes.to_f32()?);
             assert_eq!(*fired, Spikes::of(&out.spikes)?);
             loss(&out)
@@ -91,7 +92,8 @@ fn threads_change_nothing() -> Result<()> {
         pool.install(|| -> Result<Vec<f32>> {
             let (_, grads) = grad(&parameters, || {
                 let numbers = Parameters::new(0.9, 1.0, DType::F32)?;
-                let (out, _) = Scan::lif().run_behind(&lists, None, (&parameters["w"], None), &numbers)?;
+                let (out, _) =
+                    Scan::lif().run_behind(&lists, None, (&parameters["w"], None), &numbers, None)?;
                 out.spikes.mul(&out.spikes)?.sum_all()
             })?;
             grads.get("w")?.to_f32()

@@ -6,4 +6,5 @@ mod fixtures;
 mod layer;
 mod online;
 mod scan;
+mod stretches;
 mod training;

@@ -1,7 +1,8 @@
 //! What the tables of the trainers mean: every value in its range.
 
 use super::config::{
-    Augment, Convert, Credit, Fit, Loss, Optimizer, Rates, Rule, Stdp, StdpReadout, Surrogate, Thresholds,
+    Augment, Checkpoint, Convert, Credit, Fit, Loss, Optimizer, Rates, Rule, Stdp, StdpReadout, Surrogate,
+    Thresholds,
 };
 use crate::experiment::check::Check;
 use crate::experiment::config::{Config, Connect, Encode, Neuron, Precision, Shape};
@@ -45,6 +46,14 @@ impl Check<'_> {
                 format!("`{other}` needs the mini-batch as a whole"),
                 Some(help),
             );
+        }
+        if train.checkpoint != Checkpoint::None && (train.batch_norm || bounded) {
+            let other = if train.batch_norm { "batch_norm" } else { "rates" };
+            let help = format!("leave it out, or `{other}`");
+            self.wrong(&path("checkpoint"), format!("`{other}` needs all steps at once"), Some(help));
+        }
+        if let Checkpoint::Every(steps) = train.checkpoint {
+            self.positive(&path("checkpoint.every"), steps);
         }
         let more_than_zero = [("lr", train.lr)];
         let zero_or_more = [
@@ -105,6 +114,7 @@ impl Check<'_> {
             ("dropout", train.dropout > 0.0),
             ("batch_norm", train.batch_norm),
             ("micro_batch", train.micro_batch > 0),
+            ("checkpoint", train.checkpoint != Checkpoint::None),
             ("rates", train.rates != Rates::default()),
         ] {
             if wrong {

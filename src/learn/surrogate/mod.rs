@@ -8,6 +8,7 @@
 //! | `model` | the network as a function of its trained parameters |
 //! | `model::normalize` | normalisation over the batch, and how it ends in weights |
 //! | `model::online` | e-prop and OTTT: gradients forward in time |
+//! | `model::stretches` | gradients backwards in the memory of some of the steps |
 //! | `loss` | what is made small |
 //! | `trainer` | mini-batches, optimiser, held-out samples |
 //! | `judge` | what the engine makes of it |
@@ -21,6 +22,6 @@ mod trainer;
 
 pub use judge::{Agreement, classify, probe, silent_or_saturated};
 pub use loss::{Loss, RatePenalty};
-pub use model::{Credit, Dropout, Encoded, Gradient, Model, Online, Pass, Statistics, Trace};
+pub use model::{Credit, Dropout, Encoded, Gradient, Model, Online, Pass, Recomputed, Statistics, Trace};
 pub(super) use trainer::spikes_of;
-pub use trainer::{Data, Method, Options, Step, Trainer};
+pub use trainer::{Checkpoint, Data, Method, Options, Step, Trainer};

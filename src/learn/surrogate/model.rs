@@ -7,12 +7,15 @@
 mod normalize;
 mod online;
 mod reach;
+mod stretches;
 mod weights;
 
 pub use normalize::Statistics;
 use normalize::norm_path;
 pub use online::{Credit, Online};
 use reach::Reach;
+use stretches::Place;
+pub use stretches::Recomputed;
 use weights::{Frozen, trained};
 
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ use std::sync::Arc;
 use crate::rng::Stream;
 use crate::snn::neurons::Lif;
 use crate::snn::scan::{
-    LARGEST_WINDOW, Parameters, Scan, Scanned, Spikes, product_of, spike_conv2d, spike_product,
+    LARGEST_WINDOW, Parameters, Scan, Scanned, Spikes, Stretch, product_of, spike_conv2d, spike_product,
 };
 use crate::snn::{Conv2d, Network, Pop, Weights};
 use crate::tensor::{DType, Device, Meta, Surrogate, Tensor, Trainable};
@@ -47,6 +50,28 @@ impl Encoded {
             Self::Spikes(spikes) => Self::Spikes(Arc::new(spikes.samples(range)?)),
             Self::Constant(x, steps) => Self::Constant(x.narrow(0, range.start, range.len())?, *steps),
         })
+    }
+
+    /// Some of the steps.
+    ///
+    /// # Errors
+    /// Steps that are not there.
+    pub fn stretch(&self, range: Range<usize>) -> Result<Self> {
+        Ok(match self {
+            Self::Spikes(spikes) => Self::Spikes(Arc::new(spikes.steps(range)?)),
+            Self::Constant(x, steps) if range.end <= *steps => Self::Constant(x.clone(), range.len()),
+            Self::Constant(_, steps) => {
+                return Err(Error::value("steps", format!("{range:?}"), format!("within 0..{steps}")));
+            }
+        })
+    }
+
+    /// Number of steps and of samples.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Spikes(spikes) => [spikes.front()[0], spikes.front()[1]],
+            Self::Constant(x, steps) => [*steps, x.shape()[0]],
+        }
     }
 }
 
@@ -321,7 +346,7 @@ impl Model {
     /// # Errors
     /// Input that does not fit.
     pub fn forward(&self, input: &Encoded, dropout: Option<Dropout>) -> Result<Pass> {
-        self.pass(input, dropout, false)
+        self.pass(input, dropout, false, None)
     }
 
     /// Runs a batch as in training: normalised by its own statistics.
@@ -329,16 +354,24 @@ impl Model {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_in_training(&self, input: &Encoded, dropout: Option<Dropout>) -> Result<Pass> {
-        self.pass(input, dropout, true)
+        self.pass(input, dropout, true, None)
     }
 
-    fn pass(&self, input: &Encoded, dropout: Option<Dropout>, training: bool) -> Result<Pass> {
+    /// Over some of the steps with a `place` of each layer among the others.
+    fn pass(
+        &self,
+        input: &Encoded,
+        dropout: Option<Dropout>,
+        training: bool,
+        place: Option<&Place>,
+    ) -> Result<Pass> {
         let mut sent: BTreeMap<usize, Sent> = BTreeMap::new();
         let (mut hidden, mut statistics) = (vec![], vec![]);
         let mut outputs = None;
         for layer in &self.layers {
             let numbers = self.numbers_of(layer)?;
-            let (out, lists) = match self.behind(layer, &numbers, input, &sent)? {
+            let stretch = place.and_then(|place| place.get(&layer.population));
+            let (out, lists) = match self.behind(layer, &numbers, input, &sent, stretch)? {
                 Some((out, lists)) => (out, Some(lists)),
                 None => {
                     let mut current: Option<Tensor> = None;
@@ -350,7 +383,7 @@ impl Model {
                         });
                     }
                     let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
-                    (layer.advance(&current, &numbers, input)?, None)
+                    (layer.advance(&current, &numbers, input, stretch)?, None)
                 }
             };
             if layer.population == self.output {
@@ -399,6 +432,7 @@ impl Model {
         numbers: &Parameters,
         input: &Encoded,
         sent: &BTreeMap<usize, Sent>,
+        stretch: Option<&Stretch>,
     ) -> Result<Option<(Scanned, Arc<Spikes>)>> {
         let [from] = layer.incoming.as_slice() else { return Ok(None) };
         if let Device::Cuda(_) = self.device {
@@ -413,7 +447,7 @@ impl Model {
         }
         let bias = from.biased.then(|| &self.parameters[&bias_path(&from.name)]);
         let weights = &self.parameters[&weights_path(&from.name)];
-        layer.scan.run_behind(&lists, x, (weights, bias), numbers).map(Some)
+        layer.scan.run_behind(&lists, x, (weights, bias), numbers, stretch).map(Some)
     }
 
     /// Weights, and the bias of those that learn and are not normalised.
@@ -577,17 +611,82 @@ impl Model {
     pub fn activation_bytes(&self, steps: usize, batch: usize, held: bool) -> usize {
         let traced = self.layers.iter().filter(|layer| layer.traced);
         let numbers: usize = traced.map(|layer| self.kept(layer, steps, batch, held)).sum();
-        let outputs = self.layers.iter().find(|layer| layer.population == self.output);
-        let loss = outputs.map_or(0, |layer| batch * (layer.neurons + 1));
-        4 * (numbers + loss)
+        4 * (numbers + batch * (self.classes() + 1))
+    }
+
+    /// Bytes that a batch takes at most at a time on its way forth and back, all of its steps at once or, with a number of
+    /// them, in stretches: what is [kept](Self::activation_bytes), what comes and goes beside it, and in stretches the
+    /// states before each and a second sum of gradients. Lists of spikes come on top, 8 bytes a spike.
+    pub fn peak_bytes(&self, steps: usize, batch: usize, held: bool, stretch: Option<usize>) -> usize {
+        4 * match stretch {
+            None => self.most(steps, batch, held),
+            Some(stretch) => {
+                let states = self.state(batch) * steps.div_ceil(stretch);
+                states + 2 * steps * batch * self.classes() + self.size() + self.most(stretch, batch, held)
+            }
+        }
+    }
+
+    /// Numbers that are there at a time at most.
+    fn most(&self, steps: usize, batch: usize, held: bool) -> usize {
+        let all = |neurons: usize| steps * batch * neurons;
+        let (mut kept, mut sent, mut most) = (0, 0, 0);
+        let mut back = vec![];
+        for layer in &self.layers {
+            let n = all(layer.neurons);
+            let is_held = |from: &Incoming| held && from.pre == self.source.0;
+            let alike = layer.incoming.iter().all(is_held) && layer.recurrent.is_none();
+            let currents = if alike { batch * layer.neurons } else { n };
+            // Forth: currents, or weights in tiles; potentials, spikes and what is shown.
+            let (before, shown) = match self.is_behind(layer, held) {
+                true => (self.incoming_size(layer), usize::from(layer.scan.membrane)),
+                false => (currents * layer.incoming.len().min(2), usize::from(layer.scan.membrane)),
+            };
+            most = most.max(kept + sent + before + (2 + shown) * n);
+            sent += n;
+            if !layer.traced {
+                continue;
+            }
+            kept += self.kept(layer, steps, batch, held);
+            // Back: the gradient by the spikes, by the currents, and by the spikes before.
+            let sources: usize = layer
+                .incoming
+                .iter()
+                .filter(|from| self.traced(from.pre))
+                .filter_map(|from| self.layers.iter().find(|other| other.population == from.pre))
+                .map(|other| all(other.neurons))
+                .sum();
+            let through = match self.is_behind(layer, held) {
+                true if sources > 0 => self.incoming_size(layer) + 2 * n,
+                true => self.incoming_size(layer),
+                false => currents,
+            };
+            back.push(kept + n + through + sources);
+        }
+        back.into_iter().fold(most, usize::max)
+    }
+
+    fn classes(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.population == self.output).map(|layer| layer.neurons).sum()
+    }
+
+    /// Number of trained weights onto a layer.
+    fn incoming_size(&self, layer: &Layer) -> usize {
+        let of = |from: &Incoming| self.parameters.get(&weights_path(&from.name)).map_or(0, Tensor::len);
+        layer.incoming.iter().map(of).sum()
+    }
+
+    /// Whether a layer is run [behind](Self::behind) spikes.
+    fn is_behind(&self, layer: &Layer, held: bool) -> bool {
+        let [from] = layer.incoming.as_slice() else { return false };
+        let plain = from.frozen.is_none() && from.geometry.is_none() && from.channels.is_none();
+        plain && !(held && from.pre == self.source.0) && layer.recurrent.is_none()
     }
 
     /// Numbers that the tape keeps of a layer.
     fn kept(&self, layer: &Layer, steps: usize, batch: usize, held: bool) -> usize {
         let from_input = |from: &Incoming| from.pre == self.source.0 && held;
-        let [from, rest @ ..] = layer.incoming.as_slice() else { return 0 };
-        let plain = from.frozen.is_none() && from.geometry.is_none() && from.channels.is_none();
-        let behind = rest.is_empty() && plain && !from_input(from) && layer.recurrent.is_none();
+        let behind = self.is_behind(layer, held);
         let neurons = if behind { layer.neurons.next_multiple_of(64) } else { layer.neurons };
         let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
         for from in &layer.incoming {
@@ -638,17 +737,29 @@ impl Model {
 
 impl Layer {
     /// Spikes from currents `[T, B, N]`, or `[1, B, N]` where they are held.
-    fn advance(&self, current: &Tensor, numbers: &Parameters, input: &Encoded) -> Result<Scanned> {
-        match input {
+    fn advance(
+        &self,
+        current: &Tensor,
+        numbers: &Parameters,
+        input: &Encoded,
+        stretch: Option<&Stretch>,
+    ) -> Result<Scanned> {
+        let all;
+        let (current, held) = match input {
             // Only currents that are held have one step here.
             Encoded::Constant(_, steps) if current.shape()[0] == 1 && numbers.recurrent.is_none() => {
-                self.scan.run_held(current, *steps, numbers)
+                (current, Some(*steps))
             }
             Encoded::Constant(_, steps) => {
-                let shape = [*steps, current.shape()[1], current.shape()[2]];
-                self.scan.run(&current.broadcast_to(&shape)?, numbers)
+                all = current.broadcast_to(&[*steps, current.shape()[1], current.shape()[2]])?;
+                (&all, None)
             }
-            Encoded::Spikes(_) => self.scan.run(current, numbers),
+            Encoded::Spikes(_) => (current, None),
+        };
+        match (held, stretch) {
+            (_, Some(stretch)) => self.scan.run_stretch(current, held, numbers, stretch),
+            (Some(steps), None) => self.scan.run_held(current, steps, numbers),
+            (None, None) => self.scan.run(current, numbers),
         }
     }
 }

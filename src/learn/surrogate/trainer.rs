@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
-use super::model::{Credit, Dropout, Encoded, Gradient, Model, Statistics};
+use super::model::{Credit, Dropout, Encoded, Gradient, Model, Statistics, Trace};
 use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
 use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
@@ -34,6 +34,30 @@ pub enum Method {
         /// μ.
         momentum: f64,
     },
+}
+
+/// How much of a sequence is kept between the way forth and the way back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// All steps.
+    #[default]
+    None,
+    /// The states before stretches of so many steps, at least 1, and one stretch.
+    Every(usize),
+    /// Stretches of √T steps, rounded up: about as many stretches as a stretch has steps.
+    Sqrt,
+}
+
+impl Checkpoint {
+    /// Steps of a stretch of so many; none where all go together.
+    pub fn stretch(self, steps: usize) -> Option<usize> {
+        let length = match self {
+            Self::None => return None,
+            Self::Every(length) => length,
+            Self::Sqrt => (steps as f64).sqrt().ceil() as usize,
+        };
+        Some(length).filter(|&length| length < steps)
+    }
 }
 
 /// How to train.
@@ -66,6 +90,8 @@ pub struct Options {
     /// Samples of a mini-batch that go forwards and backwards together, 0 for all: what the tape keeps is for these alone,
     /// and their gradients are added up.
     pub micro_batch: usize,
+    /// Whether activations are kept for some of the steps at a time, and computed a second time on the way back.
+    pub checkpoint: Checkpoint,
     /// Passes over the samples.
     pub epochs: usize,
     /// Samples at the end that are not trained on but judged after each pass; the best network is kept. 0 for none.
@@ -163,6 +189,7 @@ impl Options {
             dropout: 0.0,
             batch: 128,
             micro_batch: 0,
+            checkpoint: Checkpoint::None,
             epochs: 1,
             held_out: 0,
             patience: 0,
@@ -173,7 +200,8 @@ impl Options {
     pub fn batch_bytes(&self, model: &Model, encoding: &Encoding) -> usize {
         match self.credit {
             Credit::Bptt => {
-                model.activation_bytes(encoding.steps(), self.piece(self.batch), encoding.is_constant())
+                let (steps, piece) = (encoding.steps(), self.piece(self.batch));
+                model.peak_bytes(steps, piece, encoding.is_constant(), self.checkpoint.stretch(steps))
             }
             credit => model.online_bytes(credit, encoding.is_constant(), self.batch),
         }
@@ -192,6 +220,24 @@ impl Options {
         }
         if self.penalty.lower > 0.0 || self.penalty.upper > 0.0 {
             return refuse("with bounds on the rates of the mini-batch");
+        }
+        if self.credit != Credit::Bptt {
+            return refuse("forward in time, where memory does not grow with the steps");
+        }
+        Ok(())
+    }
+
+    /// What looks at all steps at once.
+    fn check_stretches(&self) -> Result<()> {
+        let refuse = |on: &str| Err(Error::Unsupported { op: "checkpoints in time", on: on.into() });
+        if self.checkpoint == Checkpoint::Every(0) {
+            return Err(Error::value("steps between checkpoints", 0, "at least 1"));
+        }
+        if self.gradient.normalize {
+            return refuse("with normalisation over all steps");
+        }
+        if self.penalty.lower > 0.0 || self.penalty.upper > 0.0 {
+            return refuse("with bounds on the rates over all steps");
         }
         if self.credit != Credit::Bptt {
             return refuse("forward in time, where memory does not grow with the steps");
@@ -277,6 +323,9 @@ impl<'a> Trainer<'a> {
         if options.piece(options.batch) < options.batch {
             options.check_pieces()?;
         }
+        if options.checkpoint != Checkpoint::None {
+            options.check_stretches()?;
+        }
         let optimizer = options.optimizer();
         Ok(Self {
             net,
@@ -307,11 +356,16 @@ impl<'a> Trainer<'a> {
     /// Goes on training on a device; the engine still judges, and the trained network comes back to main memory.
     ///
     /// # Errors
-    /// Online training, which has no kernels; as [`Model::move_to`]. The trainer stays where it was.
+    /// Online training and checkpoints in time, which have no kernels; as [`Model::move_to`]. The trainer stays where it
+    /// was.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
         if let (Device::Cuda(_), Credit::Eprop | Credit::Ottt) = (device, self.options.credit) {
             let on = format!("on {device}, forward in time; use the CPU");
             return Err(Error::Unsupported { op: "training by surrogate gradients", on });
+        }
+        if let (Device::Cuda(_), true) = (device, self.options.checkpoint != Checkpoint::None) {
+            let on = format!("on {device}; use the CPU");
+            return Err(Error::Unsupported { op: "checkpoints in time", on });
         }
         self.model.move_to(device)
     }
@@ -442,18 +496,22 @@ impl<'a> Trainer<'a> {
             stream: Stream::named(self.net.seed, "train/dropout"),
             call,
         });
+        let penalize = |loss: Tensor, hidden: &[Trace]| -> Result<Tensor> {
+            let active = hidden.iter().filter(|_| options.penalty.is_active());
+            active.map(|trace| options.penalty.of(&trace.spikes)).try_fold(loss, |sum, term| sum.add(&term?))
+        };
+        if let Some(length) = options.checkpoint.stretch(input.shape()[0]) {
+            let of = |outputs: &Tensor| options.loss.of(outputs, &targets);
+            let found = model.grad_in_stretches(input, dropout, length, of, penalize)?;
+            let right = count_right(&found.outputs, options.loss, labels)?;
+            return Ok((found.loss.to_scalar()?, found.grads, right, vec![]));
+        }
         let (mut outputs, mut statistics) = (None, vec![]);
         let (loss, grads) = grad(model, || {
             let pass = model.forward_in_training(input, dropout)?;
             statistics = pass.statistics;
             outputs = Some(pass.outputs.clone());
-            let mut loss = options.loss.of(&pass.outputs, &targets)?;
-            if options.penalty.is_active() {
-                for trace in &pass.hidden {
-                    loss = loss.add(&options.penalty.of(&trace.spikes)?)?;
-                }
-            }
-            Ok(loss)
+            penalize(options.loss.of(&pass.outputs, &targets)?, &pass.hidden)
         })?;
         // After the way back is queued: only here does anybody wait for a GPU.
         let outputs = outputs.ok_or_else(|| Error::Internal("a pass had no outputs".into()))?;

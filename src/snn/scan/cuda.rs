@@ -60,6 +60,9 @@ impl Operation {
         if self.scan.smooth {
             return refuse("smooth spikes");
         }
+        if self.stretch.is_some() {
+            return refuse("steps in stretches");
+        }
         Ok(())
     }
 

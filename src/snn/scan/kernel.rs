@@ -78,16 +78,28 @@ pub(super) type Rows<'a, F> = [&'a [F]; PARAMETERS];
 /// Weights `[n, n]` from each neuron to each, that act one step later.
 pub(super) type Feedback<'a, F> = Option<&'a [F]>;
 
+/// What the steps before leave behind, a row of each: the potential, the late reset, the synaptic current, the adaptation
+/// and the spikes.
+pub(super) type Past<F> = [Vec<F>; 5];
+
+/// What the steps after leave behind on the way back, a row of each: gradients by the potential, by what it decays from,
+/// by the synaptic current, by the adaptation and by the input, and the potential before a late reset.
+pub(super) type Future<F> = [Vec<F>; 6];
+
 /// Working memory of a tile.
 #[derive(Default)]
 pub(super) struct Scratch<F> {
+    /// Of a stretch of steps between others: what is before it, which the way forth replaces by what it leaves.
+    pub past: Option<Past<F>>,
+    /// The same on the way back: what is after it.
+    pub future: Option<Future<F>>,
     carry: Vec<F>,
     late: Vec<F>,
     current: Vec<F>,
     adaptation: Vec<F>,
     slope: Vec<F>,
     spikes: Vec<F>,
-    before: Vec<F>,
+    unreset: Vec<F>,
     grad_next: Vec<F>,
     grad_carry: Vec<F>,
     grad_current: Vec<F>,
@@ -101,6 +113,11 @@ where
 {
     values.clear();
     values.resize(len, value);
+}
+
+/// The row before that of step `t`: `first` in the beginning, which is empty where there are no steps before.
+fn before<'a, F>(rows: &'a [F], first: &'a [F], t: usize, n: usize) -> &'a [F] {
+    if t > 0 { &rows[(t - 1) * n..][..n] } else { first }
 }
 
 impl<F: Float> Rule<F> {
@@ -125,7 +142,7 @@ impl<F: Float> Rule<F> {
     }
 
     /// Whether the spike of a step acts on the potential of the step after.
-    fn late(&self) -> bool {
+    pub fn late(&self) -> bool {
         self.reset != Reset::None && matches!(self.acts, Acts::NextStep | Acts::Corrected)
     }
 
@@ -175,20 +192,29 @@ impl<F: Float> Rule<F> {
     ) {
         let [decay, gain, theta, alpha, rho, strength] = *rows;
         let n = theta.len();
-        let Scratch { carry, late, current, adaptation, slope, .. } = scratch;
+        let Scratch { past, carry, late, current, adaptation, slope, .. } = scratch;
         reset(carry, n, self.rest);
         reset(late, n, F::ZERO);
         reset(current, n, F::ZERO);
         reset(adaptation, n, F::ZERO);
         reset(slope, n, F::ZERO);
+        let mut fired: &[F] = &[];
+        if let Some([of_carry, of_late, of_current, of_adaptation, spikes]) = past {
+            carry.copy_from_slice(of_carry);
+            late.copy_from_slice(of_late);
+            current.copy_from_slice(of_current);
+            adaptation.copy_from_slice(of_adaptation);
+            fired = spikes;
+        }
         let (carry, late, current, above) =
             (&mut carry[..n], &mut late[..n], &mut current[..n], &mut slope[..n]);
         let (decay, gain) = (&decay[..n], &gain[..n]);
         for t in 0..x.len() / n {
             let (done, rest_of_s) = s.split_at_mut(t * n);
             let (x, u, s) = (&mut x[t * n..][..n], &mut u[t * n..][..n], &mut rest_of_s[..n]);
-            if let (Some(weights), true) = (feedback, t > 0) {
-                for (row, &spike) in weights.chunks_exact(n).zip(&done[(t - 1) * n..]) {
+            let done = before(done, fired, t, n);
+            if let Some(weights) = feedback {
+                for (row, &spike) in weights.chunks_exact(n).zip(done) {
                     if spike != F::ZERO {
                         x.iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
                     }
@@ -230,10 +256,9 @@ impl<F: Float> Rule<F> {
                 above[j] = u[j] - theta[j];
             }
             if self.adaptive {
-                if t > 0 {
-                    let before = &done[(t - 1) * n..];
+                if !done.is_empty() {
                     for j in 0..n {
-                        adaptation[j] = rho[j] * adaptation[j] + before[j];
+                        adaptation[j] = rho[j] * adaptation[j] + done[j];
                     }
                 }
                 for j in 0..n {
@@ -259,6 +284,13 @@ impl<F: Float> Rule<F> {
                 _ => {}
             }
         }
+        if let Some([of_carry, of_late, of_current, of_adaptation, spikes]) = past {
+            of_carry.copy_from_slice(carry);
+            of_late.copy_from_slice(late);
+            of_current.copy_from_slice(current);
+            of_adaptation.copy_from_slice(adaptation);
+            spikes.copy_from_slice(&s[s.len() - n..]);
+        }
     }
 
     /// Gradients by the input, into `gx`, and by the parameters, added to `sums` where those are not empty.
@@ -282,13 +314,15 @@ impl<F: Float> Rule<F> {
         let steps = u.len() / n;
         self.replay(rows, x, u, sums, scratch);
         let Scratch {
+            past,
+            future,
             carry,
             late,
             current,
             adaptation,
             slope,
             spikes,
-            before,
+            unreset,
             grad_next,
             grad_carry,
             grad_current,
@@ -308,6 +342,22 @@ impl<F: Float> Rule<F> {
             &mut grad_adaptation[..n],
             &mut grad_spike[..n],
         );
+        let (mut of_current, mut of_adaptation): (&[F], &[F]) = (&[], &[]);
+        if let Some([_, _, current, adaptation, _]) = past {
+            of_current = current;
+            of_adaptation = adaptation;
+        }
+        let mut after: &[F] = &[];
+        if let Some([of_delta, of_carry, of_current, of_adaptation, gx, row]) = future {
+            delta.copy_from_slice(of_delta);
+            big.copy_from_slice(of_carry);
+            e.copy_from_slice(of_current);
+            h.copy_from_slice(of_adaptation);
+            after = gx;
+            if let Some(last) = unreset.len().checked_sub(n) {
+                unreset[last..].copy_from_slice(row);
+            }
+        }
         let (decay, gain, theta) = (&decay[..n], &gain[..n], &theta[..n]);
         let [d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength] = sums;
         let hard = if let Reset::To(value) = self.reset { F::of_f64(value) } else { F::ZERO };
@@ -320,8 +370,8 @@ impl<F: Float> Rule<F> {
             } else {
                 g.copy_from_slice(&gs[at.clone()])
             }
-            if let (Some(weights), true) = (feedback, t + 1 < steps) {
-                let next = &gx[(t + 1) * n..][..n];
+            let next = if t + 1 < steps { &gx[(t + 1) * n..][..n] } else { after };
+            if let (Some(weights), false) = (feedback, next.is_empty()) {
                 for (g, row) in g.iter_mut().zip(weights.chunks_exact(n)) {
                     let mut sum = F::ZERO;
                     row.iter().zip(next).for_each(|(&w, &d)| sum += w * d);
@@ -359,7 +409,7 @@ impl<F: Float> Rule<F> {
                 }
                 (Reset::To(_), Acts::NextStep) => {
                     for j in 0..n {
-                        let pull = if before.is_empty() { F::ZERO } else { hard - before[(t + 1) * n + j] };
+                        let pull = if unreset.is_empty() { F::ZERO } else { hard - unreset[(t + 1) * n + j] };
                         slope[j] = (g[j] + self.kappa * pull * delta[j]) * slope[j];
                         // `big` has its factor 1 − s from the step after.
                         delta[j] = slope[j] + big[j];
@@ -419,10 +469,10 @@ impl<F: Float> Rule<F> {
                 for j in 0..d_strength.len() {
                     d_strength[j] -= slope[j] * a[j];
                 }
-                if t > 0 && !d_rho.is_empty() {
-                    let before = &adaptation[at.start - n..];
-                    for j in 0..n {
-                        d_rho[j] += h[j] * before[j];
+                if !d_rho.is_empty() {
+                    let old = before(adaptation, of_adaptation, t, n);
+                    for j in 0..old.len() {
+                        d_rho[j] += h[j] * old[j];
                     }
                 }
             }
@@ -454,10 +504,10 @@ impl<F: Float> Rule<F> {
                 for j in 0..n {
                     e[j] = g[j] + alpha[j] * e[j];
                 }
-                if t > 0 && !d_alpha.is_empty() {
-                    let before = &current[at.start - n..];
-                    for j in 0..n {
-                        d_alpha[j] += e[j] * before[j];
+                if !d_alpha.is_empty() {
+                    let old = before(current, of_current, t, n);
+                    for j in 0..old.len() {
+                        d_alpha[j] += e[j] * old[j];
                     }
                 }
             } else {
@@ -472,6 +522,16 @@ impl<F: Float> Rule<F> {
             let gx = &mut gx[at];
             for j in 0..n {
                 gx[j] = gain[j] * e[j];
+            }
+        }
+        if let Some([of_delta, of_carry, of_current, of_adaptation, of_gx, row]) = future {
+            of_delta.copy_from_slice(delta);
+            of_carry.copy_from_slice(big);
+            of_current.copy_from_slice(e);
+            of_adaptation.copy_from_slice(h);
+            of_gx.copy_from_slice(&gx[..n]);
+            if !unreset.is_empty() {
+                row.copy_from_slice(&unreset[..n]);
             }
         }
     }
@@ -489,7 +549,8 @@ impl<F: Float> Rule<F> {
     ) {
         let [decay, gain, theta, alpha, rho, strength] = *rows;
         let n = theta.len();
-        let Scratch { carry, late, current, adaptation, slope, spikes, before, grad_spike, .. } = scratch;
+        let Scratch { past, carry, late, current, adaptation, slope, spikes, unreset, grad_spike, .. } =
+            scratch;
         let has_late = self.late();
         let pulls = self.pulls();
         let wants_carry = !sums[0].is_empty() || pulls || self.acts == Acts::Corrected;
@@ -501,8 +562,20 @@ impl<F: Float> Rule<F> {
         reset(late, if has_late { u.len() } else { 0 }, F::ZERO);
         reset(current, if wants_current { u.len() } else { 0 }, F::ZERO);
         reset(adaptation, if self.adaptive { u.len() } else { 0 }, F::ZERO);
-        reset(before, if pulls { u.len() + n } else { 0 }, F::ZERO);
+        reset(unreset, if pulls { u.len() + n } else { 0 }, F::ZERO);
         reset(grad_spike, n, F::ZERO);
+        let (mut of_current, mut of_adaptation, mut fired): (&[F], &[F], &[F]) = (&[], &[], &[]);
+        if let Some([of_carry, of_late, current, adaptation, spikes]) = past {
+            if has_late {
+                late[..n].copy_from_slice(of_late);
+            }
+            if wants_carry {
+                self.overwrite(of_carry, of_late, &mut carry[..n]);
+            }
+            of_current = current;
+            of_adaptation = adaptation;
+            fired = spikes;
+        }
         for t in 0..u.len() / n {
             let at = t * n..(t + 1) * n;
             let next = (t + 1) * n;
@@ -511,28 +584,31 @@ impl<F: Float> Rule<F> {
                 above[j] = u[j] - theta[j];
             }
             if self.adaptive {
-                if t > 0 {
+                let (done, now) = adaptation.split_at_mut(at.start);
+                let (old, s) = (before(done, of_adaptation, t, n), before(spikes, fired, t, n));
+                if !old.is_empty() {
                     for j in 0..n {
-                        adaptation[at.start + j] =
-                            rho[j] * adaptation[at.start - n + j] + spikes[at.start - n + j];
+                        now[j] = rho[j] * old[j] + s[j];
                     }
                 }
                 for j in 0..n {
-                    above[j] -= strength[j] * adaptation[at.start + j];
+                    above[j] -= strength[j] * now[j];
                 }
             }
             self.fire(above, &mut spikes[at.clone()]);
             let s = &spikes[at.clone()];
             if wants_current {
+                let (done, now) = current.split_at_mut(at.start);
+                let old = before(done, of_current, t, n);
                 for j in 0..n {
-                    let old = if t > 0 { current[at.start - n + j] } else { F::ZERO };
-                    current[at.start + j] = alpha[j] * old + gain[j] * x[at.start + j];
+                    let old = if old.is_empty() { F::ZERO } else { old[j] };
+                    now[j] = alpha[j] * old + gain[j] * x[at.start + j];
                 }
             }
             if pulls {
                 for j in 0..n {
                     let i = if self.current { current[at.start + j] } else { gain[j] * x[at.start + j] };
-                    before[at.start + j] = self.rest + decay[j] * (carry[at.start + j] - self.rest) + i;
+                    unreset[at.start + j] = self.rest + decay[j] * (carry[at.start + j] - self.rest) + i;
                 }
             }
             if next == spikes.len() {
@@ -547,15 +623,21 @@ impl<F: Float> Rule<F> {
                     grad_spike[j] = carry[next + j] - theta[j];
                 }
                 self.fire(grad_spike, &mut late[next..][..n]);
-                if let Reset::To(value) = self.reset {
-                    let value = F::of_f64(value);
-                    for j in 0..n {
-                        carry[next + j] = blend(carry[next + j], value, late[next + j]);
-                    }
-                }
+                grad_spike.copy_from_slice(&carry[next..][..n]);
+                self.overwrite(grad_spike, &late[next..][..n], &mut carry[next..][..n]);
             } else if has_late {
                 late[next..][..n].copy_from_slice(s);
             }
+        }
+    }
+
+    /// The potential that decays, of the one that was left: a corrected reset to a value acts once more.
+    #[inline(always)]
+    fn overwrite(&self, left: &[F], late: &[F], carry: &mut [F]) {
+        carry.copy_from_slice(left);
+        if let (Reset::To(value), Acts::Corrected) = (self.reset, self.acts) {
+            let value = F::of_f64(value);
+            carry.iter_mut().zip(late).for_each(|(carry, &late)| *carry = blend(*carry, value, late));
         }
     }
 

@@ -8,10 +8,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
-use super::kernel::{PARAMETERS, Scratch};
+use super::kernel::{Future, PARAMETERS, Scratch};
 use super::product::Spikes;
 use super::simd::{self, COLUMNS as TILE};
-use super::{Operation, Parameters, Scan, Sizes, part, rows_of};
+use super::stretch::{Planes, Stretch};
+use super::{Operation, Parameters, Scan, Sizes, part, rows_of, rows_of_planes};
 use crate::parallel;
 use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::{Backward, Keep, Meta, Op, Tensor, apply, cpu};
@@ -33,8 +34,8 @@ impl Scan {
     }
 
     /// What [`run`](Self::run) makes of the currents `x W + b`, and its spikes as lists: without the currents ever being
-    /// in memory. `x` are the spikes as the tensor by which they may need a gradient. The potentials are not those of
-    /// `run`: they are `[B, tiles, T, 64]`.
+    /// in memory. `x` are the spikes as the tensor by which they may need a gradient; with a `stretch`, they are of some
+    /// of the steps. The potentials are not those of `run`: they are `[B, tiles, T, 64]`.
     ///
     /// # Errors
     /// Shapes that do not fit, and spikes that [`runs_behind`](Self::runs_behind) refuses.
@@ -44,12 +45,13 @@ impl Scan {
         x: Option<&Tensor>,
         (weights, bias): (&Tensor, Option<&Tensor>),
         parameters: &Parameters,
+        stretch: Option<&Stretch>,
     ) -> Result<(super::Scanned, Arc<Spikes>)> {
         let shape = spikes.sequence().filter(|_| self.runs_behind(spikes, parameters));
         let Some(shape) = shape else {
             return Err(Error::Unsupported { op: OP, on: "on these spikes".into() });
         };
-        let (operation, mut inputs) = Operation::new(self, None, weights, parameters);
+        let (operation, mut inputs) = Operation::new(self, None, weights, parameters, stretch);
         inputs.extend(bias);
         inputs.extend(x);
         let fired = Arc::new(OnceLock::new());
@@ -251,15 +253,20 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
         Some(membranes) => rows_of(membranes.slice::<F>()?, sizes).into_iter(),
         None => vec![].into_iter(),
     };
+    let past = layer.operation.past::<F>(sizes)?;
+    let mut room = past.as_ref().map(Planes::room);
+    let mut left = rows_of_planes(past.as_ref(), room.as_mut())?;
     let pieces = potentials.slice::<F>()?.chunks_mut(task * tiles * steps * TILE);
     let jobs: Vec<_> = pieces
         .zip(words.chunks_mut(task * tiles * steps))
         .map(|(u, words)| {
-            (u, words, spikes.by_ref().take(task).collect(), membranes.by_ref().take(task).collect())
+            let rows =
+                [&mut spikes, &mut membranes, &mut left].map(|rows| rows.by_ref().take(task).collect());
+            (u, words, rows)
         })
         .collect();
-    type Job<'a, F> = (&'a mut [F], &'a mut [u64], Vec<Vec<&'a mut [F]>>, Vec<Vec<&'a mut [F]>>);
-    parallel::owned(jobs, |i, (u, words, mut spikes, mut membranes): Job<'_, F>| {
+    type Job<'a, F> = (&'a mut [F], &'a mut [u64], [Vec<Vec<&'a mut [F]>>; 3]);
+    parallel::owned(jobs, |i, (u, words, [mut spikes, mut membranes, mut left]): Job<'_, F>| {
         let mut scratch = Scratch::default();
         let (mut currents, mut s) = (vec![], vec![F::ZERO; steps * TILE]);
         let mut v = vec![F::ZERO; if shows { steps * TILE } else { 0 }];
@@ -272,7 +279,11 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
                 for (b, x) in (start..end).zip(currents.chunks_exact_mut(steps * TILE)) {
                     let at = (b * tiles + tile) * steps;
                     let u = &mut u[at * TILE..][..steps * TILE];
+                    scratch.past = past.as_ref().map(|past| past.read(i * task + b, (from, n), TILE));
                     simd::forward(&rule, &rows, None, x, (u, &mut s, &mut v), &mut scratch);
+                    if let (Some(past), Some(rows)) = (&past, &scratch.past) {
+                        past.write(rows, (from, n), &mut left[b]);
+                    }
                     for (t, s) in s.chunks_exact(TILE).enumerate() {
                         let bit = |word: u64, (j, &s): (usize, &F)| word | u64::from(s != F::ZERO) << j;
                         words[at + t] = s[..n].iter().enumerate().fold(0, bit);
@@ -285,6 +296,9 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
             }
         }
     });
+    if let (Some(past), Some(room)) = (&past, room) {
+        layer.operation.leave(past, room)?;
+    }
     Ok(words)
 }
 
@@ -296,6 +310,8 @@ struct TileGradient<F> {
     parameters: [Vec<f64>; PARAMETERS],
     /// By the currents, `[B, T, 64]`, where the spikes need a gradient.
     currents: Vec<F>,
+    /// What the stretch before gets of each sample.
+    back: Vec<Future<F>>,
 }
 
 impl Layer {
@@ -331,6 +347,9 @@ impl Layer {
         let columns = needs[0].then(|| Blocks::by_source(&self.spikes, self.shape, group * steps));
         let rule = self.operation.rule::<F>();
         let tiles = neurons.div_ceil(TILE);
+        let sizes = Sizes { steps, batch, neurons };
+        let (past, handed_back) = (self.operation.past::<F>(sizes)?, self.operation.handed_back());
+        let future = self.operation.future::<F>(handed_back.as_ref(), sizes)?;
         let one = |tile: usize| {
             let (from, n) = (tile * TILE, TILE.min(neurons - tile * TILE));
             let rows = part(parameters, from, TILE);
@@ -339,6 +358,7 @@ impl Layer {
                 bias: [0.0; TILE],
                 parameters: wanted.map(|wanted| vec![0.0; if wanted { TILE } else { 0 }]),
                 currents: vec![],
+                back: vec![],
             };
             let mut scratch = Scratch::default();
             let mut grads: [Vec<F>; 2] =
@@ -365,7 +385,10 @@ impl Layer {
                     let u = &u[(b * tiles + tile) * steps * TILE..][..steps * TILE];
                     let x = if tiled.is_some() { &x[i * steps * TILE..][..steps * TILE] } else { &[] };
                     let grads = [grads[0].as_slice(), &[], grads[1].as_slice()];
+                    scratch.past = past.as_ref().map(|past| past.read(b, (from, n), TILE));
+                    scratch.future = future.as_ref().map(|future| future.read(b, (from, n), TILE));
                     simd::backward(&rule, &rows, None, (x, u), grads, gx, &mut sums, &mut scratch);
+                    sum.back.extend(scratch.future.take());
                     for (total, sums) in sum.parameters.iter_mut().zip(&sums) {
                         total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.to_f64());
                     }
@@ -385,6 +408,16 @@ impl Layer {
             sum
         };
         let parts = parallel::map(tiles, one);
+        if let Some(future) = &future {
+            let mut room = future.room();
+            for (b, mut rows) in future.rows(&mut room)?.into_iter().enumerate() {
+                for (tile, part) in parts.iter().enumerate() {
+                    let (from, n) = (tile * TILE, TILE.min(neurons - tile * TILE));
+                    future.write(&part.back[b], (from, n), &mut rows);
+                }
+            }
+            self.operation.hand_back(future, room)?;
+        }
         let mut results: Vec<Option<Tensor>> = vec![None; at.input_count()];
         if needs[0] {
             let mut out = cpu::Buffer::zeros(F::DTYPE, sources * neurons);

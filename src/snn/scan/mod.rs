@@ -30,10 +30,12 @@ mod layer;
 mod patches;
 mod product;
 mod simd;
+mod stretch;
 
 pub use convolution::{LARGEST_WINDOW, spike_conv2d};
 pub use kernel::{Acts, Reset};
 pub use product::{Spikes, product_of, spike_product};
+pub use stretch::Stretch;
 
 use super::neuron::Neuron;
 use super::neurons::{self, Fires, Lif, ResetActs, Synaptic};
@@ -43,6 +45,7 @@ use crate::tensor::dtype::{Float, each_float};
 use crate::tensor::{self, Backward, DType, Device, Keep, Meta, Op, Surrogate, Tensor, apply, cpu};
 use crate::{Error, Result};
 use kernel::{PARAMETERS, Rule, Scratch};
+use stretch::Planes;
 
 /// Neurons that advance together in the first-level cache.
 const TILE: usize = 64;
@@ -194,7 +197,7 @@ impl Scan {
     /// # Errors
     /// Shapes or kinds of number that do not fit.
     pub fn run(&self, x: &Tensor, parameters: &Parameters) -> Result<Scanned> {
-        self.scan(x, None, parameters)
+        self.scan(x, None, parameters, None)
     }
 
     /// [`run`](Self::run) over currents `[1, B, N]` that are the same in each of so many steps: equal to the last bit, and
@@ -203,14 +206,40 @@ impl Scan {
     /// # Errors
     /// As [`run`](Self::run); no steps; recurrent weights, whose gradient needs that of each step.
     pub fn run_held(&self, x: &Tensor, steps: usize, parameters: &Parameters) -> Result<Scanned> {
-        if parameters.recurrent.is_some() {
-            return Err(Error::Unsupported { op: OP, on: "on a held current with recurrent weights".into() });
-        }
-        self.scan(x, Some(steps), parameters)
+        self.check_held(Some(steps), parameters)?;
+        self.scan(x, Some(steps), parameters, None)
     }
 
-    fn scan(&self, x: &Tensor, held: Option<usize>, parameters: &Parameters) -> Result<Scanned> {
-        let (operation, inputs) = Operation::new(self, held, x, parameters);
+    /// [`run`](Self::run) or, with a number of steps, [`run_held`](Self::run_held) over some of the steps, between others.
+    ///
+    /// # Errors
+    /// As those; neurons or samples that are not those of the stretch before, a GPU.
+    pub fn run_stretch(
+        &self,
+        x: &Tensor,
+        held: Option<usize>,
+        parameters: &Parameters,
+        stretch: &Stretch,
+    ) -> Result<Scanned> {
+        self.check_held(held, parameters)?;
+        self.scan(x, held, parameters, Some(stretch))
+    }
+
+    fn check_held(&self, held: Option<usize>, parameters: &Parameters) -> Result<()> {
+        if held.is_some() && parameters.recurrent.is_some() {
+            return Err(Error::Unsupported { op: OP, on: "on a held current with recurrent weights".into() });
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        x: &Tensor,
+        held: Option<usize>,
+        parameters: &Parameters,
+        stretch: Option<&Stretch>,
+    ) -> Result<Scanned> {
+        let (operation, inputs) = Operation::new(self, held, x, parameters, stretch);
         let mut outputs = apply(operation, &inputs)?.into_iter();
         let lost = || Error::Internal("scan lost an output".into());
         let (spikes, potential) = outputs.next().zip(outputs.next()).ok_or_else(lost)?;
@@ -237,6 +266,8 @@ struct Operation {
     current: bool,
     adaptive: bool,
     recurrent: bool,
+    /// Where it is one of several over steps that follow one another.
+    stretch: Option<Stretch>,
 }
 
 /// Sizes of a sequence.
@@ -261,6 +292,7 @@ impl Operation {
         held: Option<usize>,
         first: &'a Tensor,
         parameters: &'a Parameters,
+        stretch: Option<&Stretch>,
     ) -> (Self, Vec<&'a Tensor>) {
         let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } = parameters;
         let mut inputs = vec![first, decay, gain, threshold];
@@ -273,6 +305,7 @@ impl Operation {
             current: current_decay.is_some(),
             adaptive: adaptation.is_some(),
             recurrent: recurrent.is_some(),
+            stretch: stretch.cloned(),
         };
         (operation, inputs)
     }
@@ -340,6 +373,15 @@ fn rows_of<F>(all: &mut [F], sizes: Sizes) -> Vec<Vec<&mut [F]>> {
         all.chunks_mut(sizes.neurons).enumerate().for_each(|(i, row)| rows[i % sizes.batch].push(row));
     }
     rows
+}
+
+/// For each sample, its rows of what stretches hand on, where there are any.
+fn rows_of_planes<'r, F: Float, const K: usize>(
+    planes: Option<&Planes<'_, F, K>>,
+    room: Option<&'r mut cpu::Buffer>,
+) -> Result<std::vec::IntoIter<Vec<&'r mut [F]>>> {
+    let rows = planes.zip(room).map(|(planes, room)| planes.rows(room)).transpose()?;
+    Ok(rows.unwrap_or_default().into_iter())
 }
 
 /// Columns `from..from + n` of sample `b` as a tile `[T, n]`; `held` ones are the same in each step.
@@ -431,11 +473,15 @@ impl Op for Operation {
             for output in outputs.iter_mut() {
                 all.push(rows_of(output.slice::<F>()?, sizes).into_iter());
             }
-            let jobs: Vec<Vec<Vec<&mut [F]>>> =
-                (0..sizes.batch).map(|_| all.iter_mut().filter_map(Iterator::next).collect()).collect();
+            let past = self.past::<F>(sizes)?;
+            let mut room = past.as_ref().map(Planes::room);
+            let mut left = rows_of_planes(past.as_ref(), room.as_mut())?;
+            let mut outputs_of = || all.iter_mut().filter_map(Iterator::next).collect();
+            let jobs: Vec<(Vec<Vec<&mut [F]>>, Vec<&mut [F]>)> =
+                (0..sizes.batch).map(|_| (outputs_of(), left.next().unwrap_or_default())).collect();
             let rule = self.rule::<F>();
             let width = self.tile(sizes.neurons);
-            parallel::owned(jobs, |b, mut outputs| {
+            parallel::owned(jobs, |b, (mut outputs, mut left)| {
                 let mut scratch = Scratch::default();
                 let [mut tile, mut u, mut s, mut v] = [const { Vec::new() }; 4];
                 for from in (0..sizes.neurons).step_by(width) {
@@ -446,12 +492,19 @@ impl Op for Operation {
                     }
                     v.resize(if self.scan.membrane { tile.len() } else { 0 }, F::ZERO);
                     let rows = part(&parameters, from, n);
+                    scratch.past = past.as_ref().map(|past| past.read(b, (from, n), n));
                     simd::forward(&rule, &rows, feedback, &mut tile, (&mut u, &mut s, &mut v), &mut scratch);
+                    if let (Some(past), Some(rows)) = (&past, &scratch.past) {
+                        past.write(rows, (from, n), &mut left);
+                    }
                     for (rows, tile) in outputs.iter_mut().zip([&s, &u, &v]) {
                         scatter(tile, from, n, rows);
                     }
                 }
             });
+            if let (Some(past), Some(room)) = (&past, room) {
+                self.leave(past, room)?;
+            }
             Ok(())
         })
     }
@@ -508,10 +561,20 @@ impl Operation {
         // Partial sums of each sample are added in the order of samples, whoever computed them.
         let mut partial: Vec<[Vec<F>; PARAMETERS]> = (0..sizes.batch).map(|_| Default::default()).collect();
         let wanted: [bool; PARAMETERS] = std::array::from_fn(|p| self.place(p).is_some_and(|i| needs[i]));
-        let jobs = rows_of(gx.slice_mut::<F>()?, rows).into_iter().zip(&mut partial).collect();
+        let (past, handed_back, before) = (self.past::<F>(sizes)?, self.handed_back(), self.spikes_before()?);
+        let future = self.future::<F>(handed_back.as_ref(), sizes)?;
+        let mut room = future.as_ref().map(Planes::room);
+        let mut back = rows_of_planes(future.as_ref(), room.as_mut())?;
+        let fired: &[F] = match &before {
+            Some(before) => before.buffer()?.slice::<F>()?,
+            None => &[],
+        };
+        type Job<'a, F> = (Vec<&'a mut [F]>, &'a mut [Vec<F>; PARAMETERS], Vec<&'a mut [F]>);
+        let jobs = rows_of(gx.slice_mut::<F>()?, rows).into_iter().zip(&mut partial);
+        let jobs = jobs.map(|(out, total)| (out, total, back.next().unwrap_or_default())).collect();
         let rule = self.rule::<F>();
         let width = self.tile(sizes.neurons);
-        parallel::owned(jobs, |b, (mut out, total): (Vec<&mut [F]>, &mut [Vec<F>; PARAMETERS])| {
+        parallel::owned(jobs, |b, (mut out, total, mut back): Job<'_, F>| {
             let mut scratch = Scratch::default();
             let [mut tile_x, mut tile_u, mut tile_gx] = [const { Vec::new() }; 3];
             let mut tiles: [Vec<F>; 3] = Default::default();
@@ -521,7 +584,7 @@ impl Operation {
                 if reads {
                     gather_input(x, self.held.is_some(), sizes, b, (from, n), &mut tile_x);
                     if let Some(weights) = feedback {
-                        add_feedback(&mut tile_x, weights, spikes, sizes, b);
+                        add_feedback(&mut tile_x, weights, (fired, spikes), sizes, b);
                     }
                 }
                 gather(u, sizes, b, from, n, &mut tile_u);
@@ -538,7 +601,12 @@ impl Operation {
                 let grads = tiles.each_ref().map(Vec::as_slice);
                 let rows = part(&parameters, from, n);
                 let saved = (tile_x.as_slice(), tile_u.as_slice());
+                scratch.past = past.as_ref().map(|past| past.read(b, (from, n), n));
+                scratch.future = future.as_ref().map(|future| future.read(b, (from, n), n));
                 simd::backward(&rule, &rows, feedback, saved, grads, &mut tile_gx, &mut sums, &mut scratch);
+                if let (Some(future), Some(rows)) = (&future, &scratch.future) {
+                    future.write(rows, (from, n), &mut back);
+                }
                 if self.held.is_some() {
                     let (first, later) = tile_gx.split_at_mut(n);
                     for step in later.chunks_exact(n) {
@@ -550,6 +618,9 @@ impl Operation {
                 total.iter_mut().zip(&sums).for_each(|(total, sum)| total.extend_from_slice(sum));
             }
         });
+        if let (Some(future), Some(room)) = (&future, room) {
+            self.hand_back(future, room)?;
+        }
         let gx = Tensor::from_buffer(gx, &at.input_meta(0).shape)?;
         let mut results: Vec<Option<Tensor>> = vec![None; count];
         for (p, wanted) in wanted.into_iter().enumerate() {
@@ -563,32 +634,50 @@ impl Operation {
         }
         let place = self.feedback_place();
         if self.recurrent && needs[place] {
-            results[place] = Some(self.recurrent_gradient(at.output(0)?, &gx, sizes)?);
+            results[place] = Some(self.recurrent_gradient(before.as_ref(), at.output(0)?, &gx, sizes)?);
         }
         results[0] = Some(gx);
         Ok(results)
     }
 
-    /// Σ over steps and samples of (spikes of a step)ᵀ (gradient by the input of the step after).
-    fn recurrent_gradient(&self, spikes: &Tensor, gx: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    /// Σ over steps and samples of (spikes of a step)ᵀ (gradient by the input of the step after); `before` are the spikes
+    /// of the step before the first.
+    fn recurrent_gradient(
+        &self,
+        before: Option<&Tensor>,
+        spikes: &Tensor,
+        gx: &Tensor,
+        sizes: Sizes,
+    ) -> Result<Tensor> {
         let Sizes { steps, batch, neurons } = sizes;
-        if steps == 1 {
-            return Tensor::zeros(&[neurons, neurons], gx.dtype());
-        }
-        let flat = |all: &Tensor, from| {
-            all.reshape(&[steps, batch * neurons])?
-                .narrow(0, from, steps - 1)?
-                .reshape(&[(steps - 1) * batch, neurons])
+        let flat = |all: &Tensor, from, steps| {
+            all.reshape(&[all.shape()[0], batch * neurons])?
+                .narrow(0, from, steps)?
+                .reshape(&[steps * batch, neurons])
         };
-        flat(spikes, 0)?.matmul_tn(&flat(gx, 1)?)
+        let first = before.map(|before| flat(before, 0, 1)?.matmul_tn(&flat(gx, 0, 1)?)).transpose()?;
+        if steps == 1 {
+            return first.map_or_else(|| Tensor::zeros(&[neurons, neurons], gx.dtype()), Ok);
+        }
+        let sum = flat(spikes, 0, steps - 1)?.matmul_tn(&flat(gx, 1, steps - 1)?)?;
+        first.map_or(Ok(sum.clone()), |first| sum.add(&first))
     }
 }
 
-/// Adds to the input of one sample what the recurrent weights delivered.
-fn add_feedback<F: Float>(x: &mut [F], weights: &[F], spikes: &[F], sizes: Sizes, b: usize) {
+/// Adds to the input of one sample what the recurrent weights delivered, at first of the spikes of the step before.
+fn add_feedback<F: Float>(
+    x: &mut [F],
+    weights: &[F],
+    (before, spikes): (&[F], &[F]),
+    sizes: Sizes,
+    b: usize,
+) {
     let n = sizes.neurons;
-    for t in 1..sizes.steps {
-        let fired = &spikes[((t - 1) * sizes.batch + b) * n..][..n];
+    for t in usize::from(before.is_empty())..sizes.steps {
+        let fired = match t {
+            0 => &before[b * n..][..n],
+            _ => &spikes[((t - 1) * sizes.batch + b) * n..][..n],
+        };
         for (row, &spike) in weights.chunks_exact(n).zip(fired) {
             if spike != F::ZERO {
                 x[t * n..][..n].iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);

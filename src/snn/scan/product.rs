@@ -88,6 +88,7 @@ impl Spikes {
             offsets.push(used as u32);
         }
         indices.truncate(used);
+        indices.shrink_to_fit();
         offsets.resize(rows + 1, used as u32);
         let values = match ones {
             true => vec![],
@@ -106,14 +107,28 @@ impl Spikes {
     /// # Errors
     /// No such step.
     pub fn step(&self, t: usize) -> Result<Self> {
-        let Some((&steps, front)) = self.front.split_first().filter(|(steps, _)| t < **steps) else {
-            return Err(Error::value("step", t, format!("one of {:?}", self.front.first())));
+        let mut step = self.steps(t..t + 1)?;
+        step.front.remove(0);
+        Ok(step)
+    }
+
+    /// Some of the steps of spikes `[T, .., K]`.
+    ///
+    /// # Errors
+    /// Steps that are not there.
+    pub fn steps(&self, range: Range<usize>) -> Result<Self> {
+        let front =
+            self.front.split_first().filter(|(steps, _)| range.start <= range.end && range.end <= **steps);
+        let Some((&steps, front)) = front else {
+            let expected = format!("within the {:?} there are", self.front.first());
+            return Err(Error::value("steps", format!("{range:?}"), expected));
         };
-        let rows = (self.offsets.len() - 1) / steps;
-        let offsets = &self.offsets[t * rows..=(t + 1) * rows];
-        let range = offsets[0] as usize..offsets[rows] as usize;
+        let rows = self.rows().checked_div(steps).unwrap_or(0);
+        let offsets = &self.offsets[range.start * rows..=range.end * rows];
+        let front = [&[range.len()], front].concat();
+        let range = offsets[0] as usize..offsets[offsets.len() - 1] as usize;
         Ok(Self {
-            front: front.to_vec(),
+            front,
             columns: self.columns,
             offsets: offsets.iter().map(|offset| offset - offsets[0]).collect(),
             indices: self.indices[range.clone()].to_vec(),
@@ -222,6 +237,7 @@ impl Spikes {
             }
             offsets.push(indices.len() as u32);
         }
+        indices.shrink_to_fit();
         debug_assert!(indices.iter().all(|&i| (i as usize) < columns));
         Self { front: front.to_vec(), columns, offsets, indices, values: vec![] }
     }

@@ -59,6 +59,9 @@ pub struct Surrogate {
     /// Samples of a mini-batch that go forwards and backwards together; 0 for all.
     #[serde(default)]
     pub micro_batch: usize,
+    /// What is kept of a sequence between the way forth and the way back.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
     /// Passes over the training set.
     #[serde(default = "epochs")]
     pub epochs: usize,
@@ -143,6 +146,19 @@ pub enum Credit {
     Eprop,
     /// Online training through time.
     Ottt,
+}
+
+/// `train.surrogate.checkpoint`: [`surrogate::Checkpoint`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checkpoint {
+    /// All steps.
+    #[default]
+    None,
+    /// Stretches of √T steps.
+    Sqrt,
+    /// Stretches of so many steps.
+    Every(usize),
 }
 
 /// `train.surrogate.surrogate`: [`crate::tensor::Surrogate`].
@@ -348,6 +364,11 @@ impl Surrogate {
             dropout: self.dropout,
             batch: self.batch,
             micro_batch: self.micro_batch,
+            checkpoint: match self.checkpoint {
+                Checkpoint::None => surrogate::Checkpoint::None,
+                Checkpoint::Sqrt => surrogate::Checkpoint::Sqrt,
+                Checkpoint::Every(steps) => surrogate::Checkpoint::Every(steps),
+            },
             epochs: self.epochs,
             held_out: self.held_out,
             patience: self.patience,
@@ -407,6 +428,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
         "train.surrogate.micro_batch",
         "samples of it that go forwards and backwards together, which activation memory is for; 0 for all",
     ),
+    (
+        "train.surrogate.checkpoint",
+        "activations are kept of all steps (none), or of √T at a time (sqrt) and computed twice, or every = steps",
+    ),
+    ("train.surrogate.checkpoint.every", "steps at a time"),
     ("train.surrogate.epochs", "passes over the training set"),
     (
         "train.surrogate.held_out",
