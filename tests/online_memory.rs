@@ -128,6 +128,7 @@ fn memory_of_training_backwards_is_what_was_planned() {
     let labels: Vec<u16> = (0..BATCH as u16).map(|i| i % 10).collect();
     let targets: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let wrong = Mutex::new(vec![]);
     for kind in ["dense", "deep", "conv", "frozen"] {
         for constant in [true, false] {
             for checkpoint in [Checkpoint::None, Checkpoint::Sqrt, Checkpoint::Every(16)] {
@@ -168,16 +169,29 @@ fn memory_of_training_backwards_is_what_was_planned() {
                     trainer.update(&input, &targets).unwrap();
                     let most = peak(|| assert!(trainer.update(&input, &targets).unwrap().0 > 0.0));
                     let planned = trainer.batch_bytes();
+                    // Beside it the gradients, which are counted among the parameters; lists of spikes, of a stretch of the
+                    // input as well, and once more those that a layer is at work on; and currents and their gradients, at
+                    // most 256 rows of 64, that a thread works on.
                     let pass = trainer.model().forward(&input, None).unwrap();
-                    let fired: f64 = pass.hidden.iter().map(|t| t.spikes.sum_all().unwrap().to_scalar().unwrap()).sum();
-                    let of: usize = pass.hidden.iter().map(|t| t.spikes.len()).sum();
-                    let more = 4 * trainer.model().size();
-                    println!(
-                        "{kind} constant {constant} {checkpoint:?}: {most} measured, {planned} planned + {more}, {:.2}; rate {}",
-                        most as f64 / (planned + more) as f64, fired / of as f64
-                    );
+                    let fired = |x: &Tensor| x.sum_all().unwrap().to_scalar().unwrap() as usize;
+                    let spikes: Vec<usize> = pass.hidden.iter().map(|trace| fired(&trace.spikes)).collect();
+                    let given = if let Encoded::Spikes(given) = &input { given.len() } else { 0 };
+                    let copied = if checkpoint == Checkpoint::None { 0 } else { given };
+                    let at_work = spikes.iter().fold(given, |most, &n| most.max(n));
+                    let lists = spikes.iter().sum::<usize>() + at_work + copied;
+                    let length = checkpoint.stretch(steps).unwrap_or(steps);
+                    let rows = 256.min(BATCH * length);
+                    let planned =
+                        planned + 4 * trainer.model().size() + 4 * lists * length / steps + 2 * 4 * 64 * rows;
+                    let share = most as f64 / planned as f64;
+                    let what = format!("{kind}, constant {constant}, {checkpoint:?}");
+                    println!("{what}: {most} measured, {planned} planned, {share:.3}, {lists} in lists");
+                    if !(0.9..1.1).contains(&share) {
+                        wrong.lock().unwrap().push(what);
+                    }
                 });
             }
         }
     }
+    assert!(wrong.lock().unwrap().is_empty(), "{wrong:?}");
 }

@@ -141,7 +141,7 @@ impl std::fmt::Display for Plan {
                 let trained = of(training.parameters as u64);
                 writeln!(f, "  {features} features; {trained} numbers are trained:")?;
                 writeln!(f, "    {} for them and what changes them,", bytes(weights as f64))?;
-                writeln!(f, "    {} of activations of a mini-batch, and 4 bytes a spike", bytes(tape as f64))
+                writeln!(f, "    {} of activations of a mini-batch, and 8 bytes a spike", bytes(tape as f64))
             }
         }
     }

@@ -324,12 +324,45 @@ fn learnt_leaks_augmentation_poisson_and_early_stopping() {
 }
 
 #[test]
+fn checkpoints_in_time_take_less_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = "encode.constant.steps=100";
+    let bytes = |checkpoint: &str| {
+        let mut command = ransnn(folder.path());
+        command.arg("plan").arg(write(folder.path(), SURROGATE)).args(["--json", "--set", steps]);
+        command.args(["--set", &format!("train.surrogate.checkpoint={checkpoint}")]);
+        let plan: Value = serde_json::from_str(&outcome(command, 0).0).unwrap();
+        plan["training"]["activation_bytes"].as_u64().unwrap()
+    };
+    let [all, sqrt, every] = ["none", "sqrt", "{every=10}"].map(bytes);
+    assert!(sqrt * 2 < all && sqrt == every, "{all} {sqrt} {every}");
+    let set = ["train.surrogate.checkpoint=sqrt", "data.train_limit=600"];
+    let parts = summary(folder.path(), SURROGATE, &set);
+    let whole = summary(folder.path(), SURROGATE, &set[1..]);
+    assert!(accuracy(&parts) > 0.7 && (accuracy(&parts) - accuracy(&whole)).abs() < 0.03, "{parts}");
+}
+
+#[test]
 fn mistakes_of_the_surrogate_table_have_a_place_and_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     for (set, says) in [
         (&["train.surrogate.output=outptu"][..], &["no population `outptu`", "did you mean `output`?"][..]),
         (&["train.surrogate.lr=0.0"], &["`train.surrogate.lr` is 0", "more than 0"]),
         (&["train.surrogate.batch=0"], &["`train.surrogate.batch` is 0", "at least 1"]),
+        (&["train.surrogate.checkpoint=sqrd"], &["unknown choice `sqrd`", "did you mean `sqrt`?"]),
+        (&["train.surrogate.checkpoint={every=0}"], &["checkpoint.every` is 0", "at least 1"]),
+        (
+            &["train.surrogate.checkpoint=sqrt", "train.surrogate.rates.lower=1.0"],
+            &["`rates` needs all steps at once", "leave it out"],
+        ),
+        (
+            &[
+                "train.surrogate.checkpoint=sqrt",
+                "train.surrogate.gradient=ottt",
+                "train.surrogate.loss=ce-membrane",
+            ],
+            &["`checkpoint` cannot be as it is", "gradient = \"bptt\""],
+        ),
         (&["train.surrogate.los=ce-count"], &["unknown key `los`", "did you mean `loss`?"]),
         (&["train.surrogate.loss=ce-cuont"], &["unknown choice `ce-cuont`", "did you mean `ce-count`?"]),
         (&["train.surrogate.patience=2"], &["nothing is held out", "held_out = 5000"]),

@@ -103,6 +103,8 @@ pub struct Model {
     pub statistics: BTreeMap<String, Tensor>,
     layers: Vec<Layer>,
     source: Pop,
+    /// Whether the source is a frozen population, whose spikes never are held currents.
+    behind_frozen: bool,
     output: usize,
     membrane: bool,
     device: Device,
@@ -294,11 +296,12 @@ impl Model {
         if let Some(last) = layers.iter_mut().find(|layer| layer.population == output.0) {
             last.scan.membrane = membrane;
         }
+        let behind_frozen = source.is_some_and(|Pop(index)| net.populations[index].model.is_some());
         let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
         let source =
             source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
         let (output, device) = (output.0, Device::Cpu);
-        Ok(Self { parameters, statistics, layers, source, output, membrane, device })
+        Ok(Self { parameters, statistics, layers, source, behind_frozen, output, membrane, device })
     }
 
     /// Moves all numbers to a device, where [`forward`](Self::forward) then runs; all of them or none.
@@ -609,40 +612,48 @@ impl Model {
     /// reaches, 4 T B N (behind spikes, N in whole tiles of 64), what convolutions and normalisations read, the weights
     /// that gradients pass through, and what the loss keeps. Lists of spikes come on top, 4 bytes a spike.
     pub fn activation_bytes(&self, steps: usize, batch: usize, held: bool) -> usize {
+        let held = held && !self.behind_frozen;
         let traced = self.layers.iter().filter(|layer| layer.traced);
         let numbers: usize = traced.map(|layer| self.kept(layer, steps, batch, held)).sum();
         4 * (numbers + batch * (self.classes() + 1))
     }
 
-    /// Bytes that a batch takes at most at a time on its way forth and back, all of its steps at once or, with a number of
-    /// them, in stretches: what is [kept](Self::activation_bytes), what comes and goes beside it, and in stretches the
-    /// states before each and a second sum of gradients. Lists of spikes come on top, 8 bytes a spike.
+    /// Bytes that a batch takes at most at a time on its way forth and back beside parameters and gradients, all of its steps
+    /// at once or, with a number of them, in stretches: what is [kept](Self::activation_bytes), what comes and goes beside
+    /// it, and in stretches the states before each, the outputs of all steps and their gradients. Lists of spikes come on
+    /// top, 8 bytes a spike, and about 0.1 MiB for each thread.
     pub fn peak_bytes(&self, steps: usize, batch: usize, held: bool, stretch: Option<usize>) -> usize {
         4 * match stretch {
-            None => self.most(steps, batch, held),
+            None => self.most(steps, batch, held).saturating_sub(self.size()),
             Some(stretch) => {
+                // Those of a stretch come beside the sum of those after it.
                 let states = self.state(batch) * steps.div_ceil(stretch);
-                states + 2 * steps * batch * self.classes() + self.size() + self.most(stretch, batch, held)
+                states + 2 * steps * batch * self.classes() + self.most(stretch, batch, held)
             }
         }
     }
 
-    /// Numbers that are there at a time at most.
+    /// Numbers that are there at a time at most, gradients included.
     fn most(&self, steps: usize, batch: usize, held: bool) -> usize {
         let all = |neurons: usize| steps * batch * neurons;
         let (mut kept, mut sent, mut most) = (0, 0, 0);
         let mut back = vec![];
+        let held = held && !self.behind_frozen;
         for layer in &self.layers {
             let n = all(layer.neurons);
             let is_held = |from: &Incoming| held && from.pre == self.source.0;
             let alike = layer.incoming.iter().all(is_held) && layer.recurrent.is_none();
             let currents = if alike { batch * layer.neurons } else { n };
-            // Forth: currents, or weights in tiles; potentials, spikes and what is shown.
-            let (before, shown) = match self.is_behind(layer, held) {
-                true => (self.incoming_size(layer), usize::from(layer.scan.membrane)),
-                false => (currents * layer.incoming.len().min(2), usize::from(layer.scan.membrane)),
+            // A layer behind spikes has weights and potentials in tiles.
+            let (behind, width) = (self.is_behind(layer, held), layer.neurons.next_multiple_of(64));
+            let weights = self.incoming_size(layer) / layer.neurons * width;
+            // Forth: currents or weights, potentials, spikes and what is shown.
+            let shown = if layer.scan.membrane { 2 * n } else { n };
+            let forth = match behind {
+                true => weights + all(width),
+                false => currents * layer.incoming.len().min(2) + n,
             };
-            most = most.max(kept + sent + before + (2 + shown) * n);
+            most = most.max(kept + sent + forth + shown);
             sent += n;
             if !layer.traced {
                 continue;
@@ -656,14 +667,21 @@ impl Model {
                 .filter_map(|from| self.layers.iter().find(|other| other.population == from.pre))
                 .map(|other| all(other.neurons))
                 .sum();
-            let through = match self.is_behind(layer, held) {
-                true if sources > 0 => self.incoming_size(layer) + 2 * n,
-                true => self.incoming_size(layer),
+            let through = match behind {
+                true if sources > 0 => weights + all(width) + n,
+                true => weights,
                 false => currents,
             };
-            back.push(kept + n + through + sources);
+            back.push((kept + n + through + sources, behind, self.incoming_size(layer)));
         }
-        back.into_iter().fold(most, usize::max)
+        // Gradients gather on the way: in a layer behind spikes beside all else, else when the scan's way back is over.
+        let mut gradients = 0;
+        for (there, behind, size) in back.into_iter().rev() {
+            most = most.max(there + gradients + if behind { size } else { 0 });
+            gradients += size;
+        }
+        most = most.max(gradients);
+        most
     }
 
     fn classes(&self) -> usize {

@@ -196,7 +196,7 @@ impl Options {
         }
     }
 
-    /// Bytes that a mini-batch of a model takes beside the parameters.
+    /// Bytes that a mini-batch of a model takes beside parameters and gradients.
     pub fn batch_bytes(&self, model: &Model, encoding: &Encoding) -> usize {
         match self.credit {
             Credit::Bptt => {
@@ -648,7 +648,7 @@ impl<'a> Trainer<'a> {
         self.options.patience > 0 && since >= self.options.patience
     }
 
-    /// Bytes that a mini-batch takes beside the parameters: of the tape, or of the traces of online training.
+    /// Bytes that a mini-batch takes beside parameters and gradients: of the tape, or of the traces of online training.
     pub fn batch_bytes(&self) -> usize {
         self.options.batch_bytes(&self.model, &self.encoding)
     }

@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
-use super::kernel::{Future, PARAMETERS, Scratch};
+use super::kernel::{PARAMETERS, Scratch};
 use super::product::Spikes;
 use super::simd::{self, COLUMNS as TILE};
 use super::stretch::{Planes, Stretch};
@@ -282,7 +282,7 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
                     scratch.past = past.as_ref().map(|past| past.read(i * task + b, (from, n), TILE));
                     simd::forward(&rule, &rows, None, x, (u, &mut s, &mut v), &mut scratch);
                     if let (Some(past), Some(rows)) = (&past, &scratch.past) {
-                        past.write(rows, (from, n), &mut left[b]);
+                        past.write(past.kept(rows), (from, n), &mut left[b]);
                     }
                     for (t, s) in s.chunks_exact(TILE).enumerate() {
                         let bit = |word: u64, (j, &s): (usize, &F)| word | u64::from(s != F::ZERO) << j;
@@ -310,8 +310,8 @@ struct TileGradient<F> {
     parameters: [Vec<f64>; PARAMETERS],
     /// By the currents, `[B, T, 64]`, where the spikes need a gradient.
     currents: Vec<F>,
-    /// What the stretch before gets of each sample.
-    back: Vec<Future<F>>,
+    /// What the stretch before gets of each sample, rows of 64.
+    back: Vec<F>,
 }
 
 impl Layer {
@@ -388,7 +388,9 @@ impl Layer {
                     scratch.past = past.as_ref().map(|past| past.read(b, (from, n), TILE));
                     scratch.future = future.as_ref().map(|future| future.read(b, (from, n), TILE));
                     simd::backward(&rule, &rows, None, (x, u), grads, gx, &mut sums, &mut scratch);
-                    sum.back.extend(scratch.future.take());
+                    if let (Some(future), Some(rows)) = (&future, &scratch.future) {
+                        future.kept(rows).for_each(|row| sum.back.extend_from_slice(row));
+                    }
                     for (total, sums) in sum.parameters.iter_mut().zip(&sums) {
                         total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.to_f64());
                     }
@@ -411,9 +413,11 @@ impl Layer {
         if let Some(future) = &future {
             let mut room = future.room();
             for (b, mut rows) in future.rows(&mut room)?.into_iter().enumerate() {
+                let size = rows.len() * TILE;
                 for (tile, part) in parts.iter().enumerate() {
                     let (from, n) = (tile * TILE, TILE.min(neurons - tile * TILE));
-                    future.write(&part.back[b], (from, n), &mut rows);
+                    let kept = part.back[b * size..][..size].chunks_exact(TILE);
+                    future.write(kept, (from, n), &mut rows);
                 }
             }
             self.operation.hand_back(future, room)?;

@@ -477,11 +477,11 @@ impl Op for Operation {
             let mut room = past.as_ref().map(Planes::room);
             let mut left = rows_of_planes(past.as_ref(), room.as_mut())?;
             let mut outputs_of = || all.iter_mut().filter_map(Iterator::next).collect();
-            let jobs: Vec<(Vec<Vec<&mut [F]>>, Vec<&mut [F]>)> =
-                (0..sizes.batch).map(|_| (outputs_of(), left.next().unwrap_or_default())).collect();
+            type Job<'a, F> = (Vec<Vec<&'a mut [F]>>, Vec<&'a mut [F]>);
+            let jobs = (0..sizes.batch).map(|_| (outputs_of(), left.next().unwrap_or_default())).collect();
             let rule = self.rule::<F>();
             let width = self.tile(sizes.neurons);
-            parallel::owned(jobs, |b, (mut outputs, mut left)| {
+            parallel::owned(jobs, |b, (mut outputs, mut left): Job<'_, F>| {
                 let mut scratch = Scratch::default();
                 let [mut tile, mut u, mut s, mut v] = [const { Vec::new() }; 4];
                 for from in (0..sizes.neurons).step_by(width) {
@@ -495,7 +495,7 @@ impl Op for Operation {
                     scratch.past = past.as_ref().map(|past| past.read(b, (from, n), n));
                     simd::forward(&rule, &rows, feedback, &mut tile, (&mut u, &mut s, &mut v), &mut scratch);
                     if let (Some(past), Some(rows)) = (&past, &scratch.past) {
-                        past.write(rows, (from, n), &mut left);
+                        past.write(past.kept(rows), (from, n), &mut left);
                     }
                     for (rows, tile) in outputs.iter_mut().zip([&s, &u, &v]) {
                         scatter(tile, from, n, rows);
@@ -605,7 +605,7 @@ impl Operation {
                 scratch.future = future.as_ref().map(|future| future.read(b, (from, n), n));
                 simd::backward(&rule, &rows, feedback, saved, grads, &mut tile_gx, &mut sums, &mut scratch);
                 if let (Some(future), Some(rows)) = (&future, &scratch.future) {
-                    future.write(rows, (from, n), &mut back);
+                    future.write(future.kept(rows), (from, n), &mut back);
                 }
                 if self.held.is_some() {
                     let (first, later) = tile_gx.split_at_mut(n);

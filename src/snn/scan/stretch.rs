@@ -81,11 +81,19 @@ impl<'a, F: Float, const K: usize> Planes<'a, F, K> {
         rows
     }
 
-    /// Puts such rows among those of a sample, as [`rows`](Self::rows) gives them.
-    pub fn write(&self, rows: &[Vec<F>; K], (from, n): (usize, usize), all: &mut [&mut [F]]) {
-        for (all, &k) in all.iter_mut().zip(&self.kept) {
-            all[from..from + n].copy_from_slice(&rows[k][..n]);
-        }
+    /// Those of such rows that are kept.
+    pub fn kept<'r>(&self, rows: &'r [Vec<F>; K]) -> impl Iterator<Item = &'r [F]> {
+        self.kept.iter().map(|&k| rows[k].as_slice())
+    }
+
+    /// Puts kept rows among those of a sample, as [`rows`](Self::rows) gives them.
+    pub fn write<'r>(
+        &self,
+        kept: impl Iterator<Item = &'r [F]>,
+        (from, n): (usize, usize),
+        all: &mut [&mut [F]],
+    ) {
+        all.iter_mut().zip(kept).for_each(|(all, row)| all[from..from + n].copy_from_slice(&row[..n]));
     }
 
     /// Room for what is handed on.
