@@ -113,6 +113,9 @@ pub struct Agreement {
     pub of: usize,
 }
 
+/// Samples whose spikes are compared together: those of all steps are in memory.
+const AT_ONCE: usize = 16;
+
 impl Trainer<'_> {
     /// Compares what training and engine count of every population that training reaches, on the first samples, with the
     /// parameters as they are now. Spikes from the same spikes are equal; a constant input is a sum in another order, so
@@ -125,14 +128,22 @@ impl Trainer<'_> {
         let ids: Vec<u64> = (0..samples.min(self.data.labels.len()) as u64).collect();
         let names: Vec<&str> = self.net.populations.iter().map(|p| p.name.as_str()).collect();
         let stream = self.encoder_stream("train", 0);
-        let pass = self.model.forward(&self.encode(&ids, &stream)?, None)?;
-        let mut ours: Vec<(Pop, &Tensor)> = vec![];
-        for trace in &pass.hidden {
-            let at = names.iter().position(|name| *name == trace.name);
-            ours.push((Pop(at.ok_or_else(|| Error::Internal(trace.name.clone()))?), &trace.spikes));
-        }
-        if !self.options.loss.reads_membrane() {
-            ours.push((self.output, &pass.outputs));
+        let mut ours: Vec<(Pop, Vec<f32>)> = vec![];
+        for ids in ids.chunks(AT_ONCE) {
+            let pass = self.model.forward(&self.encode(ids, &stream)?, None)?;
+            let mut shown: Vec<(Pop, &Tensor)> = vec![];
+            for trace in &pass.hidden {
+                let at = names.iter().position(|name| *name == trace.name);
+                shown.push((Pop(at.ok_or_else(|| Error::Internal(trace.name.clone()))?), &trace.spikes));
+            }
+            if !self.options.loss.reads_membrane() {
+                shown.push((self.output, &pass.outputs));
+            }
+            ours.resize_with(shown.len(), || (self.output, vec![]));
+            for ((population, counts), (of, spikes)) in ours.iter_mut().zip(shown) {
+                *population = of;
+                counts.extend(spikes.sum(&[0])?.to_f32()?);
+            }
         }
         let probes: Vec<Probe> =
             ours.iter().map(|&(population, _)| Probe { population, what: What::Counts }).collect();
@@ -145,8 +156,7 @@ impl Trainer<'_> {
             &mut recording,
         )?;
         let mut found = Agreement::default();
-        for ((_, spikes), table) in ours.iter().zip(&recording.tables) {
-            let ours = spikes.detach()?.sum(&[0])?.to_f32()?;
+        for ((_, ours), table) in ours.iter().zip(&recording.tables) {
             let theirs: Vec<f32> = match table {
                 Table::U8(counts) => counts.iter().map(|&c| c.into()).collect(),
                 Table::U16(counts) => counts.iter().map(|&c| c.into()).collect(),
