@@ -398,8 +398,31 @@ fn plan_and_config_know_the_trainers() {
     json.arg("plan").arg(write(folder.path(), SURROGATE)).arg("--json");
     let plan: Value = serde_json::from_str(&outcome(json, 0).0).unwrap();
     assert_eq!(plan["training"]["parameters"], 31770);
-    // The potentials of 50 neurons over 5 steps of 20 samples, at least.
-    assert!(plan["training"]["activation_bytes"].as_u64().unwrap() >= 4 * 50 * 5 * 20);
+    // What a mini-batch takes at its peak beside the gradients: over so many steps at least the potentials of 50 neurons and
+    // 20 samples, and in stretches of them less.
+    let bytes = |set: &[&str]| {
+        let mut json = ransnn(folder.path());
+        json.arg("plan").arg(write(folder.path(), SURROGATE)).args([
+            "--set",
+            "encode.constant.steps=900",
+            "--json",
+        ]);
+        let plan: Value = serde_json::from_str(
+            &outcome(
+                {
+                    json.args(set);
+                    json
+                },
+                0,
+            )
+            .0,
+        )
+        .unwrap();
+        plan["training"]["activation_bytes"].as_u64().unwrap()
+    };
+    let all = bytes(&[]);
+    assert!(all >= 4 * 50 * 900 * 20, "{all}");
+    assert!(5 * bytes(&["--set", "train.surrogate.checkpoint='sqrt'"]) < all);
     let (out, _) = verb(folder.path(), "config", SURROGATE, &[], 0);
     assert!(out.contains("detach_reset = true  # leave resets out of the gradient"), "{out}");
 }
