@@ -84,7 +84,7 @@ fn a_simulation_prints_a_table_and_writes_its_directory() {
     let (table, _) = outcome(compare, 0);
     assert!(table.contains("real-time factor") && table.contains("cost.svg"), "{table}");
     assert!(read(folder.path().join("plots/cost.svg")).contains("ns per event"));
-    // A training among simulations.
+    // What is no summary, and a training among simulations.
     let trained = folder.path().join("trained");
     std::fs::create_dir(&trained).unwrap();
     std::fs::write(trained.join("summary.json"), "{\"status\": \"ok\"}").unwrap();
