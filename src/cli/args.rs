@@ -314,18 +314,9 @@ pub struct PeftEval {
     /// New tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub tokens: usize,
-    /// `bytes`, a folder or a file, instead of the model's tokenizer
-    #[arg(long, value_name = "PATH")]
-    pub tokenizer: Option<String>,
-    /// 0 takes the likeliest token
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw from the likeliest tokens whose probabilities add up to this
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub top_p: f64,
-    /// Root of the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// How it writes
+    #[command(flatten)]
+    pub writing: Writing,
     /// Answers to each problem of HumanEval
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub samples: usize,
@@ -359,6 +350,23 @@ pub struct PeftMerge {
     pub to: PathBuf,
 }
 
+/// How a model writes.
+#[derive(Args, Debug)]
+pub struct Writing {
+    /// `bytes`, a folder or a file, instead of the model's tokenizer
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<String>,
+    /// 0 takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the likeliest tokens whose probabilities add up to this
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Root of the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
 /// `ransnn peft generate`
 #[derive(Args, Debug)]
 pub struct PeftGenerate {
@@ -369,21 +377,12 @@ pub struct PeftGenerate {
     /// Adapter folder to put on the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// `bytes`, a folder or a file, instead of the model's tokenizer
-    #[arg(long, value_name = "PATH")]
-    pub tokenizer: Option<String>,
     /// New tokens
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub tokens: usize,
-    /// 0 takes the likeliest token
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw from the likeliest tokens whose probabilities add up to this
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub top_p: f64,
-    /// Root of the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// How it writes
+    #[command(flatten)]
+    pub writing: Writing,
     /// Store weights as bf16
     #[arg(long)]
     pub bf16: bool,

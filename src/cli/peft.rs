@@ -207,7 +207,7 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
         return Err(Error::value("--judge", "given", "nothing: only answers to MT-Bench are rated"));
     }
     code::estimable(&eval.k, eval.samples)?;
-    if eval.samples > 1 && eval.temperature == 0.0 {
+    if eval.samples > 1 && eval.writing.temperature == 0.0 {
         return Err(Error::value("the temperature", 0, "above 0: otherwise all samples are the same"));
     }
     let Some(task) = &eval.task else {
@@ -218,17 +218,10 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
     let permission =
         (name == "humaneval").then(|| code::Permission::new(eval.allow_code_execution)).transpose()?;
     let model = open(&eval.path, eval.adapter.as_deref(), DType::F32)?;
-    let tokenizer = tokenizer(eval.tokenizer.as_deref(), &eval.path)?;
+    let tokenizer = tokenizer(&eval.writing, &eval.path)?;
     let mut console = progress::Console::new(global.progress, global.quiet);
     let most = eval.limit.unwrap_or(usize::MAX);
-    let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
-    let how = Generation {
-        tokens: eval.tokens,
-        temperature: eval.temperature,
-        top_p: eval.top_p,
-        seed: eval.seed,
-        stop,
-    };
+    let how = generation(&eval.writing, eval.tokens, &model, &tokenizer);
     let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
     let score = match name.as_str() {
         "gsm8k" => {
@@ -277,12 +270,19 @@ fn eval(global: &Global, eval: &args::PeftEval) -> Result<()> {
 }
 
 /// A tokenizer of its own, or that of the model.
-fn tokenizer(own: Option<&str>, model: &Path) -> Result<Tokenizer> {
-    match own {
+fn tokenizer(writing: &args::Writing, model: &Path) -> Result<Tokenizer> {
+    match writing.tokenizer.as_deref() {
         Some("bytes") => Ok(Tokenizer::bytes()),
         Some(path) => Tokenizer::open(Path::new(path)),
         None => Tokenizer::open(model),
     }
+}
+
+/// How a model writes up to so many tokens.
+fn generation(writing: &args::Writing, tokens: usize, model: &Model, tokenizer: &Tokenizer) -> Generation {
+    let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
+    let &args::Writing { temperature, top_p, seed, .. } = writing;
+    Generation { tokens, temperature, top_p, seed, stop }
 }
 
 fn merge(global: &Global, merge: &args::PeftMerge) -> Result<()> {
@@ -346,15 +346,8 @@ fn generate(global: &Global, args: &args::PeftGenerate) -> Result<()> {
     let dtype = if args.bf16 { DType::Bf16 } else { DType::F32 };
     let mut model = open(&args.model, args.adapter.as_deref(), dtype)?;
     crate::peft::merge_and_unload(&mut model)?;
-    let tokenizer = tokenizer(args.tokenizer.as_deref(), &args.model)?;
-    let stop = model.config().end.iter().copied().chain(tokenizer.end()).collect();
-    let how = Generation {
-        tokens: args.tokens,
-        temperature: args.temperature,
-        top_p: args.top_p,
-        seed: args.seed,
-        stop,
-    };
+    let tokenizer = tokenizer(&args.writing, &args.model)?;
+    let how = generation(&args.writing, args.tokens, &model, &tokenizer);
     let mut writer = ModelWriter { model: &model, tokenizer: &tokenizer, how };
     let text = writer.write("text", &args.prompt)?;
     if global.json { json(&serde_json::json!({ "text": text })) } else { print(&format!("{text}\n")) }
