@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `model` | the network as a function of its trained parameters |
+//! | `model::memory` | how much memory a batch takes |
 //! | `model::normalize` | normalisation over the batch, and how it ends in weights |
 //! | `model::online` | e-prop and OTTT: gradients forward in time |
 //! | `model::stretches` | gradients backwards in the memory of some of the steps |
