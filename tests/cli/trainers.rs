@@ -395,34 +395,12 @@ fn plan_and_config_know_the_trainers() {
     let (out, _) = verb(folder.path(), "plan", SURROGATE, &[], 0);
     assert!(out.contains("numbers are trained") && out.contains("of activations"), "{out}");
     let mut json = ransnn(folder.path());
-    json.arg("plan").arg(write(folder.path(), SURROGATE)).arg("--json");
+    let steps = ["--json", "--set", "encode.constant.steps=900"];
+    json.arg("plan").arg(write(folder.path(), SURROGATE)).args(steps);
     let plan: Value = serde_json::from_str(&outcome(json, 0).0).unwrap();
     assert_eq!(plan["training"]["parameters"], 31770);
-    // What a mini-batch takes at its peak beside the gradients: over so many steps at least the potentials of 50 neurons and
-    // 20 samples, and in stretches of them less.
-    let bytes = |set: &[&str]| {
-        let mut json = ransnn(folder.path());
-        json.arg("plan").arg(write(folder.path(), SURROGATE)).args([
-            "--set",
-            "encode.constant.steps=900",
-            "--json",
-        ]);
-        let plan: Value = serde_json::from_str(
-            &outcome(
-                {
-                    json.args(set);
-                    json
-                },
-                0,
-            )
-            .0,
-        )
-        .unwrap();
-        plan["training"]["activation_bytes"].as_u64().unwrap()
-    };
-    let all = bytes(&[]);
-    assert!(all >= 4 * 50 * 900 * 20, "{all}");
-    assert!(5 * bytes(&["--set", "train.surrogate.checkpoint='sqrt'"]) < all);
+    // What comes beside the gradients: with so many steps at least the potentials of 50 neurons and 20 samples.
+    assert!(plan["training"]["activation_bytes"].as_u64().unwrap() >= 4 * 50 * 900 * 20);
     let (out, _) = verb(folder.path(), "config", SURROGATE, &[], 0);
     assert!(out.contains("detach_reset = true  # leave resets out of the gradient"), "{out}");
 }
