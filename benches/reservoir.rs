@@ -21,7 +21,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_distr::{Distribution, Normal};
 use ransnn::{
-    engine::{Events, Feedforward, Input, Pool, Probe, Recording, Simd, What},
+    engine::{Events, Input, Pool, Presentation, Probe, Recording, Simd, What},
     rng::Stream,
     snn::{
         Conv2d, Encoding, Init, Network, Neuron, Pop, Population, Projection, Rule, Values, Weights, encode,
@@ -85,7 +85,8 @@ fn reservoir(c: &mut Criterion) {
     let mut group = c.benchmark_group("reservoir");
     group.throughput(Throughput::Elements(BATCH as u64));
     for simd in Simd::available() {
-        let engine = Feedforward::compile(&net, &encoding, &probes).expect("a valid network").with_simd(simd);
+        let engine =
+            Presentation::compile(&net, &encoding, &probes).expect("a valid network").with_simd(simd);
         let stream = engine.stream("train", 0);
         let fires = |sample: usize, step: u32, j: u32| {
             let threshold = encode::bernoulli_threshold(x[sample * 784 + j as usize], 0.25);
@@ -138,7 +139,8 @@ fn conv(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     for simd in Simd::available() {
         let encoding = Encoding::Constant { steps: 4 };
-        let engine = Feedforward::compile(&net, &encoding, &probes).expect("a valid network").with_simd(simd);
+        let engine =
+            Presentation::compile(&net, &encoding, &probes).expect("a valid network").with_simd(simd);
         let (stream, mut recording) = (engine.stream("train", 0), Recording::default());
         group.bench_function(format!("7-11x80/{}", simd.name()), |b| {
             b.iter(|| engine.run(Input::U8(&x), &ids, &stream, &mut recording).expect("a valid run"));

@@ -1,7 +1,7 @@
 //! Conversion against SpikingJelly's `ann2snn` (2.0.0, torch 2.15.0), trained networks, and refusals.
 
 use ransnn::data::{Samples, strokes};
-use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+use ransnn::engine::{Input, Presentation, Probe, Recording, Table, What};
 use ransnn::learn::convert::{
     Ann, Description, Options, Thresholds, Training, convert, fit_readout, report, train,
 };
@@ -132,7 +132,7 @@ fn conversion_equals_spikingjelly() {
             let reference = fixture.numbers(&format!("{recipe}.counts{i}.T128"));
             let few = fixture.samples(&format!("{recipe}.counts{i}.T128"));
             let probes = [Probe { population: layer.population, what: What::Counts }];
-            let engine = Feedforward::compile(&snn.net, &Encoding::Constant { steps: 128 }, &probes)
+            let engine = Presentation::compile(&snn.net, &Encoding::Constant { steps: 128 }, &probes)
                 .expect("compiles");
             let (ids, mut recording) = ((0..few as u64).collect::<Vec<u64>>(), Recording::default());
             let input = Input::F32(&x[..x.len() / n * few]);

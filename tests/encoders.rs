@@ -49,7 +49,7 @@ fn delta_equals_snntorch() {
 /// Frames are taken as they are: any number above 0 is one spike, of bytes and of floats.
 #[test]
 fn frames_are_spikes() -> ransnn::Result<()> {
-    use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+    use ransnn::engine::{Input, Presentation, Probe, Recording, Table, What};
     use ransnn::snn::{Encoding, Init, Network, Rule, neurons::Lif};
     let mut net = Network::builder(ransnn::units::Ms(1.0));
     let input = net.input("input", 3);
@@ -57,7 +57,7 @@ fn frames_are_spikes() -> ransnn::Result<()> {
     net.connect(input, copy, Rule::OneToOne).weights(Init::Constant(1.0)).frozen();
     let net = net.build(0)?;
     let encoding = Encoding::Frames { steps: 4 };
-    let engine = Feedforward::compile(&net, &encoding, &[Probe { population: copy, what: What::Bins(4) }])?;
+    let engine = Presentation::compile(&net, &encoding, &[Probe { population: copy, what: What::Bins(4) }])?;
     let bytes = [
         0, 7, 0, 1, 0, 255, 0, 0, 0, 1, 1, 1, /* the second sample */ 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
     ];

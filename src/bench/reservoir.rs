@@ -1,7 +1,7 @@
 //! Features of frozen layers. The reasoning behind the floors stands in `benches/reservoir.rs`.
 
 use super::{Floor, Scale, Unit, measure::Measured, measure::Timer};
-use crate::engine::{Activity, Events, Feedforward, Input, Probe, Recording, What, cuda};
+use crate::engine::{Activity, Events, Input, Presentation, Probe, Recording, What, cuda};
 use crate::error::{Error, Result};
 use crate::experiment::{build, check, diagnose::Source};
 use crate::learn::ransnn::{Reservoir, calibrate};
@@ -92,10 +92,10 @@ impl Layer {
         Ok(Self { net: builder.build(1)?, hidden, steps, x, ids: (0..batch as u64).collect() })
     }
 
-    fn engine(&self) -> Result<Feedforward<'_>> {
+    fn engine(&self) -> Result<Presentation<'_>> {
         let encoding = Encoding::Bernoulli { steps: self.steps, gain: GAIN };
         let probes = [Probe { population: self.hidden, what: What::Counts }];
-        Feedforward::compile(&self.net, &encoding, &probes)
+        Presentation::compile(&self.net, &encoding, &probes)
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
         builder.connect(pixels, hidden, Rule::Dense).frozen();
         let net = builder.build(3)?;
         let probes = [Probe { population: hidden, what: What::Counts }];
-        let engine = Feedforward::compile(&net, &Encoding::Bernoulli { steps: 9, gain: GAIN }, &probes)?;
+        let engine = Presentation::compile(&net, &Encoding::Bernoulli { steps: 9, gain: GAIN }, &probes)?;
         let x: Vec<f32> = (0..2 * INPUTS).map(|i| (i % 97) as f32 / 96.0).collect();
         let stream = engine.stream("train", 0);
         let lists = drawn(&x, &stream, 2, 9)?;

@@ -2,7 +2,7 @@
 //! are measured on, see `benches/peers.md`.
 
 use super::{Floor, Scale, Unit, measure::Measured, measure::Timer};
-use crate::engine::{Feedforward, Input, Probe, Recording, What};
+use crate::engine::{Input, Presentation, Probe, Recording, What};
 use crate::error::{Error, Result};
 use crate::learn::surrogate::{
     Checkpoint, Credit, Data, Encoded, Gradient, Loss, Method, Options, RatePenalty, Trainer,
@@ -227,7 +227,7 @@ pub(super) fn infer(scale: Scale, timer: &Timer) -> Result<Measured> {
     let stream = Stream::named(1, "bench/spikes");
     let lists = crate::engine::encode(&encoding, INPUTS, Input::F32(&mlp.rates), &ids, &stream)?;
     let probes = [Probe { population: mlp.output, what: What::Counts }];
-    let engine = Feedforward::compile(&mlp.net, &encoding, &probes)?;
+    let engine = Presentation::compile(&mlp.net, &encoding, &probes)?;
     let mut recording = Recording::default();
     let mut activity = Default::default();
     let times = timer.measure(|| {

@@ -79,6 +79,20 @@ impl Events {
         steps.for_each(|step| self.push_list(other.step(step)));
     }
 
+    /// Appends a step in which nobody fires.
+    pub(crate) fn push_silence(&mut self) {
+        self.offsets.push(self.indices.len());
+    }
+
+    /// Forgets all but the last steps.
+    pub(crate) fn keep_last(&mut self, steps: usize) {
+        let Some(forgotten) = self.steps().checked_sub(steps) else { return };
+        let spikes = self.offsets[forgotten];
+        self.indices.drain(..spikes);
+        self.offsets.drain(..forgotten);
+        self.offsets.iter_mut().for_each(|offset| *offset -= spikes);
+    }
+
     /// Adds spikes beyond the first of neurons that emit several in a step; `extra` holds (step, neuron).
     pub(crate) fn insert(&mut self, extra: &[(u32, u32)]) {
         if extra.is_empty() {
@@ -138,6 +152,19 @@ mod tests {
         assert_eq!(events.step(0), [0, 63, 128, 129]);
         assert_eq!(events.step(1), [65]);
         assert_eq!((events.steps(), events.len()), (2, 5));
+    }
+
+    #[test]
+    fn the_last_steps_are_kept() {
+        let mut events = Events::new(4, [vec![0, 1], vec![3], vec![2]]).unwrap();
+        events.push_silence();
+        let whole = events.clone();
+        events.keep_last(9);
+        assert_eq!(events, whole);
+        events.keep_last(3);
+        assert_eq!(events, Events::new(4, [vec![3], vec![2], vec![]]).unwrap());
+        events.keep_last(0);
+        assert_eq!(events, Events::empty(4));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The populations of a feed-forward network in the order in which they run.
+//! One population with what it receives, compiled.
 
 use super::{
     constant::Constant,
@@ -24,7 +24,7 @@ pub(crate) struct Layer<'n> {
     pub model: Model<'n>,
     pub constant: Vec<Constant>,
     pub synapses: Vec<Synapses>,
-    /// Some later layer needs its spikes.
+    /// Some layer needs its spikes.
     pub sends: bool,
     /// Works tile by tile.
     pub tiled: bool,
@@ -63,6 +63,13 @@ impl<'n> Layer<'n> {
         let (mut constant, mut synapses) = (Vec::new(), Vec::new());
         for projection in net.projections.iter().filter(|p| p.post.0 == population) {
             if encoding.is_constant() && projection.pre.0 == input {
+                if let Some(delay) = projection.delay {
+                    let what = format!(
+                        "`{}` carries a constant current, which has no delay: {delay}",
+                        projection.name
+                    );
+                    return Err(Error::Network(vec![what]));
+                }
                 constant.push(Constant::compile(net, projection)?);
             } else {
                 synapses.push(Synapses::compile(net, projection)?);
@@ -138,8 +145,8 @@ pub(crate) fn plain_lif(model: &dyn Neuron) -> Option<Lif> {
         .filter(|lif| lif.refractory_steps == 0 && lif.acts != ResetActs::BeforeNextStep)
 }
 
-/// Populations, each after those it receives from.
-pub(crate) fn order(net: &Network) -> Result<Vec<usize>> {
+/// Refuses projections that samples cannot be presented to.
+pub(crate) fn check(net: &Network) -> Result<()> {
     let mut problems = Vec::new();
     for projection in &net.projections {
         let name = &projection.name;
@@ -149,34 +156,12 @@ pub(crate) fn order(net: &Network) -> Result<Vec<usize>> {
             problems.push(format!("`{name}` names a population that is not there"));
             continue;
         };
-        if let Some(delay) = projection.delay {
-            problems.push(format!("`{name}` has a delay of {delay} and needs the clock engine"));
+        if projection.wiring.delays.is_some() {
+            problems.push(format!("`{name}` has a delay for each synapse and needs a simulation"));
         }
         if post.model.is_none() {
             problems.push(format!("`{name}` leads to the input `{}`", post.name));
         }
     }
-    if !problems.is_empty() {
-        return Err(Error::Network(problems));
-    }
-    let (mut order, mut left) = (Vec::new(), (0..net.populations.len()).collect::<Vec<_>>());
-    while !left.is_empty() {
-        let waits = |i: usize| net.projections.iter().find(|p| p.post.0 == i && left.contains(&p.pre.0));
-        let (wait, ready): (Vec<usize>, Vec<usize>) = left.iter().partition(|&&i| waits(i).is_some());
-        if ready.is_empty() {
-            // Walk backwards until a population comes again: that one is on a loop.
-            let (mut at, mut seen) = (wait[0], Vec::new());
-            while let (false, Some(projection)) = (seen.contains(&at), waits(at)) {
-                seen.push(at);
-                at = projection.pre.0;
-            }
-            let name = waits(at).map_or("", |p| p.name.as_str());
-            return Err(Error::Network(vec![format!(
-                "`{name}` is part of a loop and needs the clock engine"
-            )]));
-        }
-        order.extend(ready);
-        left = wait;
-    }
-    Ok(order)
+    if problems.is_empty() { Ok(()) } else { Err(Error::Network(problems)) }
 }

@@ -1,13 +1,13 @@
 //! How a network runs: spikes are events.
 //!
-//! [`Feedforward`] runs networks without loops and without delays: it presents a batch of samples, lets the network
+//! [`Presentation`] presents a batch of samples to a network, with loops and delays or without, lets it
 //! run for some steps, and hands back features (spike counts and the like) and the [`Activity`] that they cost.
 //! Only the rows of neurons that fired are touched, memory does not grow with the number of steps, samples run in
 //! parallel, and the result is the same, bit for bit, on any number of threads and with any instruction set.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `feedforward` | layers in order, chunks of samples, stretches of steps |
+//! | `presentation` | samples presented: layers in order, chunks of samples, stretches of steps |
 //! | `layer` | one population, compiled |
 //! | `encoder` | samples to spikes |
 //! | `events` | packed spike lists |
@@ -16,7 +16,7 @@
 //! | `record` | features and activity |
 //! | `plan` | sizes and operations before anything runs |
 //! | `cuda` | the engine on a GPU |
-//! | `clock` | any network with delays, on a grid of time |
+//! | `clock` | simulations without samples, each synapse with a delay of its own, on a grid of time |
 //! | `lazy` | the same without a grid: exact spike times |
 //! | `plastic` | projections whose weights change, on either clock |
 //! | `weights` | their weights now and over time, rewards |
@@ -27,11 +27,11 @@ mod constant;
 pub mod cuda;
 mod encoder;
 pub mod events;
-pub mod feedforward;
 mod layer;
 pub mod lazy;
 pub mod plan;
 mod plastic;
+pub mod presentation;
 pub mod record;
 pub mod simd;
 mod synapses;
@@ -40,9 +40,9 @@ mod weights;
 pub use clock::{Options, Precision, Simulator};
 pub use encoder::encode;
 pub use events::Events;
-pub use feedforward::{Feedforward, Input};
 pub use lazy::{Lazy, SpikeTimes};
 pub use plan::Plan;
+pub use presentation::{Input, Presentation};
 pub use record::{Activity, Pool, Probe, Recording, Table, What};
 pub use simd::Simd;
 pub use weights::{Connections, WeightTrace};

@@ -1,8 +1,8 @@
 //! How big a network is and what a sample costs, before anything runs.
 
 use super::{
-    Events, Feedforward,
-    feedforward::{CHUNK, STRETCH},
+    Events, Presentation,
+    presentation::{CHUNK, STRETCH},
     synapses::values_of,
 };
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct Plan {
     pub feature_bytes: usize,
 }
 
-impl Feedforward<'_> {
+impl Presentation<'_> {
     /// Sizes and operations.
     pub fn plan(&self) -> Plan {
         let mut plan = Plan { steps: self.encoding.steps(), ..Plan::default() };

@@ -15,6 +15,8 @@ use std::ops::Range;
 pub(crate) struct Synapses {
     /// Position of the source population.
     pub pre: usize,
+    /// Steps from a spike to its effect; 0 in the same step.
+    pub delay: usize,
     /// Padded to whole tiles; one entry per target, or per channel of a convolution.
     scale: Vec<f32>,
     bias: Vec<f32>,
@@ -188,7 +190,7 @@ impl Synapses {
                 Values::F32(values) => Table::ConvF32 { geometry, values: channels_last(geometry, values) },
             },
         };
-        Ok(Self { pre: projection.pre.0, scale, bias, table })
+        Ok(Self { pre: projection.pre.0, delay: projection.delay_steps(net.dt), scale, bias, table })
     }
 
     /// Whether [`Synapses::deliver_tile`] works.

@@ -70,6 +70,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("projection.*.gain.fixed", "this factor"),
     ("projection.*.gain.rms-drive", "root mean square of the input current of each neuron or channel"),
     ("projection.*.gain.firing-rate", "mean share of steps with a spike"),
+    ("projection.*.delay_ms", "time from a spike to its effect; without it a spike acts in its own step"),
     ("projection.*.frozen", "never trained"),
     ("projection.*.precision", "int8 (exact sums), f32, or auto: int8 where frozen"),
     ("features.from", "populations that the readout sees"),

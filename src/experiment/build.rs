@@ -53,6 +53,9 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
         if let Some(bias) = &projection.bias {
             edge = edge.bias(distribution(bias));
         }
+        if let Some(delay) = projection.delay_ms {
+            edge = edge.delay(Ms(delay));
+        }
         if projection.frozen {
             edge = edge.frozen();
         }

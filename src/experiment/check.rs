@@ -96,6 +96,12 @@ impl Check<'_> {
         }
         for (name, projection) in &config.projection {
             self.projection(name, projection, &names);
+            let input = config.population.get(&projection.from).is_some_and(|p| p.neuron == Neuron::Input);
+            if projection.delay_ms.is_some() && input && matches!(config.encode, Encode::Constant { .. }) {
+                let help = "leave it out, or encode spikes, for example with `encode.poisson`";
+                let what = format!("`{name}` carries a constant current, which has no delay");
+                self.wrong(&format!("projection.{name}.delay_ms"), what, Some(help.into()));
+            }
             if !projection.frozen && matches!(config.train, Train::Ransnn { .. }) {
                 let help = "`train.ransnn` trains the readout only: write `frozen = true`";
                 let what = format!("nothing trains the weights of `{name}`");
@@ -296,6 +302,9 @@ impl Check<'_> {
         self.weights(&format!("{path}.weights"), &projection.weights);
         if let Some(bias) = &projection.bias {
             self.weights(&format!("{path}.bias"), bias);
+        }
+        if let Some(delay) = projection.delay_ms {
+            self.range(&format!("{path}.delay_ms"), delay, delay > 0.0, "more than 0");
         }
         let smooth = projection.smooth;
         self.range(&format!("{path}.smooth"), smooth, (0.0..=16.0).contains(&smooth), "from 0 to 16 pixels");

@@ -306,6 +306,9 @@ pub struct Projection {
     /// Factor on the weights, or how to find it on a calibration batch.
     #[serde(default)]
     pub gain: Gain,
+    /// Time from a spike to its effect, a multiple of the time step; none acts in the step of the spike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<f64>,
     /// Never trained.
     #[serde(default = "yes")]
     pub frozen: bool,

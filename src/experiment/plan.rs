@@ -5,7 +5,7 @@ use super::{
     config::{Config, Train},
     train::config::Fit,
 };
-use crate::engine::Feedforward;
+use crate::engine::Presentation;
 use crate::error::Result;
 use crate::learn::convert::activation_bytes;
 use crate::report::number::{bytes, grouped};
@@ -51,7 +51,7 @@ pub fn of(config: &Config) -> Result<Plan> {
     match &config.train {
         Train::Ransnn { .. } => {
             let net = build::network(config, config.seed)?;
-            let engine = Feedforward::compile(&net, &build::encoding(config), &build::probes(config, &net))?;
+            let engine = Presentation::compile(&net, &build::encoding(config), &build::probes(config, &net))?;
             plan.network = engine.plan();
             plan.features = engine.widths().iter().sum();
             plan.normal_equations_bytes = 4 * (plan.features as u64).pow(2);
@@ -59,7 +59,7 @@ pub fn of(config: &Config) -> Result<Plan> {
         Train::Surrogate(train) => {
             let net = build::network(config, config.seed)?;
             let encoding = build::encoding(config);
-            plan.network = Feedforward::compile(&net, &encoding, &[])?.plan();
+            plan.network = Presentation::compile(&net, &encoding, &[])?.plan();
             let model = train.model(&net)?;
             plan.features = net.population(&train.output).map_or(0, |output| fan_in(&net, output));
             let activations = train.options().batch_bytes(&model, &encoding);
@@ -67,7 +67,7 @@ pub fn of(config: &Config) -> Result<Plan> {
         }
         Train::StdpReadout(train) => {
             let net = build::network(config, config.seed)?;
-            plan.network = Feedforward::compile(&net, &build::encoding(config), &[])?.plan();
+            plan.network = Presentation::compile(&net, &build::encoding(config), &[])?.plan();
             let output = net.population(&train.output);
             plan.features = output.map_or(0, |output| fan_in(&net, output));
             let classes = output.map_or(0, |output| net.populations[output.0].size());
@@ -76,7 +76,7 @@ pub fn of(config: &Config) -> Result<Plan> {
         }
         Train::Convert(train) => {
             let (ann, converted) = train.untrained(config.seed)?;
-            plan.network = Feedforward::compile(&converted.net, &build::encoding(config), &[])?.plan();
+            plan.network = Presentation::compile(&converted.net, &build::encoding(config), &[])?.plan();
             plan.features = fan_in(&converted.net, converted.output);
             let mut size = 0;
             ann.visit(&mut |_, tensor| size += tensor.len());

@@ -2,6 +2,7 @@
 
 pub mod builder;
 pub mod calibrate;
+pub mod component;
 pub mod connect;
 mod draw;
 pub mod encode;
@@ -19,6 +20,7 @@ pub mod synapses;
 pub mod weights;
 
 pub use builder::{Edge, NetworkBuilder, Precision, Shape};
+pub use component::Component;
 pub use connect::Rule;
 pub use encode::Encoding;
 pub use init::Init;

@@ -82,7 +82,7 @@ fn entry(values: &[f32], target: usize, neurons: usize, default: f32) -> f32 {
     }
 }
 
-/// Runs one sample. The populations must stand in topological order, the input first.
+/// Runs one sample. The populations must stand in an order in which they can run, the input first.
 pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64, stream: &Stream) -> Run {
     let inputs = net.populations[0].size();
     let len = encoding.sample_len(inputs);
@@ -117,6 +117,15 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
             };
             let mut current = vec![0f32; neurons];
             let constant = |p: &Projection| encoding.is_constant() && p.pre.0 == 0;
+            // Spikes of a source that act in this step.
+            let arrive = |p: &Projection, source: usize| match p.delay {
+                None => fired[p.pre.0][source],
+                Some(delay) => match step.checked_sub((delay.0 / net.dt.0).round() as usize) {
+                    Some(sent) => result.spikes[p.pre.0][sent][source],
+                    None => 0,
+                },
+            };
+            let mut operations = 0;
             for pass in [true, false] {
                 for (projection, table) in net.projections.iter().zip(&tables) {
                     if projection.post.0 != index || constant(projection) != pass {
@@ -132,8 +141,8 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                                 (true, Weight::Quantum(q), _) => plain += value(source) * q as f32,
                                 (true, Weight::Plain(w), _) => plain += value(source) * w,
                                 (false, weight, _) => {
-                                    for _ in 0..fired[projection.pre.0][source] {
-                                        result.operations += 1;
+                                    for _ in 0..arrive(projection, source) {
+                                        operations += 1;
                                         match weight {
                                             Weight::Quantum(q) => integer += q,
                                             Weight::Plain(w) => plain += w,
@@ -168,6 +177,7 @@ pub fn run(net: &Network, encoding: &Encoding, input: Input, row: usize, id: u64
                     }
                 }
             }
+            result.operations += operations;
             let mut spikes = vec![0u8; neurons];
             let mut slices: Vec<&mut [f32]> = state[index].iter_mut().map(Vec::as_mut_slice).collect();
             model.step(&current, &mut slices, &mut spikes);

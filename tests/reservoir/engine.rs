@@ -1,7 +1,7 @@
 //! The reservoir pass on a GPU against the CPU engine: one network, one encoding, the same counts.
 
 use ransnn::engine::cuda::Reservoir;
-use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+use ransnn::engine::{Input, Presentation, Probe, Recording, Table, What};
 use ransnn::rng::Stream;
 use ransnn::snn::neurons::lif::{Fires, Lif, Reset, ResetActs};
 use ransnn::snn::{Encoding, Init, Network, Rule};
@@ -73,7 +73,7 @@ fn compare(gpu: &Gpu, net: &Network, encoding: &Encoding) -> u64 {
     let ids: Vec<u64> = (0..SAMPLES as u64).map(|s| s * 0x1_0000_0003 + 5).collect();
 
     let probes = [Probe { population: hidden, what: What::Counts }];
-    let engine = Feedforward::compile(net, encoding, &probes).unwrap();
+    let engine = Presentation::compile(net, encoding, &probes).unwrap();
     let stream = engine.stream("train", 0);
     let mut recording = Recording::default();
     let activity = engine.run(Input::U8(&pixels), &ids, &stream, &mut recording).unwrap();

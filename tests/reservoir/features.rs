@@ -1,7 +1,7 @@
 //! Frozen feed-forward networks on a GPU: the recording and the activity of the CPU engine.
 
 use ransnn::engine::cuda::Features;
-use ransnn::engine::{Activity, Feedforward, Input, Pool, Probe, Recording, What};
+use ransnn::engine::{Activity, Input, Pool, Presentation, Probe, Recording, What};
 use ransnn::rng::Stream;
 use ransnn::snn::neurons::lif::{Fires, Lif, Reset, ResetActs};
 use ransnn::snn::{Encoding, Init, Network, Pop, Rule};
@@ -92,7 +92,7 @@ fn compare(gpu: &Gpu, net: &Network, encoding: &Encoding, probes: &[Probe], samp
         .collect();
     let ids: Vec<u64> = (0..samples as u64).map(|s| s * 0x1_0000_0003 + 5).collect();
 
-    let engine = Feedforward::compile(net, encoding, probes).unwrap();
+    let engine = Presentation::compile(net, encoding, probes).unwrap();
     let stream = engine.stream("train", 0);
     let mut expected = Recording::default();
     let activity = engine.run(Input::U8(&pixels), &ids, &stream, &mut expected).unwrap();
@@ -118,7 +118,7 @@ pub fn refusals(gpu: &Gpu) {
     let constant = Encoding::Constant { steps: 3 };
     let refused = |net: &Network, encoding: &Encoding, what: What, why: &str| {
         let probes = [Probe { population: Pop(1), what }];
-        let engine = Feedforward::compile(net, encoding, &probes).unwrap();
+        let engine = Presentation::compile(net, encoding, &probes).unwrap();
         let error = Features::new(gpu, &engine).unwrap_err().to_string();
         assert!(error.contains("cannot run on a GPU") && error.contains(why), "{why}: {error}");
     };
@@ -144,7 +144,7 @@ pub fn refusals(gpu: &Gpu) {
     refused(&builder.build(0).unwrap(), &constant, What::Counts, why);
 
     let engine =
-        Feedforward::compile(&net, &constant, &[Probe { population: Pop(1), what: What::Counts }]).unwrap();
+        Presentation::compile(&net, &constant, &[Probe { population: Pop(1), what: What::Counts }]).unwrap();
     let features = Features::new(gpu, &engine).unwrap();
     let floats = vec![0.5; IMAGE.iter().product()];
     let stream = engine.stream("train", 0);

@@ -4,6 +4,7 @@ mod convolution;
 mod events;
 mod fixtures;
 mod layer;
+mod loops;
 mod online;
 mod scan;
 mod stretches;

@@ -1,6 +1,6 @@
 //! Whole networks in training: agreement with the engine, resuming, refusals.
 
-use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+use ransnn::engine::{Input, Presentation, Probe, Recording, Table, What};
 use ransnn::learn::surrogate::{
     Data, Encoded, Gradient, Loss, Method, Model, Options, RatePenalty, Trainer, classify,
     silent_or_saturated,
@@ -66,7 +66,7 @@ fn training_and_engine_see_the_same_spikes() {
         let data = Data { samples: Input::U8(&samples), labels: &labels };
         let trainer = Trainer::new(net, encoding, OUT, data, options()).unwrap();
         let net = network(frozen, Lif::default());
-        let engine = Feedforward::compile(
+        let engine = Presentation::compile(
             &net,
             &encoding,
             &[Pop(1), OUT].map(|population| Probe { population, what: What::Counts }),

@@ -1,11 +1,11 @@
-//! A frozen feed-forward network on a GPU: what [`Feedforward`] records of 8-bit samples, bit for bit.
+//! Frozen layers, one behind the other, on a GPU: what [`Presentation`] records of 8-bit samples, bit for bit.
 //!
 //! Each population has one projection, from the input. A batch is started and collected in two calls: between them the
 //! GPU works, and the caller's thread is free.
 
 use super::reservoir::{Batch, Launched, Reservoir};
 use crate::engine::record::{Feature, Slice};
-use crate::engine::{Activity, Feedforward, Input, Recording, What};
+use crate::engine::{Activity, Input, Presentation, Recording, What};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
@@ -60,7 +60,7 @@ impl Features {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for what has no kernel, by name; not enough memory.
-    pub fn new(gpu: &Gpu, engine: &Feedforward<'_>) -> Result<Self> {
+    pub fn new(gpu: &Gpu, engine: &Presentation<'_>) -> Result<Self> {
         let net = engine.net;
         let mut layers = Vec::new();
         for layer in &engine.layers {
@@ -69,6 +69,9 @@ impl Features {
             let (Some(projection), None) = (onto.next(), onto.next()) else {
                 return Err(lacks(format!("with not exactly one projection onto `{name}`")));
             };
+            if let Some(delay) = projection.delay {
+                return Err(lacks(format!("with the delay of {delay} of `{}`", projection.name)));
+            }
             let mut windows = Vec::new();
             for (number, feature) in engine.features.iter().enumerate() {
                 match feature.what {
@@ -102,7 +105,7 @@ impl Features {
         &self.gpu
     }
 
-    /// Queues a batch and returns; arguments as for [`Feedforward::run`].
+    /// Queues a batch and returns; arguments as for [`Presentation::run`].
     ///
     /// # Errors
     /// Samples that are not 8-bit or do not fit; not enough memory; what the GPU reports.

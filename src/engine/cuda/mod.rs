@@ -3,7 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `reservoir` | one population that an input drives, all steps in one launch |
-//! | `features` | a feed-forward network of such populations: what [`Feedforward`](super::Feedforward) records |
+//! | `features` | such populations one behind the other: what [`Presentation`](super::Presentation) records |
 //! | `simulator` | any network with delays, on a grid of time: two launches for each stretch of steps |
 //! | `layout` | a network as the flat tables that its kernels read |
 //! | `plastic` | its synapses whose weights change |

@@ -139,7 +139,7 @@ impl Reservoir {
     }
 
     /// Uploads a network of one input and one population of LIF neurons, connected by one int8 projection. Its counts
-    /// are those that [`Feedforward`](crate::engine::Feedforward) records for 8-bit pixels.
+    /// are those that [`Presentation`](crate::engine::Presentation) records for 8-bit pixels.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for other networks and encodings, with the reason; as [`Reservoir::new`].

@@ -27,6 +27,7 @@ impl Check<'_> {
                 let what = format!("`{name}` is normalised and has no bias");
                 self.wrong(&format!("projection.{name}"), what, Some(help.into()));
             }
+            self.delayed(config, train, name);
             let target = config.population.get(&projection.to).map(|population| &population.neuron);
             if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
                 let help = "give its target `neuron.lif = { … }`";
@@ -97,6 +98,24 @@ impl Check<'_> {
                 image,
                 &format!("population.{name}.shape"),
             );
+        }
+    }
+
+    /// Gradients that are taken piece by piece know one delay: a step, from a population to itself.
+    fn delayed(&mut self, config: &Config, train: &Surrogate, name: &str) {
+        let projection = &config.projection[name];
+        let one_step = projection.from == projection.to && projection.delay_ms == Some(config.encode.dt_ms());
+        let other = match (train.gradient, train.checkpoint) {
+            (Credit::Bptt, Checkpoint::None) => return,
+            (Credit::Bptt, _) => "checkpoint",
+            _ => "gradient",
+        };
+        if projection.delay_ms.is_some() && !one_step {
+            let help = format!("leave out `train.surrogate.{other}`, or the delay");
+            let what = format!(
+                "`{other}` does not go with the delay of `{name}`: only with a step, from a population to itself"
+            );
+            self.wrong(&format!("projection.{name}.delay_ms"), what, Some(help));
         }
     }
 

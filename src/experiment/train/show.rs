@@ -2,7 +2,7 @@
 
 use super::input;
 use crate::data::{Dataset, Samples, Split};
-use crate::engine::{Feedforward, Probe, Recording, Table, What};
+use crate::engine::{Presentation, Probe, Recording, Table, What};
 use crate::error::Result;
 use crate::report::{Example, Histogram, Image, Layer, Part, Raster};
 use crate::snn::{Encoding, Network, Pop};
@@ -36,7 +36,7 @@ pub(super) fn layers(encoding: &Encoding, data: &Dataset, net: &Network) -> Resu
     if data.test.is_empty() {
         return Ok(vec![]);
     }
-    let engine = Feedforward::compile(net, encoding, &probes)?;
+    let engine = Presentation::compile(net, encoding, &probes)?;
     let samples = RATES.min(data.test.len());
     let steps = encoding.steps() as f64;
     let mut totals: Vec<Vec<u64>> = populations.iter().map(|&i| vec![0; net.populations[i].size()]).collect();
@@ -92,7 +92,7 @@ pub(super) fn examples(
     predicted: &[u16],
 ) -> Result<Vec<Example>> {
     let (size, steps) = (net.populations[population.0].size(), encoding.steps());
-    let engine = Feedforward::compile(net, encoding, &[Probe { population, what: What::Bins(steps) }])?;
+    let engine = Presentation::compile(net, encoding, &[Probe { population, what: What::Bins(steps) }])?;
     let wrong = (0..data.test.len()).filter(|&i| data.test.labels[i] != predicted[i]).take(2);
     let right = (0..data.test.len()).filter(|&i| data.test.labels[i] == predicted[i]);
     let picks: Vec<usize> = wrong.chain(right).take(EXAMPLES).collect();

@@ -4,7 +4,7 @@ use super::ann::Ann;
 use super::stages::{Stage, stages};
 use super::thresholds::Thresholds;
 use super::{BATCH, tensor_of};
-use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table, What};
+use crate::engine::{Activity, Input, Presentation, Probe, Recording, Table, What};
 use crate::error::{Error, Result};
 use crate::snn::neurons::{Lif, Reset};
 use crate::snn::{Encoding, Init, Network, Pop, Precision, Rule};
@@ -148,7 +148,7 @@ impl Converted {
         steps: usize,
         probes: &[Probe],
     ) -> Result<(Vec<Table>, Activity)> {
-        let engine = Feedforward::compile(&self.net, &Encoding::Constant { steps }, probes)?;
+        let engine = Presentation::compile(&self.net, &Encoding::Constant { steps }, probes)?;
         let ids: Vec<u64> = (0..samples as u64).collect();
         let mut recording = Recording::default();
         let activity = engine.run(input, &ids, &engine.stream("test", 0), &mut recording)?;

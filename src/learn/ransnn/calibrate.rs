@@ -1,6 +1,6 @@
 //! Sets the gains of a network's projections by what a calibration batch does in it.
 
-use crate::engine::{Feedforward, Input, Probe, Recording, Table, What};
+use crate::engine::{Input, Presentation, Probe, Recording, Table, What};
 use crate::error::{Error, Result};
 use crate::snn::calibrate::{rate_gain, rms_gain};
 use crate::snn::neurons::{Lif, Reset};
@@ -59,7 +59,7 @@ pub fn calibrate(
 
 /// Mean spikes per neuron and step of a population.
 fn rate(net: &Network, encoding: &Encoding, of: Pop, batch: Input<'_>, samples: usize) -> Result<f64> {
-    let engine = Feedforward::compile(net, encoding, &[Probe { population: of, what: What::Counts }])?;
+    let engine = Presentation::compile(net, encoding, &[Probe { population: of, what: What::Counts }])?;
     let ids: Vec<u64> = (0..samples as u64).collect();
     let activity = engine.run(batch, &ids, &engine.stream("calibrate", 0), &mut Recording::default())?;
     let places = net.populations[of.0].size() * samples * encoding.steps();
@@ -113,7 +113,7 @@ fn squared_drive(
     samples: usize,
 ) -> Result<Vec<f64>> {
     let probe = Probe { population: post, what: What::Membrane };
-    let engine = Feedforward::compile(net, &Encoding::Constant { steps: 1 }, &[probe])?;
+    let engine = Presentation::compile(net, &Encoding::Constant { steps: 1 }, &[probe])?;
     let ids: Vec<u64> = (0..samples as u64).collect();
     let mut recording = Recording::default();
     engine.run(batch, &ids, &engine.stream("calibrate", 0), &mut recording)?;

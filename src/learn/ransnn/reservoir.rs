@@ -4,7 +4,7 @@
 //! or the square root (which evens out the variance of counts), and `largest` the 99.95 % quantile over a calibration
 //! batch. Integer codes keep the normal equations of the ridge exact, and a few bits of them are enough.
 
-use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table, cuda};
+use crate::engine::{Activity, Input, Presentation, Probe, Recording, Table, cuda};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
@@ -32,7 +32,7 @@ pub struct Coding {
 /// A compiled network with its table of codes.
 #[derive(Debug)]
 pub struct Reservoir<'n> {
-    engine: Feedforward<'n>,
+    engine: Presentation<'n>,
     /// Per probe: code of each count; empty where the feature is not a count.
     tables: Vec<Vec<u8>>,
     widths: Vec<usize>,
@@ -63,7 +63,7 @@ impl<'n> Reservoir<'n> {
     /// Compiles the network and finds the range of its counts on a calibration batch of `samples` samples.
     ///
     /// # Errors
-    /// Whatever [`Feedforward::compile`] refuses; counts above 255 kept without levels.
+    /// Whatever [`Presentation::compile`] refuses; counts above 255 kept without levels.
     pub fn new(
         net: &'n Network,
         encoding: &Encoding,
@@ -72,7 +72,7 @@ impl<'n> Reservoir<'n> {
         batch: Input<'_>,
         samples: usize,
     ) -> Result<Self> {
-        let engine = Feedforward::compile(net, encoding, probes)?;
+        let engine = Presentation::compile(net, encoding, probes)?;
         let ids: Vec<u64> = (0..samples as u64).collect();
         let mut recording = Recording::default();
         engine.run(batch, &ids, &engine.stream("calibrate", 0), &mut recording)?;
@@ -129,7 +129,7 @@ impl<'n> Reservoir<'n> {
     }
 
     /// The engine underneath.
-    pub fn engine(&self) -> &Feedforward<'n> {
+    pub fn engine(&self) -> &Presentation<'n> {
         &self.engine
     }
 

@@ -2,7 +2,7 @@
 
 use super::loss::Loss;
 use super::trainer::Trainer;
-use crate::engine::{Activity, Feedforward, Input, Probe, Recording, Table, What};
+use crate::engine::{Activity, Input, Presentation, Probe, Recording, Table, What};
 use crate::snn::{Encoding, Network, Pop};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ pub fn classify(
     count: usize,
     split: &str,
 ) -> Result<(Vec<u16>, Activity)> {
-    let engine = Feedforward::compile(net, encoding, &[probe])?;
+    let engine = Presentation::compile(net, encoding, &[probe])?;
     let stream = engine.stream(split, 0);
     let mut recording = Recording::default();
     let mut classes = Vec::with_capacity(count);
@@ -147,7 +147,7 @@ impl Trainer<'_> {
         }
         let probes: Vec<Probe> =
             ours.iter().map(|&(population, _)| Probe { population, what: What::Counts }).collect();
-        let engine = Feedforward::compile(&self.net, &self.encoding, &probes)?;
+        let engine = Presentation::compile(&self.net, &self.encoding, &probes)?;
         let mut recording = Recording::default();
         engine.run(
             part(self.data.samples, engine.sample_len(), 0..ids.len()),

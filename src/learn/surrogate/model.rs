@@ -1,23 +1,26 @@
 //! A network as a function of its trained parameters, for back-propagation through time.
 //!
-//! Populations run in topological order, each over the whole sequence: one product for all steps, then one scan. What
-//! stands before the first trained projection has no tape, no gradient and no optimiser state; where it ends in one
+//! Populations run with sources before targets, each over the whole sequence: one product for all steps, then one scan;
+//! those in a loop take turns over some steps. What stands before the first trained projection has no tape, no gradient and no optimiser state; where it ends in one
 //! population, the model begins with that one's spikes, and the engine runs what is before.
 
+mod current;
+mod feedback;
 mod memory;
 mod normalize;
 mod online;
+mod prepare;
 mod reach;
 mod stretches;
 mod weights;
 
+use current::Sent;
 pub use normalize::Statistics;
 use normalize::norm_path;
 pub use online::{Credit, Online};
-use reach::Reach;
 use stretches::Place;
 pub use stretches::Recomputed;
-use weights::{Frozen, trained};
+use weights::Frozen;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,10 +28,8 @@ use std::sync::Arc;
 
 use crate::rng::Stream;
 use crate::snn::neurons::Lif;
-use crate::snn::scan::{
-    LARGEST_WINDOW, Parameters, Scan, Scanned, Spikes, Stretch, product_of, spike_conv2d, spike_product,
-};
-use crate::snn::{Conv2d, Network, Pop, Weights};
+use crate::snn::scan::{Parameters, Scan, Scanned, Spikes, Stretch};
+use crate::snn::{Component, Conv2d, Network, Pop};
 use crate::tensor::{DType, Device, Meta, Surrogate, Tensor, Trainable};
 use crate::{Error, Result};
 
@@ -102,7 +103,10 @@ pub struct Model {
     pub parameters: BTreeMap<String, Tensor>,
     /// Running statistics where currents are normalised: `projection.NAME.norm.mean`, `.variance`.
     pub statistics: BTreeMap<String, Tensor>,
+    /// Sources before targets.
     layers: Vec<Layer>,
+    /// Which of the layers run together.
+    components: Vec<(Component, Range<usize>)>,
     source: Pop,
     /// Whether the source is a frozen population, whose spikes never are held currents.
     behind_frozen: bool,
@@ -119,7 +123,7 @@ struct Layer {
     scan: Scan,
     numbers: Parameters,
     incoming: Vec<Incoming>,
-    /// Name of the projection onto itself.
+    /// A projection onto itself with a delay of a step, which the scan takes along.
     recurrent: Option<(String, Option<Frozen>)>,
     /// Whether anything before or in it is trained.
     traced: bool,
@@ -129,6 +133,10 @@ struct Layer {
 struct Incoming {
     name: String,
     pre: usize,
+    /// Steps from a spike to its effect; 0 in the same step.
+    delay: usize,
+    /// Whether the source runs together with the target.
+    looped: bool,
     biased: bool,
     frozen: Option<Frozen>,
     /// Of a convolution.
@@ -151,16 +159,10 @@ pub struct Trace {
 pub struct Pass {
     /// Spikes or membranes of the output population, `[T, B, C]`.
     pub outputs: Tensor,
-    /// The hidden populations that training reaches, in topological order.
+    /// The hidden populations that training reaches, sources before targets.
     pub hidden: Vec<Trace>,
     /// Of the normalisations over the batch.
     pub statistics: Statistics,
-}
-
-/// Spikes of a population on their way to the next: as a tensor, and as lists where they are known.
-struct Sent {
-    spikes: Tensor,
-    lists: Option<Arc<Spikes>>,
 }
 
 /// Random silencing of hidden neurons, the same in all steps of a sample.
@@ -192,126 +194,13 @@ fn bias_path(projection: &str) -> String {
 }
 
 impl Model {
-    /// Prepares a network whose population `output` is read, its membranes or its spikes.
-    ///
-    /// # Errors
-    /// Names what cannot be trained: a network without trained projections, trained sparse projections, models
-    /// without a gradient, delays.
-    pub fn new(net: &Network, output: Pop, membrane: bool, gradient: Gradient) -> Result<Self> {
-        let (mut parameters, mut statistics) = (BTreeMap::new(), BTreeMap::new());
-        let mut layers: Vec<Layer> = vec![];
-        let refuse = |on: String| Error::Unsupported { op: "training by surrogate gradients", on };
-        if net.projections.iter().all(|p| p.frozen) {
-            let what = "no projection is trained: write `frozen = false` where training is to act";
-            return Err(Error::Network(vec![what.into()]));
-        }
-        if net.populations.get(output.0).is_none_or(|p| p.model.is_none()) {
-            return Err(Error::value("output population", output.0, "one with neurons"));
-        }
-        let order = net.order()?;
-        let Reach { traced, needed, source } = Reach::of(net, &order, output);
-        for &Pop(index) in &order {
-            let population = &net.populations[index];
-            let Some(model) = population.model.as_deref() else { continue };
-            if !needed[index] {
-                match net.incoming(Pop(index)).find(|p| !p.frozen) {
-                    Some(p) => return Err(Error::Disconnected { param: weights_path(&p.name) }),
-                    None => continue,
-                }
-            }
-            if source.is_some() && !traced[index] {
-                continue;
-            }
-            let (scan, mut numbers) = Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
-            let (mut incoming, mut recurrent) = (vec![], None);
-            for p in net.incoming(Pop(index)) {
-                let own = p.pre == p.post;
-                if let Some(delay) = p.delay.filter(|&delay| !own || delay != net.dt) {
-                    let expected = "only one step, from a population to itself";
-                    return Err(refuse(format!("on the delay of {delay} of `{}` ({expected})", p.name)));
-                }
-                let frozen = match p.frozen {
-                    true => Some(Frozen::of(p, population.size())?),
-                    false => {
-                        trained(p, population.size(), &mut parameters)?;
-                        None
-                    }
-                };
-                if own {
-                    if recurrent.is_some() {
-                        return Err(refuse(format!("on two projections of `{}` to itself", population.name)));
-                    }
-                    recurrent = Some((p.name.clone(), frozen));
-                } else {
-                    let geometry = match p.weights {
-                        Weights::Conv2d { geometry, .. } => Some(geometry),
-                        _ => None,
-                    };
-                    let mut from = Incoming {
-                        name: p.name.clone(),
-                        pre: p.pre.0,
-                        biased: !p.bias.is_empty(),
-                        frozen,
-                        geometry,
-                        channels: None,
-                    };
-                    if gradient.normalize && from.frozen.is_none() && index != output.0 {
-                        from.normalize(&numbers, population.size(), &mut parameters, &mut statistics)?;
-                    }
-                    incoming.push(from);
-                }
-            }
-            if incoming.is_empty() {
-                return Err(Error::Network(vec![format!("nothing projects to `{}`", population.name)]));
-            }
-            if gradient.decay || gradient.threshold {
-                if !model.as_any().is::<Lif>() {
-                    return Err(refuse(format!(
-                        "on the leak and threshold of `{}`: only of LIF neurons",
-                        population.name
-                    )));
-                }
-                // What is not traced cannot learn.
-                for (wanted, what, number) in [
-                    (gradient.decay, "decay", &mut numbers.decay),
-                    (gradient.threshold && index != output.0, "threshold", &mut numbers.threshold),
-                ] {
-                    if wanted && traced[index] {
-                        parameters.insert(format!("population.{}.{what}", population.name), number.clone());
-                    }
-                }
-            }
-            let (neurons, name) = (population.size(), population.name.clone());
-            let traced = traced[index];
-            layers.push(Layer {
-                population: index,
-                name,
-                neurons,
-                scan,
-                numbers,
-                incoming,
-                recurrent,
-                traced,
-            });
-        }
-        if let Some(last) = layers.iter_mut().find(|layer| layer.population == output.0) {
-            last.scan.membrane = membrane;
-        }
-        let behind_frozen = source.is_some_and(|Pop(index)| net.populations[index].model.is_some());
-        let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
-        let source =
-            source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
-        let (output, device) = (output.0, Device::Cpu);
-        Ok(Self { parameters, statistics, layers, source, behind_frozen, output, membrane, device })
-    }
-
     /// Moves all numbers to a device, where [`forward`](Self::forward) then runs; all of them or none.
     ///
     /// # Errors
     /// Recurrent layers, which have no kernel; what the device reports.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
-        if let (Device::Cuda(_), Some(layer)) = (device, self.layers.iter().find(|l| l.recurrent.is_some())) {
-            let on = format!("on {device}, with `{}`, which projects to itself; use the CPU", layer.name);
+        if let (Device::Cuda(_), Some(layer)) = (device, self.layers.iter().find(|l| l.hears_itself())) {
+            let on = format!("on {device}, with `{}`, which hears itself; use the CPU", layer.name);
             return Err(Error::Unsupported { op: "training by surrogate gradients", on });
         }
         let mut tensors: Vec<&mut Tensor> = self.parameters.values_mut().collect();
@@ -369,45 +258,45 @@ impl Model {
         training: bool,
         place: Option<&Place>,
     ) -> Result<Pass> {
-        let mut sent: BTreeMap<usize, Sent> = BTreeMap::new();
+        let mut sent = BTreeMap::from([(self.source.0, Sent::of(input, &self.device)?)]);
         let (mut hidden, mut statistics) = (vec![], vec![]);
         let mut outputs = None;
-        for layer in &self.layers {
-            let numbers = self.numbers_of(layer)?;
-            let stretch = place.and_then(|place| place.get(&layer.population));
-            let (out, lists) = match self.behind(layer, &numbers, input, &sent, stretch)? {
-                Some((out, lists)) => (out, Some(lists)),
-                None => {
-                    let mut current: Option<Tensor> = None;
-                    for from in &layer.incoming {
-                        let part = self.current(from, input, &sent, training.then_some(&mut statistics))?;
-                        current = Some(match current {
-                            Some(sum) => sum.add(&part)?,
-                            None => part,
-                        });
-                    }
-                    let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
-                    (layer.advance(&current, &numbers, input, stretch)?, None)
+        for (component, range) in &self.components {
+            let layers = &self.layers[range.clone()];
+            let noted = training.then_some(&mut statistics);
+            let ran = match layers {
+                [layer] if !layer.is_looped() => {
+                    let stretch = place.and_then(|place| place.get(&layer.population));
+                    vec![self.run(layer, input, &sent, noted, stretch)?]
+                }
+                _ => {
+                    let ran = self.run_loop((component, layers), input, &sent, dropout, noted)?;
+                    ran.into_iter().map(|out| (out, None)).collect()
                 }
             };
-            if layer.population == self.output {
-                let membrane = out.membrane.filter(|_| self.membrane);
-                outputs = Some(membrane.unwrap_or_else(|| out.spikes.clone()));
-            } else {
-                if layer.traced {
+            for (layer, (out, lists)) in layers.iter().zip(ran) {
+                if layer.population == self.output {
+                    let membrane = out.membrane.filter(|_| self.membrane);
+                    outputs = Some(membrane.unwrap_or_else(|| out.spikes.clone()));
+                } else if layer.traced {
                     hidden.push(Trace { name: layer.name.clone(), spikes: out.spikes.clone() });
                 }
-                let fired = match dropout {
-                    Some(dropout) if layer.traced => {
-                        Sent { spikes: dropout.apply(&out.spikes, layer)?, lists: None }
+                let fired = match self.silences(dropout, layer) {
+                    Some(dropout) => {
+                        Sent::Spikes { tensor: Some(dropout.apply(&out.spikes, layer)?), lists: None }
                     }
-                    _ => Sent { spikes: out.spikes, lists },
+                    None => Sent::Spikes { tensor: Some(out.spikes), lists },
                 };
                 sent.insert(layer.population, fired);
             }
         }
         let outputs = outputs.ok_or_else(|| Error::Internal("the output population did not run".into()))?;
         Ok(Pass { outputs, hidden, statistics })
+    }
+
+    /// The dropout of a layer, where it has one.
+    fn silences(&self, dropout: Option<Dropout>, layer: &Layer) -> Option<Dropout> {
+        dropout.filter(|_| layer.traced && layer.population != self.output)
     }
 
     /// The numbers of a population with those that learn as they are now.
@@ -429,12 +318,36 @@ impl Model {
         Ok(numbers)
     }
 
+    /// Runs a layer that no loop goes through over all steps; spikes as lists too, where they come out as such.
+    fn run(
+        &self,
+        layer: &Layer,
+        input: &Encoded,
+        sent: &BTreeMap<usize, Sent>,
+        mut statistics: Option<&mut Statistics>,
+        stretch: Option<&Stretch>,
+    ) -> Result<(Scanned, Option<Arc<Spikes>>)> {
+        let numbers = self.numbers_of(layer)?;
+        if let Some((out, lists)) = self.behind(layer, &numbers, sent, stretch)? {
+            return Ok((out, Some(lists)));
+        }
+        let mut current: Option<Tensor> = None;
+        for from in &layer.incoming {
+            let part = self.current(from, &from.carries(sent)?, statistics.as_deref_mut())?;
+            current = Some(match current {
+                Some(sum) => sum.add(&part)?,
+                None => part,
+            });
+        }
+        let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
+        Ok((layer.advance(&current, &numbers, input, stretch)?, None))
+    }
+
     /// Product and scan in one, where a layer has one trained dense projection from spikes and nothing else.
     fn behind(
         &self,
         layer: &Layer,
         numbers: &Parameters,
-        input: &Encoded,
         sent: &BTreeMap<usize, Sent>,
         stretch: Option<&Stretch>,
     ) -> Result<Option<(Scanned, Arc<Spikes>)>> {
@@ -445,7 +358,8 @@ impl Model {
         if from.frozen.is_some() || from.geometry.is_some() || from.channels.is_some() {
             return Ok(None);
         }
-        let Some((x, lists)) = events(from, input, sent)? else { return Ok(None) };
+        let sent = from.carries(sent)?;
+        let Some((x, lists)) = sent.events()? else { return Ok(None) };
         if !layer.scan.runs_behind(&lists, numbers) {
             return Ok(None);
         }
@@ -463,74 +377,6 @@ impl Model {
                 let bias = biased.then(|| &self.parameters[&bias_path(&from.name)]);
                 (&self.parameters[&weights_path(&from.name)], bias)
             }
-        }
-    }
-
-    /// The current `[T, B, N]` of a projection, or `[1, B, N]` where it is held. Normalised, where it is, by the statistics
-    /// of the batch, which are noted, or without a place for them by running means.
-    fn current(
-        &self,
-        from: &Incoming,
-        input: &Encoded,
-        sent: &BTreeMap<usize, Sent>,
-        statistics: Option<&mut Statistics>,
-    ) -> Result<Tensor> {
-        let folded;
-        let (weights, bias) = match from.channels {
-            Some(_) if statistics.is_none() => {
-                folded = self.folded(from)?;
-                (&folded.0, Some(&folded.1))
-            }
-            _ => self.weights_of(from),
-        };
-        if let (Some(geometry), None, Device::Cpu) = (from.by_events(), &from.frozen, &self.device)
-            && let Some((x, lists)) = events(from, input, sent)?
-        {
-            let weights = (weights, bias);
-            let (Some(channels), Some(statistics)) = (from.channels, statistics) else {
-                return spike_conv2d(&lists, x, weights, &geometry);
-            };
-            // What is normalised are all currents.
-            let all = Conv2d { output: geometry.currents(), max_pool: 1, ..geometry };
-            let current = spike_conv2d(&lists, x, weights, &all)?;
-            return largest(&self.normalized(from, channels, &current, statistics)?, &geometry);
-        }
-        let current = match (sent.get(&from.pre), input, &from.geometry) {
-            (Some(sent), _, None) => self.product(&sent.spikes, weights, bias)?,
-            (Some(sent), _, Some(geometry)) => convolved(&sent.spikes, geometry, weights, bias)?,
-            (None, Encoded::Spikes(spikes), None) => match self.device {
-                Device::Cpu => product_of(spikes, weights, bias)?,
-                Device::Cuda(_) => dense(&spikes.to_tensor_on(&self.device, DType::F32)?, weights, bias)?,
-            },
-            (None, Encoded::Spikes(spikes), Some(geometry)) => {
-                convolved(&spikes.to_tensor_on(&self.device, DType::F32)?, geometry, weights, bias)?
-            }
-            (None, Encoded::Constant(x, _), geometry) => {
-                let held = x.reshape(&[1, x.shape()[0], x.shape()[1]])?.to_device(&self.device)?;
-                match geometry {
-                    Some(geometry) => convolved(&held, geometry, weights, bias)?,
-                    None => dense(&held, weights, bias)?,
-                }
-            }
-        };
-        let current = match (&from.frozen, from.channels, statistics) {
-            (Some(frozen), ..) => current.mul(&frozen.scale)?.add(&frozen.bias)?,
-            (None, Some(channels), Some(statistics)) => {
-                self.normalized(from, channels, &current, statistics)?
-            }
-            _ => current,
-        };
-        match &from.geometry {
-            Some(geometry) => largest(&current, geometry),
-            None => Ok(current),
-        }
-    }
-
-    /// The current of spikes by dense weights: row by row where that costs what the spikes cost, on a GPU as a product.
-    fn product(&self, spikes: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        match self.device {
-            Device::Cpu => spike_product(spikes, weights, bias),
-            Device::Cuda(_) => dense(spikes, weights, bias),
         }
     }
 
@@ -620,6 +466,16 @@ impl Model {
 }
 
 impl Layer {
+    /// Whether it takes turns with populations of a loop, itself perhaps.
+    fn is_looped(&self) -> bool {
+        self.incoming.iter().any(|from| from.looped)
+    }
+
+    /// Whether its spikes come back to it.
+    fn hears_itself(&self) -> bool {
+        self.is_looped() || self.recurrent.is_some()
+    }
+
     /// Spikes from currents `[T, B, N]`, or `[1, B, N]` where they are held.
     fn advance(
         &self,
@@ -646,56 +502,6 @@ impl Layer {
             (None, None) => self.scan.run(current, numbers),
         }
     }
-}
-
-/// `x W + b` for x `[T, B, K]`.
-fn dense(x: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let current = x.matmul(weights)?;
-    bias.map_or(Ok(current.clone()), |bias| current.add(bias))
-}
-
-impl Incoming {
-    /// The geometry of a convolution whose currents can be added up spike by spike.
-    fn by_events(&self) -> Option<Conv2d> {
-        self.geometry.filter(|geometry| geometry.pool == 1 && geometry.max_pool <= LARGEST_WINDOW)
-    }
-}
-
-/// The spikes that a projection carries as lists, and as a tensor where they have been one; none of a held current.
-fn events<'s>(
-    from: &Incoming,
-    input: &Encoded,
-    sent: &'s BTreeMap<usize, Sent>,
-) -> Result<Option<(Option<&'s Tensor>, Arc<Spikes>)>> {
-    Ok(match (sent.get(&from.pre), input) {
-        (Some(Sent { spikes, lists: Some(lists) }), _) => Some((Some(spikes), lists.clone())),
-        (Some(Sent { spikes, lists: None }), _) => Some((Some(spikes), Arc::new(Spikes::of(spikes)?))),
-        (None, Encoded::Spikes(lists)) => Some((None, lists.clone())),
-        (None, Encoded::Constant(..)) => None,
-    })
-}
-
-/// The largest of each window of currents `[T, B, N]`, where a convolution says so.
-fn largest(current: &Tensor, geometry: &Conv2d) -> Result<Tensor> {
-    if geometry.max_pool == 1 {
-        return Ok(current.clone());
-    }
-    let [steps, batch] = [current.shape()[0], current.shape()[1]];
-    let images = current.reshape(&[&[steps * batch], &geometry.currents()[..]].concat())?;
-    let largest = images.max_pool2d(geometry.max_pool, geometry.max_pool)?;
-    largest.reshape(&[steps, batch, geometry.output.iter().product()])
-}
-
-/// The currents `[T, B, N]` of a convolution of spikes or intensities `[T, B, K]`, averaged first where it says so, before
-/// the largest are taken.
-fn convolved(x: &Tensor, geometry: &Conv2d, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let [steps, batch] = [x.shape()[0], x.shape()[1]];
-    let mut images = x.reshape(&[&[steps * batch], &geometry.input[..]].concat())?;
-    if geometry.pool > 1 {
-        images = images.avg_pool2d(geometry.pool, geometry.pool)?;
-    }
-    let current = images.conv2d(weights, bias, geometry.stride, geometry.padding)?;
-    current.reshape(&[steps, batch, geometry.currents().iter().product()])
 }
 
 impl Dropout {

@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::judge::{classify, count_right, part, probe};
 use super::loss::{Loss, RatePenalty};
 use super::model::{Credit, Dropout, Encoded, Gradient, Model, Statistics, Trace};
-use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What, encode};
+use crate::engine::{Events, Input, Presentation, Probe, Recording, Table, What, encode};
 use crate::learn::Augment;
 use crate::nn::{Adam, Optimizer, Schedule, Sgd};
 use crate::parallel;
@@ -314,7 +314,7 @@ impl<'a> Trainer<'a> {
             });
         }
         // The engine refuses what it cannot run in the end; better now than after training.
-        Feedforward::compile(&net, &encoding, &[])?;
+        Presentation::compile(&net, &encoding, &[])?;
         let model = Model::new(&net, output, options.loss.reads_membrane(), options.gradient)?;
         if options.credit != Credit::Bptt {
             options.check_online()?;
@@ -325,6 +325,7 @@ impl<'a> Trainer<'a> {
         }
         if options.checkpoint != Checkpoint::None {
             options.check_stretches()?;
+            model.check_stretches()?;
         }
         let optimizer = options.optimizer();
         Ok(Self {
@@ -694,7 +695,7 @@ pub(in crate::learn) fn spikes_of(
     stream: &Stream,
 ) -> Result<Vec<Events>> {
     let probe = Probe { population: source, what: What::Bins(encoding.steps()) };
-    let engine = Feedforward::compile(net, encoding, &[probe])?;
+    let engine = Presentation::compile(net, encoding, &[probe])?;
     let mut recording = Recording::default();
     engine.run(input, samples, stream, &mut recording)?;
     events_of(&recording.tables[0], encoding.steps(), net.populations[source.0].size())

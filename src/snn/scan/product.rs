@@ -136,6 +136,20 @@ impl Spikes {
         })
     }
 
+    /// Spikes `[T, .., K]` so many steps later; those that would come after the last step are lost.
+    ///
+    /// # Errors
+    /// No axis of steps.
+    pub fn late(&self, delay: usize) -> Result<Self> {
+        let steps = self.front.first().copied().unwrap_or_default();
+        let delay = delay.min(steps);
+        let mut late = self.steps(0..steps - delay)?;
+        late.front[0] = steps;
+        let silent = self.rows().checked_div(steps).unwrap_or(0) * delay;
+        late.offsets.splice(0..0, std::iter::repeat_n(0, silent));
+        Ok(late)
+    }
+
     /// Some of the samples of spikes `[T, B, K]`, in all steps.
     ///
     /// # Errors

@@ -204,5 +204,11 @@ pub(super) fn projection(net: &Network, output: Pop) -> Result<usize> {
     if p.delay.is_some() {
         return wrong(format!("projection `{}`: a readout has no delay", p.name));
     }
+    if let Some(back) = net.projections.iter().find(|p| p.pre == output) {
+        return wrong(format!(
+            "projection `{}`: it begins at the readout, which is to be the last",
+            back.name
+        ));
+    }
     Ok(only)
 }

@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::layer::{Bench, Layer, projection};
 use super::rule::Rule;
-use crate::engine::{Events, Feedforward, Input, Probe, Recording, Table, What};
+use crate::engine::{Events, Input, Presentation, Probe, Recording, Table, What};
 use crate::error::{Error, Result};
 use crate::learn::surrogate::{Agreement, Data, Step, spikes_of};
 use crate::nn::Schedule;
@@ -129,7 +129,7 @@ impl<'a> Trainer<'a> {
             );
             return Err(Error::Network(vec![what]));
         }
-        Feedforward::compile(&net, &encoding, &[])?;
+        Presentation::compile(&net, &encoding, &[])?;
         let classes = layer.neurons as f64;
         let mut trainer = Self {
             net,
@@ -310,7 +310,7 @@ impl<'a> Trainer<'a> {
 
     /// Spikes of the last frozen layer on some samples.
     fn frozen(&self, samples: &[u64], epoch: u64) -> Result<Vec<Events>> {
-        let engine = Feedforward::compile(&self.net, &self.encoding, &[])?;
+        let engine = Presentation::compile(&self.net, &self.encoding, &[])?;
         let (stream, width) = (engine.stream("train", epoch), engine.sample_len());
         let rows = |i: &u64| *i as usize * width..(*i as usize + 1) * width;
         let source = self.net.projections[self.projection].pre;
@@ -341,7 +341,7 @@ impl<'a> Trainer<'a> {
             ours.extend(counts(&self.layer.present(&input, &[], &mut bench), self.layer.neurons));
         }
         let probe = Probe { population: self.output, what: What::Counts };
-        let engine = Feedforward::compile(&self.net, &self.encoding, &[probe])?;
+        let engine = Presentation::compile(&self.net, &self.encoding, &[probe])?;
         let values = ids.len() * engine.sample_len();
         let input = match self.data.samples {
             Input::U8(all) => Input::U8(&all[..values]),

@@ -38,7 +38,7 @@ impl Model {
         for layer in &self.layers {
             let n = all(layer.neurons);
             let is_held = |from: &Incoming| held && from.pre == self.source.0;
-            let alike = layer.incoming.iter().all(is_held) && layer.recurrent.is_none();
+            let alike = layer.incoming.iter().all(is_held) && !layer.hears_itself();
             let currents = if alike { batch * layer.neurons } else { n };
             // A layer behind spikes has weights and potentials in tiles.
             let (behind, width) = (self.is_behind(layer, held), layer.neurons.next_multiple_of(64));
@@ -94,7 +94,7 @@ impl Model {
     fn is_behind(&self, layer: &Layer, held: bool) -> bool {
         let [from] = layer.incoming.as_slice() else { return false };
         let plain = from.frozen.is_none() && from.geometry.is_none() && from.channels.is_none();
-        plain && !(held && from.pre == self.source.0) && layer.recurrent.is_none()
+        plain && !(held && from.pre == self.source.0) && !layer.hears_itself()
     }
 
     /// Numbers that the tape keeps of a layer.
@@ -102,7 +102,7 @@ impl Model {
         let from_input = |from: &Incoming| from.pre == self.source.0 && held;
         let behind = self.is_behind(layer, held);
         let neurons = if behind { layer.neurons.next_multiple_of(64) } else { layer.neurons };
-        let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
+        let mut kept = if layer.hears_itself() { 2 } else { 1 } * steps * batch * neurons;
         for from in &layer.incoming {
             let rows = if from_input(from) { batch } else { steps * batch };
             let by_events = from.by_events().is_some() && !from_input(from) && from.frozen.is_none();

@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::current::Sent;
 use super::{Encoded, Incoming, Layer, Model, bias_path, weights_path};
 use crate::parallel;
 use crate::snn::neurons::Fires;
@@ -118,6 +119,10 @@ impl Model {
             }
             if from.channels.is_some() {
                 return refuse(format!("on `{}`: it is normalised over all steps", from.name));
+            }
+            if from.delay > 0 {
+                let expected = "it has a delay, which must be one step from a population to itself alone";
+                return refuse(format!("on `{}`: {expected}", from.name));
             }
         }
         for layer in self.layers.iter().filter(|layer| layer.traced) {
@@ -247,8 +252,8 @@ impl Model {
         }
         let held = match held {
             true => {
-                let parts =
-                    layer.incoming.iter().map(|from| self.current(from, input, &BTreeMap::new(), None));
+                let sent = Sent::of(input, &self.device)?;
+                let parts = layer.incoming.iter().map(|from| self.current(from, &sent, None));
                 Some(total(parts)?.to_f32()?)
             }
             false => None,
@@ -319,7 +324,7 @@ impl Model {
             (Some(spikes), _) => spike_product(spikes, weights, bias)?,
             (None, Some(now)) => product_of(now, weights, bias)?,
             (None, None) => {
-                let current = self.current(from, input, &BTreeMap::new(), None)?;
+                let current = self.current(from, &Sent::of(input, &self.device)?, None)?;
                 return current.reshape(&[batch, current.len() / batch]);
             }
         };

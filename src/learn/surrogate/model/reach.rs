@@ -13,16 +13,15 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub fn of(net: &Network, order: &[Pop], output: Pop) -> Self {
+    pub fn of(net: &Network, output: Pop) -> Self {
         let mut traced = vec![false; net.populations.len()];
-        for &Pop(index) in order {
-            traced[index] = net.incoming(Pop(index)).any(|p| !p.frozen || traced[p.pre.0]);
-        }
-        let mut needed = vec![false; net.populations.len()];
+        let mut needed = traced.clone();
         needed[output.0] = true;
-        for &Pop(index) in order.iter().rev() {
-            if needed[index] {
-                net.incoming(Pop(index)).for_each(|p| needed[p.pre.0] = true);
+        // Loops take several rounds, at most one for each population.
+        for _ in &net.populations {
+            for p in &net.projections {
+                traced[p.post.0] |= !p.frozen || traced[p.pre.0];
+                needed[p.pre.0] |= needed[p.post.0];
             }
         }
         let reached = |p: &&Projection| needed[p.post.0] && traced[p.post.0] && !traced[p.pre.0];

@@ -34,16 +34,25 @@ impl Model {
     /// Whether a batch can go backwards in stretches.
     ///
     /// # Errors
-    /// Normalised currents, whose statistics are over all steps, by name; a GPU.
+    /// Normalised currents, whose statistics are over all steps, and delays but those of a step from a population to itself,
+    /// by name; a GPU.
     pub fn check_stretches(&self) -> Result<()> {
         let refuse = |on: String| Err(Error::Unsupported { op: "steps in stretches", on });
         if let Device::Cuda(_) = self.device {
             return refuse(format!("on {}; use the CPU", self.device));
         }
-        match self.layers.iter().flat_map(|layer| &layer.incoming).find(|from| from.channels.is_some()) {
-            Some(from) => refuse(format!("on `{}`: it is normalised over all steps", from.name)),
-            None => Ok(()),
+        for from in self.layers.iter().flat_map(|layer| &layer.incoming) {
+            if from.channels.is_some() {
+                return refuse(format!("on `{}`: it is normalised over all steps", from.name));
+            }
+            if from.delay > 0 {
+                return refuse(format!(
+                    "on `{}`: its delay reaches from one stretch into the next",
+                    from.name
+                ));
+            }
         }
+        Ok(())
     }
 
     /// Loss and gradients of a batch, `length` steps at a time; a last stretch may be shorter. `loss` is one of the

@@ -1,26 +1,28 @@
-//! Networks without loops and without delays, sample by sample.
+//! Samples presented to a network, one chunk of them after another.
 //!
-//! The network is compiled into layers in topological order. A chunk of a few samples runs on one thread; it goes
+//! The network is compiled into layers, sources before targets. A chunk of a few samples runs on one thread; it goes
 //! through stretches of at most `STRETCH` (64) steps, and in each stretch through the layers: spikes of the sources are
-//! delivered, the neurons advance, their spikes become lists for the layers after them. Dense layers are worked on
-//! in tiles of 64 targets, so that the weights and the state of a tile stay in the cache over all steps and samples.
+//! delivered, the neurons advance, their spikes become lists for the layers after them. Layers in a loop take turns over
+//! as few steps as the shortest delay back allows. Dense layers are worked on in tiles of 64 targets, so that the weights
+//! and the state of a tile stay in the cache over all steps and samples.
 //!
 //! The current of a neuron is the sum over its projections of `sum · scale + bias`, constant inputs first, then in
-//! the order of declaration, each product and sum rounded to f32. A spike acts in the same step on all layers after.
+//! the order of declaration, each product and sum rounded to f32. A spike acts in the same step on all layers after, and
+//! by a projection with a delay so many steps later.
 
 use super::{
     constant::{Place, Rows, Work},
     encoder::{Encoder, Sample},
     events::Events,
-    layer::{Layer, Model, order},
+    layer::{self, Layer, Model},
     record::{Activity, Feature, Probe, Recording, Slice, What},
     simd::{Block, Currents, Simd, TILE},
-    synapses::Sums,
+    synapses::{Sums, Synapses},
 };
 use crate::{
     error::{Error, Result},
     rng::Stream,
-    snn::{Encoding, Network, Population, neurons::Lif},
+    snn::{Component, Encoding, Network, Population, neurons::Lif},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -33,7 +35,7 @@ pub(crate) const STRETCH: usize = 64;
 /// A network compiled for one encoding and some probes.
 ///
 /// ```
-/// use ransnn::engine::{Feedforward, Input, Probe, Recording, Table, What};
+/// use ransnn::engine::{Presentation, Input, Probe, Recording, Table, What};
 /// use ransnn::snn::{Encoding, Init, Network, Pop, Population, Projection, Rule, Values, Weights, neurons::Lif};
 /// use ransnn::units::Ms;
 /// let population = |name: &str, model| Population { name: name.into(), shape: vec![2], model, stimulus: Default::default() };
@@ -60,7 +62,7 @@ pub(crate) const STRETCH: usize = 64;
 ///     }],
 /// };
 /// let probes = [Probe { population: Pop(1), what: What::Counts }];
-/// let engine = Feedforward::compile(&net, &Encoding::Constant { steps: 10 }, &probes)?;
+/// let engine = Presentation::compile(&net, &Encoding::Constant { steps: 10 }, &probes)?;
 /// let mut recording = Recording::default();
 /// let activity = engine.run(Input::U8(&[255, 0]), &[0], &engine.stream("train", 0), &mut recording)?;
 /// assert_eq!(recording.tables, [Table::U8(vec![10, 1])]); // currents 1.0 and 0.2, β = 0.95
@@ -68,12 +70,16 @@ pub(crate) const STRETCH: usize = 64;
 /// # Ok::<(), ransnn::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Feedforward<'n> {
+pub struct Presentation<'n> {
     pub(crate) net: &'n Network,
     pub(crate) encoding: Encoding,
     pub(crate) input: usize,
-    /// In topological order.
+    /// Sources before targets.
     pub(crate) layers: Vec<Layer<'n>>,
+    /// Which of the layers run together.
+    components: Vec<(Component, Range<usize>)>,
+    /// Of each population, the steps that spikes are remembered for delayed projections.
+    remembered: Vec<usize>,
     pub(crate) features: Vec<Feature>,
     simd: Simd,
 }
@@ -92,8 +98,10 @@ pub enum Input<'a> {
 /// Working memory of one thread.
 #[derive(Default)]
 struct Scratch {
-    /// Per population: one list per sample.
+    /// Per population: one list per sample, of the stretch.
     events: Vec<Vec<Events>>,
+    /// The same of the last steps before the stretch.
+    history: Vec<Vec<Events>>,
     /// Per layer.
     layers: Vec<LayerScratch>,
     encoder: Option<Encoder>,
@@ -117,14 +125,16 @@ struct LayerScratch {
     drive: Vec<f32>,
     /// `[traces][samples, padded]`
     traces: Vec<Vec<f32>>,
+    /// Per projection, per sample: the spikes that arrive late.
+    late: Vec<Vec<Events>>,
 }
 
-impl<'n> Feedforward<'n> {
+impl<'n> Presentation<'n> {
     /// Compiles a network.
     ///
     /// # Errors
-    /// A loop or a delay (that needs the clock engine), not exactly one input population, tables that do not fit
-    /// their populations, or a probe that makes no sense; each by name.
+    /// A loop without a delay, delays of single synapses (a simulation has them) or of a constant current, not exactly one
+    /// input population, tables that do not fit their populations, or a probe that makes no sense; each by name.
     pub fn compile(net: &'n Network, encoding: &Encoding, probes: &[Probe]) -> Result<Self> {
         encoding.validate()?;
         if encoding.steps() > usize::from(u16::MAX) {
@@ -134,7 +144,7 @@ impl<'n> Feedforward<'n> {
             (0..net.populations.len()).filter(|&i| net.populations[i].model.is_none()).collect();
         let &[input] = inputs.as_slice() else {
             let what =
-                format!("it has {} input populations, where the feed-forward engine takes one", inputs.len());
+                format!("it has {} input populations, where samples are presented to one", inputs.len());
             return Err(Error::Network(vec![what]));
         };
         if let Encoding::Delta { off: true, .. } = encoding
@@ -143,18 +153,27 @@ impl<'n> Feedforward<'n> {
             let what = format!("`{}` needs an even size: rises and falls", net.populations[input].name);
             return Err(Error::Network(vec![what]));
         }
-        let order = order(net)?;
+        layer::check(net)?;
         let mut features = Vec::new();
         for probe in probes {
             let model = net.populations.get(probe.population.0).and_then(|p| p.model.as_deref());
             let most = if model.is_some_and(|model| model.as_any().is::<Lif>()) { 1 } else { 255 };
             features.push(Feature::new(net, probe, encoding.steps(), most)?);
         }
-        let mut layers = Vec::new();
-        for population in order.into_iter().filter(|&i| i != input) {
-            layers.push(Layer::compile(net, population, encoding, input, &features)?);
+        let (mut layers, mut components) = (Vec::new(), Vec::new());
+        for component in net.components()? {
+            let first = layers.len();
+            for population in component.populations.iter().map(|pop| pop.0).filter(|&i| i != input) {
+                layers.push(Layer::compile(net, population, encoding, input, &features)?);
+            }
+            components.push((component, first..layers.len()));
         }
-        Ok(Self { net, encoding: *encoding, input, layers, features, simd: Simd::best() })
+        let mut remembered = vec![0; net.populations.len()];
+        for synapses in layers.iter().flat_map(|layer: &Layer| &layer.synapses) {
+            remembered[synapses.pre] = synapses.delay.max(remembered[synapses.pre]);
+        }
+        let (encoding, simd) = (*encoding, Simd::best());
+        Ok(Self { net, encoding, input, layers, components, remembered, features, simd })
     }
 
     /// Uses this instruction set; the results do not depend on it.
@@ -169,7 +188,7 @@ impl<'n> Feedforward<'n> {
         Stream::named(self.net.seed, &format!("encode/{name}/{split}/{epoch}"))
     }
 
-    /// Numbers per sample that [`Feedforward::run`] takes.
+    /// Numbers per sample that [`Presentation::run`] takes.
     pub fn sample_len(&self) -> usize {
         self.encoding.sample_len(self.net.populations[self.input].size())
     }
@@ -299,14 +318,29 @@ impl<'n> Feedforward<'n> {
                 }
                 activity.spikes[self.input] += events.len() as u64;
             }
-            for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| !layer.counts_only) {
-                self.advance(index, layer, steps.clone(), samples, scratch);
-                for synapses in &layer.synapses {
+            for layer in &self.layers {
+                scratch.events[layer.population].iter_mut().for_each(Events::clear);
+            }
+            for (component, layers) in &self.components {
+                for piece in component.stretches(steps.clone()) {
+                    for (index, layer) in self.layers[layers.clone()].iter().enumerate() {
+                        if !layer.counts_only {
+                            let index = layers.start + index;
+                            activity.synaptic_operations +=
+                                self.arrive(index, layer, start, piece.clone(), samples, scratch);
+                            self.advance(index, layer, start, piece.clone(), samples, scratch);
+                        }
+                    }
+                }
+            }
+            for layer in self.layers.iter().filter(|layer| !layer.counts_only) {
+                for synapses in layer.synapses.iter().filter(|synapses| synapses.delay == 0) {
                     let lists = &scratch.events[synapses.pre][..samples];
                     let operations = lists.iter().map(|events| synapses.operations(layer.neurons, events));
                     activity.synaptic_operations += operations.sum::<u64>();
                 }
             }
+            self.remember(samples, scratch);
         }
         for (index, layer) in self.layers.iter().enumerate() {
             if layer.counts_only && layer.constant[0].by_position().is_some() {
@@ -330,10 +364,16 @@ impl<'n> Feedforward<'n> {
         if scratch.events.is_empty() {
             let lists = |p: &Population| (0..CHUNK).map(|_| Events::empty(p.size())).collect();
             scratch.events = self.net.populations.iter().map(lists).collect();
-            scratch.layers.resize_with(self.layers.len(), LayerScratch::default);
+            scratch.history = scratch.events.clone();
+            for layer in &self.layers {
+                let late = |s: &Synapses| if s.delay > 0 { scratch.events[s.pre].clone() } else { vec![] };
+                let late = layer.synapses.iter().map(late).collect();
+                scratch.layers.push(LayerScratch { late, ..LayerScratch::default() });
+            }
             scratch.extra = vec![Vec::new(); CHUNK];
             scratch.encoder = Some(Encoder::new(self.encoding, self.net.populations[self.input].size()));
         }
+        scratch.history.iter_mut().flatten().for_each(Events::clear);
         for (layer, own) in self.layers.iter().zip(&mut scratch.layers) {
             let n = samples * layer.padded;
             let filled = |buffer: &mut Vec<f32>, value: f32| {
@@ -352,11 +392,53 @@ impl<'n> Feedforward<'n> {
         }
     }
 
-    /// One layer, one stretch of steps, all samples of the chunk.
+    /// Lists the spikes that arrive late in some steps of the stretch that begins at `start`. Gives their synaptic operations.
+    fn arrive(
+        &self,
+        index: usize,
+        layer: &Layer,
+        start: usize,
+        steps: Range<usize>,
+        samples: usize,
+        scratch: &mut Scratch,
+    ) -> u64 {
+        let Scratch { events, history, layers, .. } = scratch;
+        let mut operations = 0;
+        for (synapses, late) in layer.synapses.iter().zip(&mut layers[index].late) {
+            let sent = events[synapses.pre].iter().zip(&history[synapses.pre]);
+            for ((now, before), late) in sent.zip(late).take(samples) {
+                late.clear();
+                for step in steps.clone() {
+                    match step.checked_sub(synapses.delay) {
+                        None => late.push_silence(),
+                        Some(sent) if sent >= start => late.push_list(now.step(sent - start)),
+                        Some(sent) => late.push_list(before.step(sent + before.steps() - start)),
+                    }
+                }
+                operations += synapses.operations(layer.neurons, late);
+            }
+        }
+        operations
+    }
+
+    /// Keeps what is still to arrive, at the end of a stretch.
+    fn remember(&self, samples: usize, scratch: &mut Scratch) {
+        let Scratch { events, history, .. } = scratch;
+        let lists = events.iter().zip(history).zip(&self.remembered).filter(|(_, steps)| **steps > 0);
+        for ((events, history), &steps) in lists {
+            for (events, history) in events.iter().zip(history).take(samples) {
+                history.push_steps(events, 0..events.steps());
+                history.keep_last(steps);
+            }
+        }
+    }
+
+    /// One layer, some steps of the stretch that begins at `stretch`, all samples of the chunk.
     fn advance(
         &self,
         index: usize,
         layer: &Layer,
+        stretch: usize,
         steps: Range<usize>,
         samples: usize,
         scratch: &mut Scratch,
@@ -391,13 +473,16 @@ impl<'n> Feedforward<'n> {
                             .for_each(|x| x.copy_from_slice(drive));
                         add = true;
                     }
-                    for synapses in &layer.synapses {
+                    for (synapses, late) in layer.synapses.iter().zip(&own.late) {
                         let out = Currents { values: &mut current[..], stride: block_len, add };
-                        let list = &events[synapses.pre][row];
+                        let (list, at) = match synapses.delay {
+                            0 => (&events[synapses.pre][row], start - stretch..end - stretch),
+                            _ => (&late[row], local.clone()),
+                        };
                         if layer.tiled {
-                            synapses.deliver_tile(self.simd, block, list, local.clone(), out);
+                            synapses.deliver_tile(self.simd, block, list, at, out);
                         } else {
-                            synapses.deliver(self.simd, list, local.clone(), out, sums);
+                            synapses.deliver(self.simd, list, at, out, sums);
                         }
                         add = true;
                     }
@@ -439,7 +524,7 @@ impl<'n> Feedforward<'n> {
                                 for (i, &n) in spikes.iter().enumerate().filter(|(_, n)| **n > 0) {
                                     counts[i] += u32::from(n);
                                     words[i / TILE] |= 1 << (i % TILE);
-                                    let again = ((local.start + step) as u32, i as u32);
+                                    let again = ((start - stretch + step) as u32, i as u32);
                                     extra[row].extend(std::iter::repeat_n(again, usize::from(n) - 1));
                                 }
                             }
@@ -452,16 +537,15 @@ impl<'n> Feedforward<'n> {
         if keep {
             for row in 0..samples {
                 let list = &mut events[layer.population][row];
-                list.clear();
                 for step in 0..steps.len() {
                     list.push_mask(&words[(row * STRETCH + step) * stride..][..stride]);
                 }
                 list.insert(&extra[row]);
                 for (trace, &decay) in own.traces.iter_mut().zip(&layer.traces) {
                     let trace = &mut trace[row * padded..][..padded];
-                    for step in 0..steps.len() {
+                    for step in steps.clone() {
                         trace.iter_mut().for_each(|trace| *trace *= decay);
-                        let neurons = list.step(step).chunk_by(|a, b| a == b);
+                        let neurons = list.step(step - stretch).chunk_by(|a, b| a == b);
                         neurons.for_each(|same| trace[same[0] as usize] += same.len() as f32);
                     }
                 }

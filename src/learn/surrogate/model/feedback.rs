@@ -1,0 +1,124 @@
+//! Populations in a loop: they take turns over as few steps as the shortest delay back allows, and what one stretch leaves
+//! behind the next one begins with. The gradient takes the same way in the opposite direction.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::current::Sent;
+use super::normalize::Statistics;
+use super::{Dropout, Encoded, Layer, Model};
+use crate::snn::Component;
+use crate::snn::scan::{Scanned, Stretch};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+
+/// What a population of a loop did, stretch by stretch.
+#[derive(Default)]
+struct Turns {
+    spikes: Vec<Tensor>,
+    potential: Vec<Tensor>,
+    membrane: Vec<Tensor>,
+    /// Spikes on the way to others.
+    fired: Vec<Tensor>,
+    last: Option<Stretch>,
+}
+
+impl Model {
+    /// Runs the layers of a loop over all steps; gives what each of them did.
+    pub(super) fn run_loop(
+        &self,
+        (component, layers): (&Component, &[Layer]),
+        input: &Encoded,
+        sent: &BTreeMap<usize, Sent>,
+        dropout: Option<Dropout>,
+        mut statistics: Option<&mut Statistics>,
+    ) -> Result<Vec<Scanned>> {
+        let [steps, batch] = input.shape();
+        // What comes from outside is there for all steps.
+        let (mut outside, mut numbers) = (BTreeMap::new(), vec![]);
+        for layer in layers {
+            numbers.push(self.numbers_of(layer)?);
+            for from in layer.incoming.iter().filter(|from| !from.looped) {
+                let current = self.current(from, &from.carries(sent)?, statistics.as_deref_mut())?;
+                outside.insert(&from.name, current);
+            }
+        }
+        let mut turns: BTreeMap<usize, Turns> =
+            layers.iter().map(|layer| (layer.population, Turns::default())).collect();
+        for range in component.stretches(0..steps) {
+            for (layer, numbers) in layers.iter().zip(&numbers) {
+                let mut current = Tensor::zeros(&[1, batch, layer.neurons], DType::F32)?;
+                for from in &layer.incoming {
+                    let part = match outside.get(&from.name) {
+                        Some(all) if all.shape()[0] == 1 => all.clone(),
+                        Some(all) => all.narrow(0, range.start, range.len())?,
+                        None => {
+                            let source = &turns[&from.pre];
+                            let own = from.pre == layer.population;
+                            let fired = if own { &source.spikes } else { &source.fired };
+                            let neurons = self.neurons(from.pre)?;
+                            let tensor = arriving(fired, &range, from.delay, [batch, neurons])?;
+                            self.current(from, &Sent::Spikes { tensor: Some(tensor), lists: None }, None)?
+                        }
+                    };
+                    current = current.add(&part)?;
+                }
+                let current = current.broadcast_to(&[range.len(), batch, layer.neurons])?;
+                let turns = turns.entry(layer.population).or_default();
+                let stretch = turns.last.as_ref().map_or_else(|| Ok(Stretch::first()), Stretch::next)?;
+                let Scanned { spikes, potential, membrane } =
+                    layer.scan.run_stretch(&current, None, numbers, &stretch)?;
+                turns.last = Some(stretch);
+                turns.fired.push(match self.silences(dropout, layer) {
+                    Some(dropout) => dropout.apply(&spikes, layer)?,
+                    None => spikes.clone(),
+                });
+                turns.spikes.push(spikes);
+                turns.potential.push(potential);
+                turns.membrane.extend(membrane);
+            }
+        }
+        let whole = |turns: &[Tensor]| Tensor::concat(&turns.iter().collect::<Vec<_>>(), 0);
+        let of = |layer: &Layer| {
+            let Turns { spikes, potential, membrane, .. } = &turns[&layer.population];
+            let membrane = if membrane.is_empty() { None } else { Some(whole(membrane)?) };
+            Ok(Scanned { spikes: whole(spikes)?, potential: whole(potential)?, membrane })
+        };
+        layers.iter().map(of).collect()
+    }
+
+    fn neurons(&self, population: usize) -> Result<usize> {
+        let layer = self.layers.iter().find(|layer| layer.population == population);
+        layer.map(|layer| layer.neurons).ok_or_else(|| Error::Internal("a loop lost a population".into()))
+    }
+}
+
+/// The spikes that arrive in some steps, of stretches that follow one another from step 0 on: nothing before that.
+fn arriving(
+    fired: &[Tensor],
+    steps: &Range<usize>,
+    delay: usize,
+    [batch, neurons]: [usize; 2],
+) -> Result<Tensor> {
+    let silent = delay.saturating_sub(steps.start).min(steps.len());
+    let sent = (steps.start + silent).saturating_sub(delay)..steps.end.saturating_sub(delay);
+    let mut parts = vec![];
+    if silent > 0 {
+        parts.push(Tensor::zeros(&[silent, batch, neurons], DType::F32)?);
+    }
+    let mut first = 0;
+    for stretch in fired {
+        let length = stretch.shape()[0];
+        let within = sent.start.max(first)..sent.end.min(first + length);
+        if within == (first..first + length) {
+            parts.push(stretch.clone());
+        } else if !within.is_empty() {
+            parts.push(stretch.narrow(0, within.start - first, within.len())?);
+        }
+        first += length;
+    }
+    match parts.as_slice() {
+        [one] => Ok(one.clone()),
+        parts => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0),
+    }
+}
