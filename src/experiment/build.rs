@@ -1,11 +1,10 @@
 //! From the configuration to the objects of the library.
 
-use super::config::{self, Config, Connect, Dialect, Encode, Gain, Neuron, Record};
+use super::config::{self, Config, Connect, Encode, Gain, Neuron, Record};
 use crate::engine::{Pool, Probe, What};
 use crate::error::Result;
 use crate::learn::ransnn::{Coding, Transform, Tune};
 use crate::snn::builder::{NetworkBuilder, Precision};
-use crate::snn::neurons::{Fires, Lif, Reset, ResetActs};
 use crate::snn::{Encoding, Init, Network, Pop, Rule};
 use crate::units::Ms;
 use std::collections::BTreeMap;
@@ -35,8 +34,7 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
         let shape = population.shape.dims();
         let pop = match &population.neuron {
             Neuron::Input => builder.input(name, shape),
-            Neuron::Lif(lif) => builder.population(name, shape, self::lif(lif, dt)),
-            physical => match physical.physical(dt) {
+            neuron => match neuron.unitless(dt).or_else(|| neuron.physical(dt)) {
                 Some(model) => builder.population(name, shape, model),
                 None => builder.input(name, shape),
             },
@@ -66,24 +64,6 @@ pub(super) fn builder(config: &Config) -> NetworkBuilder {
         });
     }
     builder
-}
-
-fn lif(lif: &config::Lif, dt: Ms) -> Lif {
-    let decay = match (lif.beta, lif.tau_mem_ms) {
-        (Some(beta), _) => beta,
-        (None, Some(tau)) => (-dt.0 / tau).exp(),
-        (None, None) => 1.0,
-    };
-    let (fires, acts) = match lif.dialect {
-        Dialect::Ransnn => (Fires::AtOrAbove, ResetActs::SameStep),
-        Dialect::Snntorch => (Fires::Above, ResetActs::NextStep),
-    };
-    let reset = match lif.reset {
-        config::Reset::Subtract => Reset::Subtract,
-        config::Reset::Zero => Reset::To(0.0),
-        config::Reset::None => Reset::None,
-    };
-    Lif { decay: decay as f32, threshold: lif.threshold as f32, fires, acts, reset, ..Lif::default() }
 }
 
 fn rule(connect: &Connect) -> Rule {

@@ -247,23 +247,7 @@ impl Check<'_> {
         {
             self.wrong(&format!("population.{name}.neuron"), wrong.to_string(), None);
         }
-        let Neuron::Lif(lif) = &population.neuron else { return };
-        let path = format!("population.{name}.neuron.lif");
-        match (lif.beta, lif.tau_mem_ms) {
-            (Some(beta), None) => {
-                let ok = (0.0..=1.0).contains(&beta);
-                self.range(&format!("{path}.beta"), beta, ok, "from 0 (no memory) to 1 (no leak)");
-            }
-            (None, Some(tau)) => {
-                self.range(&format!("{path}.tau_mem_ms"), tau, tau > 0.0, "a time above 0");
-            }
-            (Some(_), Some(_)) => self.wrong(&path, "both `beta` and `tau_mem_ms` are given".into(), None),
-            (None, None) => {
-                let help = "give `beta` (factor per step) or `tau_mem_ms`";
-                self.wrong(&path, format!("the leak of `{name}` is not given"), Some(help.into()));
-            }
-        }
-        self.range(&format!("{path}.threshold"), lif.threshold, lif.threshold > 0.0, "more than 0");
+        self.unitless(name, &population.neuron);
     }
 
     fn projection(&mut self, name: &str, projection: &super::config::Projection, names: &[&str]) {

@@ -4,6 +4,7 @@
 //! can point at the misspelt key. Tables are named, so that random streams and `--set` have a path and reordering
 //! changes nothing.
 
+pub use super::unitless::{Alif, Dialect, Lif, Reset, Synaptic};
 use super::{neuron, simulate, train};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -195,6 +196,10 @@ pub enum Neuron {
     Input,
     /// Leaky integrate-and-fire.
     Lif(Lif),
+    /// snnTorch's second-order LIF, with a synaptic current.
+    Synaptic(Synaptic),
+    /// LIF with a threshold that adapts.
+    Alif(Alif),
     /// LIF whose membrane jumps with each spike.
     DeltaLif(neuron::DeltaLif),
     /// LIF with exponential currents.
@@ -221,58 +226,6 @@ pub enum Neuron {
     Poisson(simulate::config::PoissonSource),
     /// No neurons but listed spikes; of simulations.
     Spikes(simulate::config::SpikeList),
-}
-
-/// `neuron.lif`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Lif {
-    /// Membrane factor per step; or give `tau_mem_ms`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub beta: Option<f64>,
-    /// Membrane time constant; the factor is exp(−dt / τ).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tau_mem_ms: Option<f64>,
-    /// Firing threshold.
-    pub threshold: f64,
-    /// What a spike does: `subtract`, `zero` or `none`.
-    pub reset: Reset,
-    /// Whose conventions (comparison, time of the reset): `ransnn` or `snntorch`.
-    pub dialect: Dialect,
-}
-
-impl Default for Lif {
-    fn default() -> Self {
-        Self {
-            beta: None,
-            tau_mem_ms: None,
-            threshold: 1.0,
-            reset: Reset::Subtract,
-            dialect: Dialect::Ransnn,
-        }
-    }
-}
-
-/// What a spike does to the membrane potential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reset {
-    /// Subtracts the threshold.
-    Subtract,
-    /// Sets it to zero.
-    Zero,
-    /// Nothing.
-    None,
-}
-
-/// Whose conventions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dialect {
-    /// `≥`, reset in the step of the spike.
-    Ransnn,
-    /// `>`, reset one step late.
-    Snntorch,
 }
 
 /// `[projection.NAME]`

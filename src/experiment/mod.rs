@@ -18,3 +18,4 @@ pub mod simulate;
 pub mod summary;
 pub mod sweep;
 pub mod train;
+pub mod unitless;

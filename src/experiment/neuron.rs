@@ -172,7 +172,8 @@ impl config::Neuron {
     /// The model for time steps of `dt`, of those in physical units.
     pub fn physical(&self, dt: Ms) -> Option<Box<dyn Neuron>> {
         let model: &dyn Model = match self {
-            Self::Input | Self::Lif(_) | Self::Poisson(_) | Self::Spikes(_) => return None,
+            Self::Input | Self::Lif(_) | Self::Synaptic(_) | Self::Alif(_) => return None,
+            Self::Poisson(_) | Self::Spikes(_) => return None,
             Self::DeltaLif(table) => table,
             Self::ExpLif(table) => table,
             Self::AlphaLif(table) => table,

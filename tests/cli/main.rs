@@ -2,6 +2,7 @@
 
 mod bad_data;
 mod bad_input;
+mod loops;
 mod peft;
 mod run;
 mod simulate;

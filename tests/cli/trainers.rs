@@ -113,7 +113,7 @@ fn write(folder: &Path, text: &str) -> PathBuf {
 }
 
 /// Runs a verb with overrides; returns stdout and stderr.
-fn verb(folder: &Path, verb: &str, text: &str, set: &[&str], code: i32) -> (String, String) {
+pub fn verb(folder: &Path, verb: &str, text: &str, set: &[&str], code: i32) -> (String, String) {
     let mut command = ransnn(folder);
     command.arg(verb).arg(write(folder, text));
     set.iter().for_each(|set| _ = command.args(["--set", set]));
@@ -121,7 +121,7 @@ fn verb(folder: &Path, verb: &str, text: &str, set: &[&str], code: i32) -> (Stri
 }
 
 /// Runs, checks that the JSON has what others rely on, and returns it.
-fn summary(folder: &Path, text: &str, set: &[&str]) -> Value {
+pub fn summary(folder: &Path, text: &str, set: &[&str]) -> Value {
     let mut command = ransnn(folder);
     command.arg("run").arg(write(folder, text)).arg("--json");
     set.iter().for_each(|set| _ = command.args(["--set", set]));
@@ -149,14 +149,14 @@ fn summary(folder: &Path, text: &str, set: &[&str]) -> Value {
 }
 
 /// Runs and expects one error that names its place, says what is wrong and what would be right.
-fn mistake(folder: &Path, text: &str, set: &[&str], says: &[&str]) {
+pub fn mistake(folder: &Path, text: &str, set: &[&str], says: &[&str]) {
     let (out, err) = verb(folder, "run", text, set, 1);
     assert_eq!(out, "");
     assert!(err.contains("small.toml"), "{set:?}: the place in {err}");
     says.iter().for_each(|part| assert!(err.contains(part), "{set:?}: {part} in {err}"));
 }
 
-fn accuracy(summary: &Value) -> f64 {
+pub fn accuracy(summary: &Value) -> f64 {
     summary["test"]["accuracy"].as_f64().unwrap()
 }
 

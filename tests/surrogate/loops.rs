@@ -10,9 +10,9 @@ use ransnn::learn::surrogate::{
 };
 use ransnn::rng::Stream;
 use ransnn::snn::builder::Precision;
-use ransnn::snn::neurons::{Lif, Reset};
+use ransnn::snn::neurons::{Alif, Lif, Reset, Synaptic};
 use ransnn::snn::scan::Spikes;
-use ransnn::snn::{Encoding, Init, Network, NetworkBuilder, Pop, Rule};
+use ransnn::snn::{Encoding, Init, Network, NetworkBuilder, Neuron, Pop, Rule};
 use ransnn::tensor::{DType, Surrogate, Tensor, check, grad};
 use ransnn::units::Ms;
 
@@ -197,6 +197,25 @@ fn the_engine_runs_what_was_trained() {
                 let [before, after] = learns(described(edges).build(4).unwrap(), encoding, options());
                 assert!(after < 0.8 * before, "{edges:?} {encoding:?}: {before} {after}");
             }
+        }
+    }
+}
+
+#[test]
+fn adapting_and_second_order_neurons_learn_in_loops() {
+    let synaptic = Synaptic { reset: Reset::Subtract, ..Synaptic::new(0.6, 0.9) };
+    for edges in [TOPOLOGIES[0], TOPOLOGIES[1], &[(0, 1, 0), (1, 1, 1), (1, 2, 0)]] {
+        for (kind, model) in [0, 1].map(|i| -> (&str, Box<dyn Neuron>) {
+            match i {
+                0 => ("alif", Box::new(Alif::new(0.9, 0.95, 0.2))),
+                _ => ("synaptic", Box::new(synaptic)),
+            }
+        }) {
+            let mut net = described(edges).build(6).unwrap();
+            net.populations[1].model = Some(model);
+            let encoding = Encoding::Bernoulli { steps: 14, gain: 0.8 };
+            let [before, after] = learns(net, encoding, options());
+            assert!(after < 0.8 * before, "{kind} {edges:?}: {before} {after}");
         }
     }
 }

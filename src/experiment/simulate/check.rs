@@ -271,10 +271,10 @@ impl Check<'_> {
                     let help = "`neuron.poisson` or `neuron.spikes` is a source of spikes";
                     self.wrong(&path, "a simulation has no samples to take".into(), Some(help.into()));
                 }
-                Neuron::Lif(_) => {
-                    let help =
-                        "`neuron.delta-lif` and `neuron.exp-lif` are LIF in milliseconds and millivolts";
-                    self.wrong(&path, "`lif` has no physical units".into(), Some(help.into()));
+                neuron if neuron.unitless(dt).is_some() => {
+                    let help = "`neuron.delta-lif`, `neuron.exp-lif` and `neuron.adaptive-lif` are in milliseconds and millivolts";
+                    let what = "`lif`, `synaptic` and `alif` have no physical units".into();
+                    self.wrong(&path, what, Some(help.into()));
                 }
                 Neuron::Spikes(list) => self.spikes(&path, list, dt.0),
                 _ => {}

@@ -29,9 +29,11 @@ impl Check<'_> {
             }
             self.delayed(config, train, name);
             let target = config.population.get(&projection.to).map(|population| &population.neuron);
-            if target.is_some_and(|neuron| !matches!(neuron, Neuron::Lif(_))) {
-                let help = "give its target `neuron.lif = { … }`";
-                let what = format!("`{name}` learns, and only what projects to `lif` neurons has a gradient");
+            if target.is_some_and(|neuron| !neuron.has_gradient()) {
+                let help = "give its target `neuron.lif = { … }`, `neuron.synaptic` or `neuron.alif`";
+                let what = format!(
+                    "`{name}` learns, and only what projects to `lif`, `synaptic` or `alif` neurons has a gradient"
+                );
                 self.wrong(&format!("projection.{name}.to"), what, Some(help.into()));
             }
         }

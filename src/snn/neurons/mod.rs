@@ -2,6 +2,7 @@
 
 pub mod adaptive_lif;
 pub mod adex;
+pub mod alif;
 pub mod alpha;
 pub mod alpha_lif;
 pub mod cond_lif;
@@ -18,6 +19,7 @@ pub mod synaptic;
 
 pub use adaptive_lif::AdaptiveLif;
 pub use adex::{AdEx, Coupling};
+pub use alif::Alif;
 pub use alpha::Alpha;
 pub use alpha_lif::AlphaLif;
 pub use cond_lif::CondLif;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`Scan::lif`] | snnTorch `Leaky`: `>`, subtracts one step late, reset detached |
 //! | [`Scan::spikingjelly`] | SpikingJelly `LIFNode`, `IFNode`, `ParametricLIFNode`: `≥`, same step, reset in the gradient |
-//! | [`Scan::of`] | what the engine runs: [`Lif`], [`Synaptic`] |
+//! | [`Scan::of`] | what the engine runs: [`Lif`], [`Synaptic`], [`Alif`] |
 //! | [`Scan::integrator`] | leaky integrator without spikes, for readouts |
 //!
 //! A synaptic current, an adaptive threshold and recurrent weights are there when [`Parameters`] has them. Every
@@ -38,7 +38,7 @@ pub use product::{Spikes, product_of, spike_product};
 pub use stretch::Stretch;
 
 use super::neuron::Neuron;
-use super::neurons::{self, Fires, Lif, ResetActs, Synaptic};
+use super::neurons::{self, Alif, Fires, Lif, ResetActs, Synaptic};
 use crate::parallel;
 use crate::tensor::cuda::Gpu;
 use crate::tensor::dtype::{Float, each_float};
@@ -188,6 +188,13 @@ impl Scan {
             parameters.current_decay = Some(Tensor::full(&[1], neuron.alpha.into(), dtype)?);
             let acts = if neuron.acts == ResetActs::SameStep { Acts::Corrected } else { Acts::NextStep };
             return Ok((Self { reset: neuron.reset.into(), acts, ..base }, parameters));
+        }
+        if let Some(neuron) = model.as_any().downcast_ref::<Alif>() {
+            let mut parameters = Parameters::new(neuron.decay.into(), neuron.threshold.into(), dtype)?;
+            let number = |x: f32| Tensor::full(&[1], x.into(), dtype);
+            parameters.adaptation = Some((number(neuron.adaptation_decay)?, number(neuron.strength)?));
+            let (fires, acts) = (Fires::AtOrAbove, Acts::SameStep);
+            return Ok((Self { fires, reset: neuron.reset.into(), acts, ..base }, parameters));
         }
         Err(refuse(format!("on neurons of the model `{}`", model.kind())))
     }

@@ -132,6 +132,9 @@ impl Model {
                     layer.name
                 ));
             }
+            if layer.numbers.adaptation.is_some() {
+                return refuse(format!("on `{}`: its threshold adapts", layer.name));
+            }
             if layer.scan.acts == Acts::Corrected {
                 return refuse(format!("on `{}`: its reset acts twice in a step", layer.name));
             }
