@@ -142,6 +142,6 @@ mod tests {
         assert_eq!(of(3), (&[out][..], None));
         let cut: Vec<_> = components[1].stretches(2..9).collect();
         assert_eq!(cut, [2..5, 5..8, 8..9]);
-        assert_eq!(components[0].stretches(2..9).collect::<Vec<_>>(), [2..9]);
+        assert!(components[0].stretches(2..9).eq(std::iter::once(2..9)));
     }
 }

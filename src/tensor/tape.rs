@@ -59,6 +59,11 @@ impl Grads {
         self.0.get(path).ok_or_else(|| Error::Disconnected { param: path.into() })
     }
 
+    /// The gradient of a parameter, to be changed.
+    pub fn get_mut(&mut self, path: &str) -> Option<&mut Tensor> {
+        self.0.get_mut(path)
+    }
+
     /// Takes a gradient out.
     pub fn remove(&mut self, path: &str) -> Option<Tensor> {
         self.0.remove(path)

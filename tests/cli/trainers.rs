@@ -367,10 +367,6 @@ fn mistakes_of_the_surrogate_table_have_a_place_and_a_hint() {
         (&["train.surrogate.loss=ce-cuont"], &["unknown choice `ce-cuont`", "did you mean `ce-count`?"]),
         (&["train.surrogate.patience=2"], &["nothing is held out", "held_out = 5000"]),
         (&["projection.first.precision=int8"], &["`first` learns, and 8-bit integers cannot", "f32"]),
-        (
-            &["projection.second.connect={fixed-in-degree={k=4}}"],
-            &["`second` learns, and only dense connections", "`frozen = true`"],
-        ),
         (&["projection.second.to=pixels"], &["`second` learns, and only what projects to `lif`"]),
         (
             &["projection.first.frozen=true", "projection.second.frozen=true"],

@@ -55,7 +55,7 @@ fn described(edges: Edges) -> NetworkBuilder {
         let fan_in = if pre == 0 { INPUTS } else { 30 } as f64;
         let edge = net
             .connect(pops[pre], pops[post], Rule::Dense)
-            .name(&format!("{pre}-{post}"))
+            .name(format!("{pre}-{post}"))
             .weights(Init::Normal { mean: 0.4 / fan_in, std: 1.5 / fan_in.sqrt() })
             .precision(Precision::F32);
         let edge = if post % 2 == 1 { edge.bias(Init::Constant(0.02)) } else { edge };

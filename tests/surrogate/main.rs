@@ -7,5 +7,6 @@ mod layer;
 mod loops;
 mod online;
 mod scan;
+mod sparse;
 mod stretches;
 mod training;

@@ -15,11 +15,7 @@ impl Check<'_> {
             let convolution = matches!(projection.connect, Connect::Conv2d { .. });
             if convolution && train.gradient != Credit::Bptt {
                 let help = "leave out `connect`, or write `gradient = \"bptt\"`";
-                let what = format!("`{name}` is a convolution; online gradients are of dense connections");
-                self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
-            } else if !convolution && projection.connect != Connect::Dense {
-                let help = "leave out `connect`, write `connect.conv2d`, or `frozen = true`";
-                let what = format!("`{name}` learns, and only dense connections and convolutions do");
+                let what = format!("`{name}` is a convolution, which online gradients are not of");
                 self.wrong(&format!("projection.{name}.connect"), what, Some(help.into()));
             }
             if train.batch_norm && projection.bias.is_none() && projection.to != train.output {

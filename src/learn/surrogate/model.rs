@@ -11,6 +11,7 @@ mod normalize;
 mod online;
 mod prepare;
 mod reach;
+mod sparse;
 mod stretches;
 mod weights;
 
@@ -18,6 +19,7 @@ use current::Sent;
 pub use normalize::Statistics;
 use normalize::norm_path;
 pub use online::{Credit, Online};
+use sparse::Sparse;
 use stretches::Place;
 pub use stretches::Recomputed;
 use weights::Frozen;
@@ -99,10 +101,13 @@ pub struct Gradient {
 pub struct Model {
     /// Trained tensors: `projection.NAME.weights` `[sources, targets]` or `[outputs, inputs, k, k]`,
     /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `population.NAME.threshold` and
-    /// `projection.NAME.norm.weight` and `.bias`.
+    /// `projection.NAME.norm.weight` and `.bias`. Weights of pairs that are not connected are 0; their gradients are for
+    /// [`keep_synapses`](Self::keep_synapses) to take out.
     pub parameters: BTreeMap<String, Tensor>,
     /// Running statistics where currents are normalised: `projection.NAME.norm.mean`, `.variance`.
     pub statistics: BTreeMap<String, Tensor>,
+    /// Of the weights that do not connect all pairs.
+    sparse: BTreeMap<String, Sparse>,
     /// Sources before targets.
     layers: Vec<Layer>,
     /// Which of the layers run together.
@@ -205,6 +210,7 @@ impl Model {
         }
         let mut tensors: Vec<&mut Tensor> = self.parameters.values_mut().collect();
         tensors.extend(self.statistics.values_mut());
+        tensors.extend(self.sparse.values_mut().map(|sparse| &mut sparse.mask));
         for layer in &mut self.layers {
             let Parameters { decay, gain, threshold, current_decay, adaptation, recurrent } =
                 &mut layer.numbers;
@@ -410,7 +416,7 @@ impl Model {
             self.layers.iter().flat_map(|layer| &layer.incoming).filter(|from| from.channels.is_some())
         {
             let (weights, bias) = self.folded(from)?;
-            net.set_tensor(&weights_path(&from.name), weights.shape(), &weights.to_f32()?)?;
+            self.put(net, &weights_path(&from.name), &weights)?;
             net.set_tensor(&bias_path(&from.name), bias.shape(), &bias.to_f32()?)?;
         }
         let folded = |path: &str| {
@@ -418,9 +424,8 @@ impl Model {
             name.is_some_and(|(name, _)| self.parameters.contains_key(&norm_path(name, "weight")))
         };
         for (path, tensor) in self.parameters.iter().filter(|(path, _)| !folded(path)) {
-            let values = tensor.to_f32()?;
             let Some(rest) = path.strip_prefix("population.") else {
-                net.set_tensor(path, tensor.shape(), &values)?;
+                self.put(net, path, tensor)?;
                 continue;
             };
             let (name, what) = rest.rsplit_once('.').unwrap_or((rest, ""));
@@ -430,6 +435,7 @@ impl Model {
             let (Some(model), Some(mut lif)) = (model, lif) else {
                 return Err(Error::value("population", name, "LIF neurons of this network"));
             };
+            let values = tensor.to_f32()?;
             match what {
                 "decay" => lif.decay = values[0],
                 _ => lif.threshold = values[0],
@@ -437,6 +443,15 @@ impl Model {
             *model = Box::new(lif);
         }
         Ok(())
+    }
+
+    /// Puts a tensor into a network, of weights that do not connect all pairs those of the synapses.
+    fn put(&self, net: &mut Network, path: &str, tensor: &Tensor) -> Result<()> {
+        let values = tensor.to_f32()?;
+        match self.sparse.get(path).map(|sparse| sparse.gather(&values)) {
+            Some(synapses) => net.set_tensor(path, &[synapses.len()], &synapses),
+            None => net.set_tensor(path, tensor.shape(), &values),
+        }
     }
 
     /// Keeps leaks in 0 to 1 and thresholds above 0, after a step of the optimiser.
@@ -461,7 +476,8 @@ impl Model {
 
     /// Number of trained numbers.
     pub fn size(&self) -> usize {
-        self.parameters.values().map(Tensor::len).sum()
+        let of = |(path, tensor): (&String, &Tensor)| self.sparse.get(path).map_or(tensor.len(), Sparse::len);
+        self.parameters.iter().map(of).sum()
     }
 }
 

@@ -439,6 +439,7 @@ impl<'a> Trainer<'a> {
                 (found.loss, found.grads, right, vec![])
             }
         };
+        self.model.keep_synapses(&mut grads)?;
         let norm = if options.clip > 0.0 { grads.clip_norm(options.clip)? } else { 0.0 };
         self.iteration += 1;
         if !loss.is_finite() || !norm.is_finite() {

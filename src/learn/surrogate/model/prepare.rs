@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::reach::Reach;
+use super::sparse::Sparse;
 use super::weights::{Frozen, trained};
 use super::{Gradient, Incoming, Layer, Model, weights_path};
 use crate::snn::neurons::Lif;
@@ -20,13 +21,14 @@ fn refuse(on: String) -> Error {
 struct Learned {
     parameters: BTreeMap<String, Tensor>,
     statistics: BTreeMap<String, Tensor>,
+    sparse: BTreeMap<String, Sparse>,
 }
 
 impl Model {
     /// Prepares a network whose population `output` is read, its membranes or its spikes.
     ///
     /// # Errors
-    /// Names what cannot be trained: a network without trained projections, trained sparse projections, models
+    /// Names what cannot be trained: a network without trained projections, models
     /// without a gradient, delays of single synapses, normalised currents in a loop.
     pub fn new(net: &Network, output: Pop, membrane: bool, gradient: Gradient) -> Result<Self> {
         if net.projections.iter().all(|p| p.frozen) {
@@ -69,11 +71,12 @@ impl Model {
         let behind_frozen = source.is_some_and(|Pop(index)| has_neurons(index));
         let source =
             source.or(input).ok_or_else(|| Error::Network(vec!["no population is an input".into()]))?;
-        let Learned { parameters, statistics } = learned;
+        let Learned { parameters, statistics, sparse } = learned;
         let (output, device) = (output.0, Device::Cpu);
         Ok(Self {
             parameters,
             statistics,
+            sparse,
             layers,
             components,
             source,
@@ -103,7 +106,11 @@ impl Layer {
             let mut frozen = None;
             match p.frozen {
                 true => frozen = Some(Frozen::of(p, population.size())?),
-                false => trained(p, population.size(), &mut learned.parameters)?,
+                false => {
+                    if let Some(sparse) = trained(p, population.size(), &mut learned.parameters)? {
+                        learned.sparse.insert(weights_path(&p.name), sparse);
+                    }
+                }
             }
             if goes_with_scan(net, p, component) {
                 recurrent = Some((p.name.clone(), frozen));
@@ -127,7 +134,7 @@ impl Layer {
                     let why = "it is normalised over all steps, which in a loop are not there at once";
                     return Err(refuse(format!("on `{}`: {why}", p.name)));
                 }
-                let Learned { parameters, statistics } = learned;
+                let Learned { parameters, statistics, .. } = learned;
                 from.normalize(&numbers, population.size(), parameters, statistics)?;
             }
             incoming.push(from);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sparse::Sparse;
 use super::{bias_path, weights_path};
 use crate::snn::{Projection, Values, Weights};
 use crate::tensor::Tensor;
@@ -66,12 +67,12 @@ impl Frozen {
     }
 }
 
-/// Adds the parameters of a trained projection, its gain included.
+/// Adds the parameters of a trained projection, its gain included; says where its synapses are, where they are not all.
 pub(super) fn trained(
     p: &Projection,
     targets: usize,
     parameters: &mut BTreeMap<String, Tensor>,
-) -> Result<()> {
+) -> Result<Option<Sparse>> {
     let refuse = |what: &str| {
         let on = format!("on `{}`: its {what}", p.name);
         Err(Error::Unsupported { op: "training by surrogate gradients", on })
@@ -86,17 +87,22 @@ pub(super) fn trained(
             let taps = g.input[0] * g.kernel * g.kernel;
             (g.output[0], Box::new(move |i| i / taps))
         }
-        Weights::Sparse { .. } => {
-            return refuse("connections are sparse; trained are dense ones and convolutions");
-        }
+        Weights::Sparse { targets: to, .. } => (targets, Box::new(|i| to[i] as usize)),
     };
     let gain = |i: usize| match p.gain.len() {
         0 => 1.0,
         1 => p.gain[0],
         n => p.gain[i * n / channels],
     };
-    let weights = values.iter().enumerate().map(|(i, w)| w * gain(channel(i))).collect();
-    parameters.insert(weights_path(&p.name), Tensor::from_f32(weights, &p.weights.shape())?);
+    let weights: Vec<f32> = values.iter().enumerate().map(|(i, w)| w * gain(channel(i))).collect();
+    let (sparse, weights) = match &p.weights {
+        Weights::Sparse { offsets, targets: to, .. } => {
+            let (sparse, weights) = Sparse::new(offsets, to, &weights, targets)?;
+            (Some(sparse), weights)
+        }
+        _ => (None, Tensor::from_f32(weights, &p.weights.shape())?),
+    };
+    parameters.insert(weights_path(&p.name), weights);
     if !p.bias.is_empty() && p.bias.len() != channels {
         return Err(Error::Network(vec![format!(
             "`{}`: {} biases for {channels} of {targets} targets",
@@ -108,5 +114,5 @@ pub(super) fn trained(
         let bias = p.bias.iter().enumerate().map(|(i, b)| b * gain(i)).collect();
         parameters.insert(bias_path(&p.name), Tensor::from_f32(bias, &[channels])?);
     }
-    Ok(())
+    Ok(sparse)
 }
