@@ -129,9 +129,12 @@ fn memory_of_training_backwards_is_what_was_planned() {
     let targets: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let wrong = Mutex::new(vec![]);
-    for kind in ["dense", "deep", "conv", "frozen"] {
+    for kind in ["dense", "deep", "conv", "frozen", "recurrent", "loop"] {
         for constant in [true, false] {
             for checkpoint in [Checkpoint::None, Checkpoint::Sqrt, Checkpoint::Every(16)] {
+                if kind == "loop" && checkpoint != Checkpoint::None {
+                    continue;
+                }
                 let mut net = Network::builder(Ms(1.0));
                 let lif = Lif { decay: 0.9, ..Lif::default() };
                 let pixels = net.input("pixels", [1, 12, 12]);
@@ -152,6 +155,10 @@ fn memory_of_training_backwards_is_what_was_planned() {
                         true => of.frozen().precision(Precision::Int8),
                         false => of.precision(Precision::F32),
                     };
+                }
+                if let Some(delay) = ["recurrent", "loop"].iter().position(|&k| k == kind) {
+                    let around = net.connect(layers[1], layers[1], Rule::Dense).delay(Ms(1.0 + delay as f64));
+                    around.weights(Init::Normal { mean: 0.0, std: 0.02 }).precision(Precision::F32);
                 }
                 let steps = 64;
                 let encoding = match constant {

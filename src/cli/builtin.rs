@@ -1,174 +1,99 @@
 //! The experiments that `ransnn init` writes for somebody who has only the binary.
 
+macro_rules! experiments {
+    ($($name:literal)*) => {
+        &[
+            ("mnist", "mnist.toml", include_str!("../../mnist.toml")),
+            $((
+                $name,
+                concat!("experiments/", $name, ".toml"),
+                include_str!(concat!("../../experiments/", $name, ".toml")),
+            ),)*
+        ]
+    };
+}
+
 /// Name, path relative to the repository, and text of each.
-pub const EXPERIMENTS: &[(&str, &str, &str)] = &[
-    ("mnist", "mnist.toml", include_str!("../../mnist.toml")),
-    ("fashion", "experiments/fashion.toml", include_str!("../../experiments/fashion.toml")),
-    (
-        "ladder/mnist-1",
-        "experiments/ladder/mnist-1.toml",
-        include_str!("../../experiments/ladder/mnist-1.toml"),
-    ),
-    (
-        "ladder/mnist-2",
-        "experiments/ladder/mnist-2.toml",
-        include_str!("../../experiments/ladder/mnist-2.toml"),
-    ),
-    (
-        "ladder/mnist-3",
-        "experiments/ladder/mnist-3.toml",
-        include_str!("../../experiments/ladder/mnist-3.toml"),
-    ),
-    (
-        "ladder/mnist-4",
-        "experiments/ladder/mnist-4.toml",
-        include_str!("../../experiments/ladder/mnist-4.toml"),
-    ),
-    (
-        "ladder/mnist-5",
-        "experiments/ladder/mnist-5.toml",
-        include_str!("../../experiments/ladder/mnist-5.toml"),
-    ),
-    (
-        "ladder/mnist-7",
-        "experiments/ladder/mnist-7.toml",
-        include_str!("../../experiments/ladder/mnist-7.toml"),
-    ),
-    (
-        "ladder/fashion-1",
-        "experiments/ladder/fashion-1.toml",
-        include_str!("../../experiments/ladder/fashion-1.toml"),
-    ),
-    ("events", "experiments/events.toml", include_str!("../../experiments/events.toml")),
-    ("strokes", "experiments/strokes.toml", include_str!("../../experiments/strokes.toml")),
-    (
-        "trainers/surrogate-events",
-        "experiments/trainers/surrogate-events.toml",
-        include_str!("../../experiments/trainers/surrogate-events.toml"),
-    ),
-    (
-        "trainers/surrogate-mlp-mnist",
-        "experiments/trainers/surrogate-mlp-mnist.toml",
-        include_str!("../../experiments/trainers/surrogate-mlp-mnist.toml"),
-    ),
-    (
-        "trainers/surrogate-mlp-fashion",
-        "experiments/trainers/surrogate-mlp-fashion.toml",
-        include_str!("../../experiments/trainers/surrogate-mlp-fashion.toml"),
-    ),
-    (
-        "trainers/ransnn-surrogate-readout",
-        "experiments/trainers/ransnn-surrogate-readout.toml",
-        include_str!("../../experiments/trainers/ransnn-surrogate-readout.toml"),
-    ),
-    (
-        "trainers/ransnn-stdp-supervised",
-        "experiments/trainers/ransnn-stdp-supervised.toml",
-        include_str!("../../experiments/trainers/ransnn-stdp-supervised.toml"),
-    ),
-    (
-        "trainers/ransnn-stdp-reward",
-        "experiments/trainers/ransnn-stdp-reward.toml",
-        include_str!("../../experiments/trainers/ransnn-stdp-reward.toml"),
-    ),
-    (
-        "trainers/surrogate-eprop-mnist",
-        "experiments/trainers/surrogate-eprop-mnist.toml",
-        include_str!("../../experiments/trainers/surrogate-eprop-mnist.toml"),
-    ),
-    (
-        "trainers/surrogate-ottt-mnist",
-        "experiments/trainers/surrogate-ottt-mnist.toml",
-        include_str!("../../experiments/trainers/surrogate-ottt-mnist.toml"),
-    ),
-    (
-        "trainers/ransnn-ridge",
-        "experiments/trainers/ransnn-ridge.toml",
-        include_str!("../../experiments/trainers/ransnn-ridge.toml"),
-    ),
-    (
-        "trainers/ransnn-adam",
-        "experiments/trainers/ransnn-adam.toml",
-        include_str!("../../experiments/trainers/ransnn-adam.toml"),
-    ),
-    (
-        "trainers/convert-mnist",
-        "experiments/trainers/convert-mnist.toml",
-        include_str!("../../experiments/trainers/convert-mnist.toml"),
-    ),
-    (
-        "trainers/ransnn-convert",
-        "experiments/trainers/ransnn-convert.toml",
-        include_str!("../../experiments/trainers/ransnn-convert.toml"),
-    ),
-    (
-        "trainers/stdp-mnist",
-        "experiments/trainers/stdp-mnist.toml",
-        include_str!("../../experiments/trainers/stdp-mnist.toml"),
-    ),
-    ("paper/mnist", "experiments/paper/mnist.toml", include_str!("../../experiments/paper/mnist.toml")),
-    ("paper/fashion", "experiments/paper/fashion.toml", include_str!("../../experiments/paper/fashion.toml")),
-    (
-        "paper/sweep-beta",
-        "experiments/paper/sweep-beta.toml",
-        include_str!("../../experiments/paper/sweep-beta.toml"),
-    ),
-    (
-        "paper/sweep-width",
-        "experiments/paper/sweep-width.toml",
-        include_str!("../../experiments/paper/sweep-width.toml"),
-    ),
-    (
-        "paper/sweep-steps",
-        "experiments/paper/sweep-steps.toml",
-        include_str!("../../experiments/paper/sweep-steps.toml"),
-    ),
-    (
-        "paper/sweep-weights",
-        "experiments/paper/sweep-weights.toml",
-        include_str!("../../experiments/paper/sweep-weights.toml"),
-    ),
-    (
-        "sim/vogels-abbott-cuba",
-        "experiments/sim/vogels-abbott-cuba.toml",
-        include_str!("../../experiments/sim/vogels-abbott-cuba.toml"),
-    ),
-    (
-        "sim/vogels-abbott-coba",
-        "experiments/sim/vogels-abbott-coba.toml",
-        include_str!("../../experiments/sim/vogels-abbott-coba.toml"),
-    ),
-    ("sim/brunel-ai", "experiments/sim/brunel-ai.toml", include_str!("../../experiments/sim/brunel-ai.toml")),
-    ("sim/brunel-sr", "experiments/sim/brunel-sr.toml", include_str!("../../experiments/sim/brunel-sr.toml")),
-    (
-        "sim/brunel-si-fast",
-        "experiments/sim/brunel-si-fast.toml",
-        include_str!("../../experiments/sim/brunel-si-fast.toml"),
-    ),
-    (
-        "sim/brunel-si-slow",
-        "experiments/sim/brunel-si-slow.toml",
-        include_str!("../../experiments/sim/brunel-si-slow.toml"),
-    ),
-    (
-        "sim/microcircuit",
-        "experiments/sim/microcircuit.toml",
-        include_str!("../../experiments/sim/microcircuit.toml"),
-    ),
-    (
-        "sim/feedforward",
-        "experiments/sim/feedforward.toml",
-        include_str!("../../experiments/sim/feedforward.toml"),
-    ),
-    ("sim/stdp", "experiments/sim/stdp.toml", include_str!("../../experiments/sim/stdp.toml")),
-    (
-        "sim/two-populations",
-        "experiments/sim/two-populations.toml",
-        include_str!("../../experiments/sim/two-populations.toml"),
-    ),
+pub const EXPERIMENTS: &[(&str, &str, &str)] = experiments![
+    "fashion"
+    "events"
+    "reservoir"
+    "strokes"
+    "ladder/mnist-1"
+    "ladder/mnist-2"
+    "ladder/mnist-3"
+    "ladder/mnist-4"
+    "ladder/mnist-5"
+    "ladder/mnist-7"
+    "ladder/fashion-1"
+    "trainers/ransnn-ridge"
+    "trainers/ransnn-adam"
+    "trainers/ransnn-surrogate-readout"
+    "trainers/ransnn-stdp-supervised"
+    "trainers/ransnn-stdp-reward"
+    "trainers/ransnn-convert"
+    "trainers/surrogate-mlp-mnist"
+    "trainers/surrogate-mlp-fashion"
+    "trainers/surrogate-conv-mnist"
+    "trainers/surrogate-events"
+    "trainers/surrogate-recurrent-events"
+    "trainers/surrogate-eprop-mnist"
+    "trainers/surrogate-ottt-mnist"
+    "trainers/convert-mnist"
+    "trainers/stdp-mnist"
+    "paper/mnist"
+    "paper/fashion"
+    "paper/sweep-beta"
+    "paper/sweep-width"
+    "paper/sweep-steps"
+    "paper/sweep-weights"
+    "paper/sweep-uniform"
+    "paper/sweep-mean"
+    "paper/sweep-shift"
+    "sim/vogels-abbott-cuba"
+    "sim/vogels-abbott-coba"
+    "sim/brunel-ai"
+    "sim/brunel-sr"
+    "sim/brunel-si-fast"
+    "sim/brunel-si-slow"
+    "sim/microcircuit"
+    "sim/feedforward"
+    "sim/stdp"
+    "sim/two-populations"
 ];
 
 /// The first comment line of an experiment file.
 pub fn about(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_experiment_is_built_in() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // Fine-tuning needs a model beside its file.
+        for folder in [
+            ".",
+            "experiments",
+            "experiments/ladder",
+            "experiments/paper",
+            "experiments/sim",
+            "experiments/trainers",
+        ] {
+            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+                let file = entry.unwrap().file_name().into_string().unwrap();
+                let path = if folder == "." { file.clone() } else { format!("{folder}/{file}") };
+                if file.ends_with(".toml")
+                    && !["Cargo.toml", "rustfmt.toml", "clippy.toml"].contains(&file.as_str())
+                {
+                    assert!(EXPERIMENTS.iter().any(|(_, known, _)| *known == path), "{path}");
+                }
+            }
+        }
+        assert!(EXPERIMENTS.iter().all(|(_, _, text)| text.starts_with("# ")));
+    }
 }
