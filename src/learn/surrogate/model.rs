@@ -170,6 +170,15 @@ pub struct Pass {
     pub statistics: Statistics,
 }
 
+/// What a layer did in all steps.
+struct Ran {
+    spikes: Tensor,
+    /// As it is shown, where it is the output's.
+    membrane: Option<Tensor>,
+    /// The spikes as lists, where they are known.
+    lists: Option<Arc<Spikes>>,
+}
+
 /// Random silencing of hidden neurons, the same in all steps of a sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
@@ -275,23 +284,19 @@ impl Model {
                     let stretch = place.and_then(|place| place.get(&layer.population));
                     vec![self.run(layer, input, &sent, noted, stretch)?]
                 }
-                _ => {
-                    let ran = self.run_loop((component, layers), input, &sent, dropout, noted)?;
-                    ran.into_iter().map(|out| (out, None)).collect()
-                }
+                _ => self.run_loop((component, layers), input, &sent, dropout, noted)?,
             };
-            for (layer, (out, lists)) in layers.iter().zip(ran) {
+            for (layer, Ran { spikes, membrane, lists }) in layers.iter().zip(ran) {
                 if layer.population == self.output {
-                    let membrane = out.membrane.filter(|_| self.membrane);
-                    outputs = Some(membrane.unwrap_or_else(|| out.spikes.clone()));
+                    outputs = Some(membrane.filter(|_| self.membrane).unwrap_or_else(|| spikes.clone()));
                 } else if layer.traced {
-                    hidden.push(Trace { name: layer.name.clone(), spikes: out.spikes.clone() });
+                    hidden.push(Trace { name: layer.name.clone(), spikes: spikes.clone() });
                 }
                 let fired = match self.silences(dropout, layer) {
                     Some(dropout) => {
-                        Sent::Spikes { tensor: Some(dropout.apply(&out.spikes, layer)?), lists: None }
+                        Sent::Spikes { tensor: Some(dropout.apply(&spikes, layer)?), lists: None }
                     }
-                    None => Sent::Spikes { tensor: Some(out.spikes), lists },
+                    None => Sent::Spikes { tensor: Some(spikes), lists },
                 };
                 sent.insert(layer.population, fired);
             }
@@ -324,7 +329,7 @@ impl Model {
         Ok(numbers)
     }
 
-    /// Runs a layer that no loop goes through over all steps; spikes as lists too, where they come out as such.
+    /// Runs a layer that takes turns with nobody over all steps.
     fn run(
         &self,
         layer: &Layer,
@@ -332,10 +337,12 @@ impl Model {
         sent: &BTreeMap<usize, Sent>,
         mut statistics: Option<&mut Statistics>,
         stretch: Option<&Stretch>,
-    ) -> Result<(Scanned, Option<Arc<Spikes>>)> {
+    ) -> Result<Ran> {
         let numbers = self.numbers_of(layer)?;
-        if let Some((out, lists)) = self.behind(layer, &numbers, sent, stretch)? {
-            return Ok((out, Some(lists)));
+        if let Some((Scanned { spikes, membrane, .. }, lists)) =
+            self.behind(layer, &numbers, sent, stretch)?
+        {
+            return Ok(Ran { spikes, membrane, lists: Some(lists) });
         }
         let mut current: Option<Tensor> = None;
         for from in &layer.incoming {
@@ -346,7 +353,8 @@ impl Model {
             });
         }
         let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
-        Ok((layer.advance(&current, &numbers, input, stretch)?, None))
+        let Scanned { spikes, membrane, .. } = layer.advance(&current, &numbers, input, stretch)?;
+        Ok(Ran { spikes, membrane, lists: None })
     }
 
     /// Product and scan in one, where a layer has one trained dense projection from spikes and nothing else.

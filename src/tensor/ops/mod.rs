@@ -12,7 +12,7 @@
 //! | language models | `rope` `attention` `swiglu` `linear_cross_entropy` |
 //! | reductions | `sum` `sum_all` `sum_to` `mean` `mean_all` `max` `argmax` |
 //! | normalisation, loss | `softmax` `log_softmax` `batch_norm` `batch_norm_with` `layer_norm` `rms_norm` `cross_entropy` |
-//! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `concat` |
+//! | shape | `reshape` `permute` `transpose` `broadcast_to` `narrow` `split` `concat` |
 //! | choice | `index_select` `embedding` `select` |
 //! | other | `to_dtype` `detach` |
 //!
@@ -61,6 +61,7 @@ mod sigmoid;
 mod silu;
 mod softmax;
 mod spike;
+mod split;
 mod sqrt;
 mod sub;
 mod sum;
@@ -115,6 +116,7 @@ pub(crate) const REGISTRY: &[Entry] = &[
     Entry { name: "silu", cases: silu::cases, differentiable: true },
     Entry { name: "softmax", cases: softmax::cases, differentiable: true },
     Entry { name: "spike", cases: spike::cases, differentiable: true },
+    Entry { name: "split", cases: split::cases, differentiable: true },
     Entry { name: "sqrt", cases: sqrt::cases, differentiable: true },
     Entry { name: "sub", cases: sub::cases, differentiable: true },
     Entry { name: "sum", cases: sum::cases, differentiable: true },

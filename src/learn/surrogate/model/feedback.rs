@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::current::Sent;
 use super::normalize::Statistics;
-use super::{Dropout, Encoded, Layer, Model};
+use super::{Dropout, Encoded, Layer, Model, Ran};
 use crate::snn::Component;
 use crate::snn::scan::{Scanned, Stretch};
 use crate::tensor::{DType, Tensor};
@@ -16,7 +16,6 @@ use crate::{Error, Result};
 #[derive(Default)]
 struct Turns {
     spikes: Vec<Tensor>,
-    potential: Vec<Tensor>,
     membrane: Vec<Tensor>,
     /// Spikes on the way to others.
     fired: Vec<Tensor>,
@@ -32,41 +31,48 @@ impl Model {
         sent: &BTreeMap<usize, Sent>,
         dropout: Option<Dropout>,
         mut statistics: Option<&mut Statistics>,
-    ) -> Result<Vec<Scanned>> {
+    ) -> Result<Vec<Ran>> {
         let [steps, batch] = input.shape();
+        let ranges: Vec<Range<usize>> = component.stretches(0..steps).collect();
+        let lengths: Vec<usize> = ranges.iter().map(Range::len).collect();
         // What comes from outside is there for all steps.
         let (mut outside, mut numbers) = (BTreeMap::new(), vec![]);
         for layer in layers {
             numbers.push(self.numbers_of(layer)?);
             for from in layer.incoming.iter().filter(|from| !from.looped) {
                 let current = self.current(from, &from.carries(sent)?, statistics.as_deref_mut())?;
-                outside.insert(&from.name, current);
+                let held = current.shape()[0] == 1;
+                let pieces = if held { vec![current] } else { current.split(&lengths, 0)? };
+                outside.insert(&from.name, pieces);
             }
         }
         let mut turns: BTreeMap<usize, Turns> =
             layers.iter().map(|layer| (layer.population, Turns::default())).collect();
-        for range in component.stretches(0..steps) {
+        for (turn, range) in ranges.iter().enumerate() {
             for (layer, numbers) in layers.iter().zip(&numbers) {
-                let mut current = Tensor::zeros(&[1, batch, layer.neurons], DType::F32)?;
+                let mut current: Option<Tensor> = None;
                 for from in &layer.incoming {
                     let part = match outside.get(&from.name) {
-                        Some(all) if all.shape()[0] == 1 => all.clone(),
-                        Some(all) => all.narrow(0, range.start, range.len())?,
+                        Some(pieces) => pieces[turn.min(pieces.len() - 1)].clone(),
                         None => {
                             let source = &turns[&from.pre];
                             let own = from.pre == layer.population;
                             let fired = if own { &source.spikes } else { &source.fired };
                             let neurons = self.neurons(from.pre)?;
-                            let tensor = arriving(fired, &range, from.delay, [batch, neurons])?;
+                            let tensor = arriving(fired, range, from.delay, [batch, neurons])?;
                             self.current(from, &Sent::Spikes { tensor: Some(tensor), lists: None }, None)?
                         }
                     };
-                    current = current.add(&part)?;
+                    current = Some(match current {
+                        Some(sum) => sum.add(&part)?,
+                        None => part,
+                    });
                 }
+                let current = current.ok_or_else(|| Error::Internal("a layer without input".into()))?;
                 let current = current.broadcast_to(&[range.len(), batch, layer.neurons])?;
                 let turns = turns.entry(layer.population).or_default();
                 let stretch = turns.last.as_ref().map_or_else(|| Ok(Stretch::first()), Stretch::next)?;
-                let Scanned { spikes, potential, membrane } =
+                let Scanned { spikes, membrane, .. } =
                     layer.scan.run_stretch(&current, None, numbers, &stretch)?;
                 turns.last = Some(stretch);
                 turns.fired.push(match self.silences(dropout, layer) {
@@ -74,15 +80,14 @@ impl Model {
                     None => spikes.clone(),
                 });
                 turns.spikes.push(spikes);
-                turns.potential.push(potential);
                 turns.membrane.extend(membrane);
             }
         }
         let whole = |turns: &[Tensor]| Tensor::concat(&turns.iter().collect::<Vec<_>>(), 0);
         let of = |layer: &Layer| {
-            let Turns { spikes, potential, membrane, .. } = &turns[&layer.population];
+            let Turns { spikes, membrane, .. } = &turns[&layer.population];
             let membrane = if membrane.is_empty() { None } else { Some(whole(membrane)?) };
-            Ok(Scanned { spikes: whole(spikes)?, potential: whole(potential)?, membrane })
+            Ok(Ran { spikes: whole(spikes)?, membrane, lists: None })
         };
         layers.iter().map(of).collect()
     }

@@ -5,8 +5,8 @@ use crate::tensor::Tensor;
 
 impl Model {
     /// Bytes that the tape keeps of a batch until the way back: the potential of every population that training
-    /// reaches, 4 T B N (behind spikes, N in whole tiles of 64), what convolutions and normalisations read, the weights
-    /// that gradients pass through, and what the loss keeps. Lists of spikes come on top, 4 bytes a spike.
+    /// reaches, 4 T B N (behind spikes, N in whole tiles of 64), what convolutions and normalisations read, and what the
+    /// loss keeps. Lists of spikes come on top, 4 bytes a spike.
     pub fn activation_bytes(&self, steps: usize, batch: usize, held: bool) -> usize {
         let held = held && !self.behind_frozen;
         let traced = self.layers.iter().filter(|layer| layer.traced);
@@ -17,20 +17,20 @@ impl Model {
     /// Bytes that a batch takes at most at a time on its way forth and back beside parameters and gradients, all of its steps
     /// at once or, with a number of them, in stretches: what is [kept](Self::activation_bytes), what comes and goes beside
     /// it, and in stretches the states before each, the outputs of all steps and their gradients. Lists of spikes come on
-    /// top, 8 bytes a spike, and about 0.1 MiB for each thread.
+    /// top, 8 bytes a spike, about 0.1 MiB for each thread, and what a product packs, which is a matter of the processor.
     pub fn peak_bytes(&self, steps: usize, batch: usize, held: bool, stretch: Option<usize>) -> usize {
         4 * match stretch {
-            None => self.most(steps, batch, held).saturating_sub(self.size()),
+            None => self.most(steps, batch, held, false).saturating_sub(self.size()),
             Some(stretch) => {
                 // Those of a stretch come beside the sum of those after it.
                 let states = self.state(batch) * steps.div_ceil(stretch);
-                states + 2 * steps * batch * self.classes() + self.most(stretch, batch, held)
+                states + 2 * steps * batch * self.classes() + self.most(stretch, batch, held, true)
             }
         }
     }
 
-    /// Numbers that are there at a time at most, gradients included.
-    fn most(&self, steps: usize, batch: usize, held: bool) -> usize {
+    /// Numbers that are there at a time at most, gradients included; `between` others, where it is a stretch of steps.
+    fn most(&self, steps: usize, batch: usize, held: bool, between: bool) -> usize {
         let all = |neurons: usize| steps * batch * neurons;
         let (mut kept, mut sent, mut most) = (0, 0, 0);
         let mut back = vec![];
@@ -66,7 +66,7 @@ impl Model {
             let through = match behind {
                 true if sources > 0 => weights + all(width) + n,
                 true => weights,
-                false => currents,
+                false => currents + self.around(layer, n, between),
             };
             back.push((kept + n + through + sources, behind, self.incoming_size(layer)));
         }
@@ -84,10 +84,25 @@ impl Model {
         self.layers.iter().filter(|layer| layer.population == self.output).map(|layer| layer.neurons).sum()
     }
 
+    fn weights_len(&self, projection: &str) -> usize {
+        self.parameters.get(&weights_path(projection)).map_or(0, Tensor::len)
+    }
+
     /// Number of trained weights onto a layer.
     fn incoming_size(&self, layer: &Layer) -> usize {
-        let of = |from: &Incoming| self.parameters.get(&weights_path(&from.name)).map_or(0, Tensor::len);
-        layer.incoming.iter().map(of).sum()
+        let around = layer.recurrent.iter().map(|(name, _)| self.weights_len(name));
+        layer.incoming.iter().map(|from| self.weights_len(&from.name)).chain(around).sum()
+    }
+
+    /// Numbers of the way back through weights that go along with a scan: the product of spikes and gradients that they come
+    /// from, both copied, and where there is a step before the first, that one's product and the sum of both.
+    fn around(&self, layer: &Layer, n: usize, between: bool) -> usize {
+        let size = layer.recurrent.as_ref().map_or(0, |(name, _)| self.weights_len(name));
+        match size {
+            0 => 0,
+            size if between => size + (2 * size).max(2 * n),
+            size => size + 2 * n,
+        }
     }
 
     /// Whether a layer is run [behind](Self::behind) spikes.
@@ -102,7 +117,8 @@ impl Model {
         let from_input = |from: &Incoming| from.pre == self.source.0 && held;
         let behind = self.is_behind(layer, held);
         let neurons = if behind { layer.neurons.next_multiple_of(64) } else { layer.neurons };
-        let mut kept = if layer.hears_itself() { 2 } else { 1 } * steps * batch * neurons;
+        // Weights that go along with the scan read the spikes.
+        let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
         for from in &layer.incoming {
             let rows = if from_input(from) { batch } else { steps * batch };
             let by_events = from.by_events().is_some() && !from_input(from) && from.frozen.is_none();
@@ -128,12 +144,6 @@ impl Model {
                 };
             } else if from.channels.is_some() {
                 kept += rows * layer.neurons;
-            }
-            if self.traced(from.pre) {
-                kept += match &from.frozen {
-                    Some(frozen) => frozen.weights.len(),
-                    None => self.parameters[&weights_path(&from.name)].len(),
-                };
             }
         }
         kept
