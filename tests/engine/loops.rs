@@ -5,7 +5,7 @@ use ransnn::snn::neurons::MultiSpikeLif;
 
 /// A projection with a delay in steps; 0 for none.
 fn late(delay: usize, projection: Projection) -> Projection {
-    let delay = (delay > 0).then(|| Ms(delay as f64));
+    let delay = (delay > 0).then_some(Ms(delay as f64));
     Projection { delay, ..projection }
 }
 

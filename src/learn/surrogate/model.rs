@@ -345,7 +345,7 @@ impl Model {
             return Ok(Ran { spikes, membrane, lists: Some(lists) });
         }
         let mut current: Option<Tensor> = None;
-        for from in &layer.incoming {
+        for from in layer.added_in_order(sent) {
             let part = self.current(from, &from.carries(sent)?, statistics.as_deref_mut())?;
             current = Some(match current {
                 Some(sum) => sum.add(&part)?,
@@ -493,6 +493,14 @@ impl Layer {
     /// Whether it takes turns with populations of a loop, itself perhaps.
     fn is_looped(&self) -> bool {
         self.incoming.iter().any(|from| from.looped)
+    }
+
+    /// What it hears in the order in which the engine adds it up: constant currents first.
+    fn added_in_order(&self, sent: &BTreeMap<usize, Sent>) -> impl Iterator<Item = &Incoming> {
+        let held = |from: &&Incoming| matches!(sent.get(&from.pre), Some(Sent::Held(_)));
+        let first: Vec<_> = self.incoming.iter().filter(held).collect();
+        let rest: Vec<_> = self.incoming.iter().filter(|from| !held(from)).collect();
+        first.into_iter().chain(rest)
     }
 
     /// Whether its spikes come back to it.

@@ -97,6 +97,7 @@ pub(super) struct Scratch<F> {
     late: Vec<F>,
     current: Vec<F>,
     adaptation: Vec<F>,
+    heard: Vec<F>,
     slope: Vec<F>,
     spikes: Vec<F>,
     unreset: Vec<F>,
@@ -192,7 +193,7 @@ impl<F: Float> Rule<F> {
     ) {
         let [decay, gain, theta, alpha, rho, strength] = *rows;
         let n = theta.len();
-        let Scratch { past, carry, late, current, adaptation, slope, .. } = scratch;
+        let Scratch { past, carry, late, current, adaptation, slope, heard, .. } = scratch;
         reset(carry, n, self.rest);
         reset(late, n, F::ZERO);
         reset(current, n, F::ZERO);
@@ -214,10 +215,18 @@ impl<F: Float> Rule<F> {
             let (x, u, s) = (&mut x[t * n..][..n], &mut u[t * n..][..n], &mut rest_of_s[..n]);
             let done = before(done, fired, t, n);
             if let Some(weights) = feedback {
+                // Apart from the input, as the engine adds up each projection by itself.
+                reset(heard, n, F::ZERO);
+                let heard = &mut heard[..n];
                 for (row, &spike) in weights.chunks_exact(n).zip(done) {
                     if spike != F::ZERO {
-                        x.iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
+                        for j in 0..n {
+                            heard[j] += spike * row[j];
+                        }
                     }
+                }
+                for j in 0..n {
+                    x[j] += heard[j];
                 }
             }
             if self.current {
@@ -328,6 +337,7 @@ impl<F: Float> Rule<F> {
             grad_current,
             grad_adaptation,
             grad_spike,
+            ..
         } = scratch;
         self.surrogate.at_each(slope);
         for grad in

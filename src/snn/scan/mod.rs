@@ -680,15 +680,18 @@ fn add_feedback<F: Float>(
     b: usize,
 ) {
     let n = sizes.neurons;
+    let mut heard = vec![F::ZERO; n];
     for t in usize::from(before.is_empty())..sizes.steps {
         let fired = match t {
             0 => &before[b * n..][..n],
             _ => &spikes[((t - 1) * sizes.batch + b) * n..][..n],
         };
+        heard.fill(F::ZERO);
         for (row, &spike) in weights.chunks_exact(n).zip(fired) {
             if spike != F::ZERO {
-                x[t * n..][..n].iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
+                heard.iter_mut().zip(row).for_each(|(sum, &w)| *sum += spike * w);
             }
         }
+        x[t * n..][..n].iter_mut().zip(&heard).for_each(|(x, &sum)| *x += sum);
     }
 }

@@ -51,7 +51,7 @@ impl Model {
         for (turn, range) in ranges.iter().enumerate() {
             for (layer, numbers) in layers.iter().zip(&numbers) {
                 let mut current: Option<Tensor> = None;
-                for from in &layer.incoming {
+                for from in layer.added_in_order(sent) {
                     let part = match outside.get(&from.name) {
                         Some(pieces) => pieces[turn.min(pieces.len() - 1)].clone(),
                         None => {

@@ -302,13 +302,16 @@ impl Model {
                 None => self.parameters[&weights_path(name)].to_f32()?,
             };
             let n = layer.neurons;
+            let mut heard = vec![0.0; n];
             for (current, before) in current.chunks_exact_mut(n).zip(state.fired.chunks_exact(n)).take(batch)
             {
+                heard.fill(0.0);
                 for (row, &spike) in weights.chunks_exact(n).zip(before) {
                     if spike != 0.0 {
-                        current.iter_mut().zip(row).for_each(|(x, &w)| *x += spike * w);
+                        heard.iter_mut().zip(row).for_each(|(sum, &w)| *sum += spike * w);
                     }
                 }
+                current.iter_mut().zip(&heard).for_each(|(x, &sum)| *x += sum);
             }
         }
         Ok(current)

@@ -170,13 +170,15 @@ impl Layer {
 }
 
 /// Whether a projection goes along with the scan of its population: dense, onto itself, a step later, the only one in the
-/// loop.
+/// loop, and where sums are those of the engine: the last to be added, or one of two.
 fn goes_with_scan(net: &Network, p: &Projection, component: &Component) -> bool {
-    let inside =
-        |p: &&Projection| component.populations.contains(&p.pre) && component.populations.contains(&p.post);
-    let plain = p.delay_steps(net.dt) == 1 && p.bias.is_empty();
+    let within = |pop: &Pop| component.populations.contains(pop);
+    let inside = net.projections.iter().filter(|p| within(&p.pre) && within(&p.post)).count();
+    let last = net.incoming(p.post).last().is_some_and(|last| last.name == p.name);
     p.pre == p.post
-        && plain
+        && p.delay_steps(net.dt) == 1
+        && p.bias.is_empty()
         && !matches!(p.weights, Weights::Conv2d { .. })
-        && net.projections.iter().filter(inside).count() == 1
+        && inside == 1
+        && (last || net.incoming(p.post).count() == 2)
 }
