@@ -33,11 +33,6 @@ pub struct Component {
 }
 
 impl Component {
-    /// Whether spikes come back.
-    pub fn is_loop(&self) -> bool {
-        self.most_steps.is_some()
-    }
-
     /// Some steps, cut into stretches that all populations can take one after the other.
     pub fn stretches(&self, steps: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let length = self.most_steps.unwrap_or(usize::MAX).max(1);

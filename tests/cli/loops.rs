@@ -1,45 +1,19 @@
 //! Loops and delays from an experiment file: a recurrent net in training, a recurrent reservoir with a readout, mistakes.
 
-use crate::trainers::{accuracy, mistake, summary, verb};
+use crate::trainers::{SURROGATE, accuracy, mistake, summary, verb};
 use serde_json::json;
 
-/// 784 - 40, which hears itself and comes late to the output.
-const RECURRENT: &str = r#"
-[encode.constant]
-steps = 8
-[population.pixels]
-shape  = [1, 28, 28]
-neuron = "input"
-[population.hidden]
-shape      = 40
-neuron.lif = { beta = 0.9 }
-[population.output]
-shape      = 10
-neuron.lif = { beta = 0.9, reset = "none" }
-[projection.first]
-from    = "pixels"
-to      = "hidden"
-weights = "kaiming-uniform"
-frozen  = false
-[projection.around]
-from     = "hidden"
-to       = "hidden"
-delay_ms = 1.0
-weights  = "kaiming-uniform"
-frozen   = false
-[projection.second]
-from     = "hidden"
-to       = "output"
-delay_ms = 2.0
-weights  = "kaiming-uniform"
-frozen   = false
-[train.surrogate]
-output = "output"
-loss   = "ce-membrane-last"
-lr     = 5e-3
-batch  = 20
-epochs = 6
-"#;
+/// [`SURROGATE`] with a hidden population that hears itself and comes late to an output that integrates.
+fn recurrent() -> String {
+    let around = "[projection.around]\nfrom = \"hidden\"\nto = \"hidden\"\ndelay_ms = 1.0\nweights = \"kaiming-uniform\"\nfrozen = false\n";
+    SURROGATE
+        .replace("[projection.second]", &format!("{around}[projection.second]\ndelay_ms = 2.0"))
+        .replace(
+            "shape      = 10\nneuron.lif = { beta = 0.9 }",
+            "shape      = 10\nneuron.lif = { beta = 0.9, reset = \"none\" }",
+        )
+        .replace("output = \"output\"", "output = \"output\"\nloss = \"ce-membrane-last\"")
+}
 
 /// 784 - 300 that are connected at random and keep their weights.
 const RESERVOIR: &str = r#"
@@ -81,9 +55,9 @@ fn a_recurrent_net_is_trained_and_the_engine_counts_its_spikes() {
         &["population.hidden.neuron={alif={beta=0.9,tau_adaptation_ms=20.0,adaptation=0.3}}"],
         &["population.hidden.neuron={synaptic={tau_syn_ms=2.0,beta=0.9}}"],
     ] {
-        let summary = summary(folder.path(), RECURRENT, &[&more, set].concat());
+        let summary = summary(folder.path(), &recurrent(), &[&more, set].concat());
         assert!(accuracy(&summary) > 0.6, "{set:?}: {summary}");
-        let trained = 784 * 40 + 40 * 40 + 40 * 10;
+        let trained = 784 * 40 + 40 * 40 + 40 * 10 + 10;
         assert_eq!(summary["parameters"], json!({"trained": trained, "frozen": 0}));
         let agreement = summary["notices"].as_array().map_or(0, |notices| {
             notices.iter().filter(|n| n.as_str().is_some_and(|n| n.contains("differ"))).count()
@@ -109,21 +83,30 @@ fn a_random_recurrent_reservoir_has_a_readout() {
 #[test]
 fn mistakes_of_loops_and_delays_have_a_place() {
     let folder = tempfile::tempdir().unwrap();
+    let recurrent = recurrent();
     for (text, set, says) in [
         (
-            RECURRENT,
+            recurrent.as_str(),
             "projection.around.delay_ms=0.0",
             &["`projection.around.delay_ms` is 0", "more than 0"][..],
         ),
-        (RECURRENT, "projection.around.delay_ms=0.5", &["delay is 0.5 ms", "at least the time step, 1 ms"]),
-        (RECURRENT, "projection.around.delay_ms=1.5", &["delay is 1.5 ms", "multiple of the time step"]),
         (
-            RECURRENT,
+            recurrent.as_str(),
+            "projection.around.delay_ms=0.5",
+            &["delay is 0.5 ms", "at least the time step, 1 ms"],
+        ),
+        (
+            recurrent.as_str(),
+            "projection.around.delay_ms=1.5",
+            &["delay is 1.5 ms", "multiple of the time step"],
+        ),
+        (
+            recurrent.as_str(),
             "projection.first.delay_ms=1.0",
             &["`first` carries a constant current", "encode.poisson"],
         ),
         (
-            RECURRENT,
+            recurrent.as_str(),
             "train.surrogate.checkpoint=sqrt",
             &[
                 "`checkpoint` does not go with the delay of `second`",
@@ -131,12 +114,12 @@ fn mistakes_of_loops_and_delays_have_a_place() {
             ],
         ),
         (
-            RECURRENT,
+            recurrent.as_str(),
             "population.hidden.neuron={alif={beta=0.9,adaptation=-1.0}}",
             &["the leak of `hidden` is not given", "give `rho`", "adaptation` is -1", "0 or more"],
         ),
         (
-            RECURRENT,
+            recurrent.as_str(),
             "population.hidden.neuron={synaptic={alpha=0.5,tau_syn_ms=3.0,beta=2.0}}",
             &["both `alpha` and `tau_syn_ms` are given", "beta` is 2"],
         ),
@@ -144,6 +127,6 @@ fn mistakes_of_loops_and_delays_have_a_place() {
     ] {
         mistake(folder.path(), text, &[set], says);
     }
-    let endless = RECURRENT.replace("delay_ms = 1.0\n", "");
+    let endless = recurrent.replace("delay_ms = 1.0\n", "");
     mistake(folder.path(), &endless, &[], &["hidden → hidden is a cycle without a delay"]);
 }

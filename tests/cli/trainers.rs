@@ -16,7 +16,7 @@ test_limit  = 100
 "#;
 
 /// 784 - 40 - 10.
-const SURROGATE: &str = r#"
+pub const SURROGATE: &str = r#"
 [encode.constant]
 steps = 5
 [population.pixels]

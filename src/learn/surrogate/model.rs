@@ -293,10 +293,8 @@ impl Model {
                     hidden.push(Trace { name: layer.name.clone(), spikes: spikes.clone() });
                 }
                 let fired = match self.silences(dropout, layer) {
-                    Some(dropout) => {
-                        Sent::Spikes { tensor: Some(dropout.apply(&spikes, layer)?), lists: None }
-                    }
-                    None => Sent::Spikes { tensor: Some(spikes), lists },
+                    Some(dropout) => Sent::Spikes { tensor: dropout.apply(&spikes, layer)?, lists: None },
+                    None => Sent::Spikes { tensor: spikes, lists },
                 };
                 sent.insert(layer.population, fired);
             }
@@ -496,11 +494,10 @@ impl Layer {
     }
 
     /// What it hears in the order in which the engine adds it up: constant currents first.
-    fn added_in_order(&self, sent: &BTreeMap<usize, Sent>) -> impl Iterator<Item = &Incoming> {
-        let held = |from: &&Incoming| matches!(sent.get(&from.pre), Some(Sent::Held(_)));
-        let first: Vec<_> = self.incoming.iter().filter(held).collect();
-        let rest: Vec<_> = self.incoming.iter().filter(|from| !held(from)).collect();
-        first.into_iter().chain(rest)
+    fn added_in_order(&self, sent: &BTreeMap<usize, Sent>) -> Vec<&Incoming> {
+        let mut incoming: Vec<&Incoming> = self.incoming.iter().collect();
+        incoming.sort_by_key(|from| !matches!(sent.get(&from.pre), Some(Sent::Held(_))));
+        incoming
     }
 
     /// Whether its spikes come back to it.

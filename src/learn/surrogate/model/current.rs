@@ -15,15 +15,17 @@ use crate::{Error, Result};
 pub(super) enum Sent {
     /// A current `[1, B, K]` that is the same in all steps.
     Held(Tensor),
-    /// Spikes `[T, B, K]`: as a tensor where they have been one, as lists where those are known.
-    Spikes { tensor: Option<Tensor>, lists: Option<Arc<Spikes>> },
+    /// Spikes `[T, B, K]` of the input.
+    Lists(Arc<Spikes>),
+    /// Spikes `[T, B, K]` of a layer, as lists too where those are known.
+    Spikes { tensor: Tensor, lists: Option<Arc<Spikes>> },
 }
 
 impl Sent {
     /// Of the input.
     pub fn of(input: &Encoded, device: &Device) -> Result<Self> {
         Ok(match input {
-            Encoded::Spikes(lists) => Self::Spikes { tensor: None, lists: Some(lists.clone()) },
+            Encoded::Spikes(lists) => Self::Lists(lists.clone()),
             Encoded::Constant(x, _) => {
                 Self::Held(x.reshape(&[1, x.shape()[0], x.shape()[1]])?.to_device(device)?)
             }
@@ -37,8 +39,9 @@ impl Sent {
             Self::Held(_) => {
                 return Err(Error::Unsupported { op: "a delay", on: "on a constant current".into() });
             }
+            Self::Lists(lists) => Self::Lists(Arc::new(lists.late(delay)?)),
             Self::Spikes { tensor, lists } => Self::Spikes {
-                tensor: tensor.as_ref().map(|spikes| late(spikes, delay)).transpose()?,
+                tensor: late(tensor, delay)?,
                 lists: lists.as_ref().map(|lists| lists.late(delay).map(Arc::new)).transpose()?,
             },
         })
@@ -48,21 +51,17 @@ impl Sent {
     pub fn events(&self) -> Result<Option<(Option<&Tensor>, Arc<Spikes>)>> {
         Ok(match self {
             Self::Held(_) => None,
-            Self::Spikes { tensor, lists: Some(lists) } => Some((tensor.as_ref(), lists.clone())),
-            Self::Spikes { tensor: Some(spikes), lists: None } => {
-                Some((Some(spikes), Arc::new(Spikes::of(spikes)?)))
-            }
-            Self::Spikes { tensor: None, lists: None } => None,
+            Self::Lists(lists) => Some((None, lists.clone())),
+            Self::Spikes { tensor, lists: Some(lists) } => Some((Some(tensor), lists.clone())),
+            Self::Spikes { tensor, lists: None } => Some((Some(tensor), Arc::new(Spikes::of(tensor)?))),
         })
     }
 
     /// As a tensor with one row a sample and a step, or a sample.
     fn tensor(&self, device: &Device) -> Result<Tensor> {
         match self {
-            Self::Held(x) => Ok(x.clone()),
-            Self::Spikes { tensor: Some(spikes), .. } => Ok(spikes.clone()),
-            Self::Spikes { tensor: None, lists: Some(lists) } => lists.to_tensor_on(device, DType::F32),
-            Self::Spikes { .. } => Err(Error::Internal("a population that sends nothing".into())),
+            Self::Held(tensor) | Self::Spikes { tensor, .. } => Ok(tensor.clone()),
+            Self::Lists(lists) => lists.to_tensor_on(device, DType::F32),
         }
     }
 }
@@ -126,10 +125,8 @@ impl Model {
         let current = match (&from.geometry, sent, &self.device) {
             (Some(geometry), ..) => convolved(&sent.tensor(&self.device)?, geometry, weights, bias)?,
             // Row by row, which costs what the spikes cost.
-            (None, Sent::Spikes { tensor: Some(spikes), .. }, Device::Cpu) => {
-                spike_product(spikes, weights, bias)?
-            }
-            (None, Sent::Spikes { lists: Some(lists), .. }, Device::Cpu) => product_of(lists, weights, bias)?,
+            (None, Sent::Spikes { tensor, .. }, Device::Cpu) => spike_product(tensor, weights, bias)?,
+            (None, Sent::Lists(lists), Device::Cpu) => product_of(lists, weights, bias)?,
             _ => dense(&sent.tensor(&self.device)?, weights, bias)?,
         };
         let current = match (&from.frozen, from.channels, statistics) {

@@ -36,9 +36,9 @@ impl Model {
         let ranges: Vec<Range<usize>> = component.stretches(0..steps).collect();
         let lengths: Vec<usize> = ranges.iter().map(Range::len).collect();
         // What comes from outside is there for all steps.
-        let (mut outside, mut numbers) = (BTreeMap::new(), vec![]);
+        let (mut outside, mut prepared) = (BTreeMap::new(), vec![]);
         for layer in layers {
-            numbers.push(self.numbers_of(layer)?);
+            prepared.push((self.numbers_of(layer)?, layer.added_in_order(sent)));
             for from in layer.incoming.iter().filter(|from| !from.looped) {
                 let current = self.current(from, &from.carries(sent)?, statistics.as_deref_mut())?;
                 let held = current.shape()[0] == 1;
@@ -49,9 +49,9 @@ impl Model {
         let mut turns: BTreeMap<usize, Turns> =
             layers.iter().map(|layer| (layer.population, Turns::default())).collect();
         for (turn, range) in ranges.iter().enumerate() {
-            for (layer, numbers) in layers.iter().zip(&numbers) {
+            for (layer, (numbers, incoming)) in layers.iter().zip(&prepared) {
                 let mut current: Option<Tensor> = None;
-                for from in layer.added_in_order(sent) {
+                for &from in incoming {
                     let part = match outside.get(&from.name) {
                         Some(pieces) => pieces[turn.min(pieces.len() - 1)].clone(),
                         None => {
@@ -60,7 +60,7 @@ impl Model {
                             let fired = if own { &source.spikes } else { &source.fired };
                             let neurons = self.neurons(from.pre)?;
                             let tensor = arriving(fired, range, from.delay, [batch, neurons])?;
-                            self.current(from, &Sent::Spikes { tensor: Some(tensor), lists: None }, None)?
+                            self.current(from, &Sent::Spikes { tensor, lists: None }, None)?
                         }
                     };
                     current = Some(match current {
@@ -111,16 +111,16 @@ fn arriving(
     if silent > 0 {
         parts.push(Tensor::zeros(&[silent, batch, neurons], DType::F32)?);
     }
-    let mut first = 0;
-    for stretch in fired {
-        let length = stretch.shape()[0];
-        let within = sent.start.max(first)..sent.end.min(first + length);
-        if within == (first..first + length) {
-            parts.push(stretch.clone());
-        } else if !within.is_empty() {
-            parts.push(stretch.narrow(0, within.start - first, within.len())?);
-        }
-        first += length;
+    // All stretches are of one length, but for the last one.
+    let length = fired.first().map_or(1, |stretch| stretch.shape()[0]);
+    let turns = fired.iter().enumerate().take(sent.end.div_ceil(length)).skip(sent.start / length);
+    for (turn, stretch) in turns {
+        let first = turn * length;
+        let within = sent.start.max(first) - first..sent.end.min(first + stretch.shape()[0]) - first;
+        parts.push(match within.len() == stretch.shape()[0] {
+            true => stretch.clone(),
+            false => stretch.narrow(0, within.start, within.len())?,
+        });
     }
     match parts.as_slice() {
         [one] => Ok(one.clone()),

@@ -28,8 +28,8 @@ impl Model {
     /// Prepares a network whose population `output` is read, its membranes or its spikes.
     ///
     /// # Errors
-    /// Names what cannot be trained: a network without trained projections, models
-    /// without a gradient, delays of single synapses, normalised currents in a loop.
+    /// Names what cannot be trained: a network without trained projections, models without a gradient, delays of single
+    /// synapses, normalised currents in a loop.
     pub fn new(net: &Network, output: Pop, membrane: bool, gradient: Gradient) -> Result<Self> {
         if net.projections.iter().all(|p| p.frozen) {
             let what = "no projection is trained: write `frozen = false` where training is to act";
