@@ -10,6 +10,9 @@
 // Every float operation is that of the CPU, rounded alike and in its order: results are equal in every bit, but for held
 // input, whose gradient is summed from the last step to the first.
 //
+// Over some of the steps between others it begins with what the steps before left and leaves its own: planes [.., B, N],
+// those that there are, in the order of `Past` and `Future`.
+//
 // Parameters are one number or one per neuron: bit p of `spread` says which. Absent ones are given as any memory.
 //
 // Geometry: 256 threads, a thread a neuron, grid x = B N / 256.
@@ -33,12 +36,19 @@
 #define HAS_GRAD_POTENTIAL 64u
 #define HAS_GRAD_MEMBRANE 128u
 #define HAS_DETACHED 256u
+#define HAS_STRETCH 512u
+#define HAS_PAST 1024u
+#define HAS_FUTURE 2048u
 
 template <class T> struct Neuron {
     u32 reset, acts, flags;
     T rest, value, decay, gain, theta, alpha, rho, strength;
 
     __device__ __forceinline__ bool has(u32 flag) const { return (flags & flag) != 0; }
+    // Whether the spike of a step acts on the potential of the step after.
+    __device__ __forceinline__ bool late() const {
+        return reset != RESET_NONE && (acts == NEXT_STEP || acts == CORRECTED);
+    }
     __device__ __forceinline__ T fire(T above) const {
         return (has(HAS_ABOVE) ? above > T(0) : above >= T(0)) ? T(1) : T(0);
     }
@@ -62,14 +72,43 @@ __device__ __forceinline__ Neuron<T> neuron(u32 j, u32 spread, u32 reset, u32 ac
             of(gain, 1), of(theta, 2), of(alpha, 3), of(rho, 4), of(strength, 5)};
 }
 
+// What the steps before leave: at first nothing but the potential at rest.
+template <class T> struct Past {
+    T carry, late, current, adaptation, spike;
+
+    __device__ __forceinline__ Past(const Neuron<T> &n, const T *planes, u64 all, u64 at)
+        : carry(n.rest), late(T(0)), current(T(0)), adaptation(T(0)), spike(T(0)) {
+        if (!n.has(HAS_PAST)) return;
+        u64 i = at;
+        carry = planes[i];
+        if (n.late()) late = planes[i += all];
+        if (n.has(HAS_CURRENT)) current = planes[i += all];
+        if (!n.has(HAS_ADAPTATION)) return;
+        adaptation = planes[i += all];
+        spike = planes[i += all];
+    }
+    __device__ __forceinline__ void leave(const Neuron<T> &n, T *planes, u64 all, u64 at) const {
+        if (!n.has(HAS_STRETCH)) return;
+        u64 i = at;
+        planes[i] = carry;
+        if (n.late()) planes[i += all] = late;
+        if (n.has(HAS_CURRENT)) planes[i += all] = current;
+        if (!n.has(HAS_ADAPTATION)) return;
+        planes[i += all] = adaptation;
+        planes[i += all] = spike;
+    }
+};
+
 template <class T>
-__device__ __forceinline__ void scan(const T *x, NUMBERS, T *spikes, T *potentials, T *membranes, u32 steps, u32 batch,
-                                     u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, double rest, double value) {
+__device__ __forceinline__ void scan(const T *x, NUMBERS, const T *before, T *spikes, T *potentials, T *membranes, T *left,
+                                     u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags,
+                                     double rest, double value) {
     const u64 all = (u64)batch * neurons, at = (u64)blockIdx.x * THREADS + threadIdx.x;
     if (at >= all) return;
     const Neuron<T> n =
         neuron((u32)(at % neurons), spread, reset, acts, flags, rest, value, decay, gain, theta, alpha, rho, strength);
-    T carry = n.rest, late = T(0), current = T(0), adaptation = T(0), s = T(0);
+    Past<T> now(n, before, all, at);
+    T &carry = now.carry, &late = now.late, &current = now.current, &adaptation = now.adaptation, &s = now.spike;
     for (u32 t = 0; t < steps; ++t) {
         const T input = x[n.has(HAS_HELD) ? at : t * all + at];
         current = n.has(HAS_CURRENT) ? n.alpha * current + n.gain * input : n.gain * input;
@@ -79,7 +118,7 @@ __device__ __forceinline__ void scan(const T *x, NUMBERS, T *spikes, T *potentia
         if (reset == RESET_TO && acts == NEXT_STEP) u = n.blend(u, n.value, late);
         T above = u - n.theta;
         if (n.has(HAS_ADAPTATION)) {
-            if (t > 0) adaptation = n.rho * adaptation + s;
+            if (t > 0 || n.has(HAS_PAST)) adaptation = n.rho * adaptation + s;
             above -= n.strength * adaptation;
         }
         s = n.fire(above);
@@ -90,13 +129,14 @@ __device__ __forceinline__ void scan(const T *x, NUMBERS, T *spikes, T *potentia
         if (acts == NEXT_STEP) late = s;
         if (acts == CORRECTED) late = n.fire(carry - n.theta);
     }
+    now.leave(n, left, all, at);
 }
 FLOATS(scan,
-       (const T *x, const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength, T *spikes,
-        T *potentials, T *membranes, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags,
-        double rest, double value),
-       (x, decay, gain, theta, alpha, rho, strength, spikes, potentials, membranes, steps, batch, neurons, spread, reset, acts,
-        flags, rest, value))
+       (const T *x, const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength,
+        const T *before, T *spikes, T *potentials, T *membranes, T *left, u32 steps, u32 batch, u32 neurons, u32 spread,
+        u32 reset, u32 acts, u32 flags, double rest, double value),
+       (x, decay, gain, theta, alpha, rho, strength, before, spikes, potentials, membranes, left, steps, batch, neurons,
+        spread, reset, acts, flags, rest, value))
 
 // Planes [T, B, N] of `history`: what the way back cannot find from potentials alone, as far as there is such a thing.
 // Adaptation, current, and for a corrected reset the potential that decays and the late reset.
@@ -111,15 +151,16 @@ struct History {
 };
 
 template <class T>
-__device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potentials, const T *grad_s, const T *grad_u,
-                                           const T *grad_v, T *dx, T *sums, T *history, u32 steps, u32 batch, u32 neurons,
-                                           u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest,
+__device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before, const T *potentials, const T *grad_s,
+                                           const T *grad_u, const T *grad_v, const T *after, T *dx, T *sums, T *back,
+                                           T *history, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest,
                                            double value, u32 kind, double a, double b, double c) {
     const u64 all = (u64)batch * neurons, at = (u64)blockIdx.x * THREADS + threadIdx.x;
     if (at >= all) return;
     const Neuron<T> n =
         neuron((u32)(at % neurons), spread, reset, acts, flags, rest, value, decay, gain, theta, alpha, rho, strength);
     const T p = (T)a, q = (T)b, r = (T)c;
+    const Past<T> first(n, before, all, at);
     const History planes(flags);
     auto past = [=](u32 plane, u32 t) -> T & { return history[((u64)plane * steps + t) * all + at]; };
     auto input = [=](u32 t) { return x[n.has(HAS_HELD) ? at : t * all + at]; };
@@ -133,11 +174,12 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
     const bool keeps_current = n.has(HAS_CURRENT) && ((wanted >> 3 & 1u) || pulls);
 
     if (n.has(HAS_ADAPTATION) || keeps_current || acts == CORRECTED) {
-        T adaptation = T(0), current = T(0), carry = n.rest, late = T(0), s = T(0);
+        T adaptation = first.adaptation, current = first.current, late = first.late, s = first.spike;
+        T carry = reset == RESET_TO && acts == CORRECTED ? n.blend(first.carry, n.value, late) : first.carry;
         for (u32 t = 0; t < steps; ++t) {
             const T u = potential(t);
             if (n.has(HAS_ADAPTATION)) {
-                if (t > 0) adaptation = n.rho * adaptation + s;
+                if (t > 0 || n.has(HAS_PAST)) adaptation = n.rho * adaptation + s;
                 past(planes.adaptation, t) = adaptation;
             }
             s = n.fire(above(t, u));
@@ -155,7 +197,20 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
         }
     }
 
-    T delta = T(0), big = T(0), e = T(0), h = T(0), held = T(0);
+    // Gradients by the potential, by what it decays from, by the current and by the adaptation, and the potential before a
+    // late reset to a value.
+    T delta = T(0), big = T(0), e = T(0), h = T(0), unreset = n.value, held = T(0);
+    if (n.has(HAS_FUTURE)) {
+        u64 i = at;
+        if (acts == NEXT_STEP && reset != RESET_NONE) {
+            delta = after[i];
+            i += all;
+        }
+        big = after[i];
+        if (n.has(HAS_CURRENT)) e = after[i += all];
+        if (n.has(HAS_ADAPTATION)) h = after[i += all];
+        if (pulls) unreset = after[i += all];
+    }
     T d_decay = T(0), d_gain = T(0), d_theta = T(0), d_alpha = T(0), d_rho = T(0), d_strength = T(0);
     T u = steps > 0 ? potential(steps - 1) : T(0), over = steps > 0 ? above(steps - 1, u) : T(0), s = n.fire(over);
     for (u32 t = steps; t-- > 0;) {
@@ -163,7 +218,7 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
         const T u_before = t > 0 ? potential(t - 1) : T(0);
         const T over_before = t > 0 ? above(t - 1, u_before) : T(0);
         const T s_before = t > 0 ? n.fire(over_before) : T(0);
-        const T late = acts == CORRECTED ? past(planes.late, t) : s_before;
+        const T late = acts == CORRECTED ? past(planes.late, t) : t > 0 ? s_before : first.late;
         const T slope = surrogate(kind, p, q, r, over);
         T g = n.has(HAS_GRAD_SPIKE) ? grad_s[t * all + at] : T(0);
         if (n.has(HAS_ADAPTATION)) g += h;
@@ -182,6 +237,8 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
             if (pulls && t + 1 < steps) {
                 const T current = n.has(HAS_CURRENT) ? past(planes.current, t + 1) : n.gain * input(t + 1);
                 pull = n.value - (n.rest + n.decay * (u - n.rest) + current);
+            } else if (pulls) {
+                pull = n.value - unreset;
             }
             along = (g + kappa * pull * delta) * slope;
             delta = along + big;
@@ -206,19 +263,22 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
         if (n.has(HAS_ADAPTATION)) {
             h = n.rho * h - n.strength * along;
             d_strength -= along * past(planes.adaptation, t);
-            if (t > 0) d_rho += h * past(planes.adaptation, t - 1);
+            if (t > 0 || n.has(HAS_PAST)) d_rho += h * (t > 0 ? past(planes.adaptation, t - 1) : first.adaptation);
         }
         // What a late reset to a value overwrites reaches neither the input nor the past.
         g = reset == RESET_TO && acts == NEXT_STEP ? n.blend(delta, T(0), late) : delta;
         if (wanted & 1u) {
-            const T carry = acts == CORRECTED ? past(planes.carry, t) : t > 0 ? n.after(u_before, s_before, T(0)) : n.rest;
+            const T carry =
+                acts == CORRECTED ? past(planes.carry, t) : t > 0 ? n.after(u_before, s_before, T(0)) : first.carry;
             d_decay += g * (carry - n.rest);
         }
         big = n.decay * g;
         if (reset == RESET_TO && acts == CORRECTED) big = n.blend(big, T(0), late);
         if (n.has(HAS_CURRENT)) {
             e = g + n.alpha * e;
-            if (t > 0 && (wanted >> 3 & 1u)) d_alpha += e * past(planes.current, t - 1);
+            if ((t > 0 || n.has(HAS_PAST)) && (wanted >> 3 & 1u)) {
+                d_alpha += e * (t > 0 ? past(planes.current, t - 1) : first.current);
+            }
         } else {
             e = g;
         }
@@ -233,6 +293,20 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
         s = s_before;
     }
     if (n.has(HAS_HELD)) dx[at] = held;
+    if (n.has(HAS_STRETCH)) {
+        u64 i = at;
+        if (acts == NEXT_STEP && reset != RESET_NONE) {
+            back[i] = delta;
+            i += all;
+        }
+        back[i] = big;
+        if (n.has(HAS_CURRENT)) back[i += all] = e;
+        if (n.has(HAS_ADAPTATION)) back[i += all] = h;
+        if (pulls) {
+            const T current = n.has(HAS_CURRENT) ? past(planes.current, 0) : n.gain * input(0);
+            back[i += all] = n.rest + n.decay * (first.carry - n.rest) + current;
+        }
+    }
     const T found[6] = {d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength};
     u64 plane = 0;
 #pragma unroll
@@ -242,11 +316,11 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *potenti
 }
 FLOATS(scan_chain,
        (const T *x, const T *decay, const T *gain, const T *theta, const T *alpha, const T *rho, const T *strength,
-        const T *potentials, const T *grad_s, const T *grad_u, const T *grad_v, T *dx, T *sums, T *history, u32 steps,
-        u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest, double value, u32 kind,
-        double a, double b, double c),
-       (x, decay, gain, theta, alpha, rho, strength, potentials, grad_s, grad_u, grad_v, dx, sums, history, steps, batch,
-        neurons, spread, reset, acts, flags, wanted, rest, value, kind, a, b, c))
+        const T *before, const T *potentials, const T *grad_s, const T *grad_u, const T *grad_v, const T *after, T *dx,
+        T *sums, T *back, T *history, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags,
+        u32 wanted, double rest, double value, u32 kind, double a, double b, double c),
+       (x, decay, gain, theta, alpha, rho, strength, before, potentials, grad_s, grad_u, grad_v, after, dx, sums, back,
+        history, steps, batch, neurons, spread, reset, acts, flags, wanted, rest, value, kind, a, b, c))
 
 // Lists of spikes as a matrix [rows, columns] of zeros and ones (or values): a warp a row. The matrix begins as zeros.
 // A source that is listed twice counts twice; entries of a row ascend, so that equal ones are neighbours.

@@ -8,7 +8,7 @@ pub use training::surrogate;
 
 use ransnn::nn::{Adam, Optimizer, Sgd};
 use ransnn::rng::Stream;
-use ransnn::snn::scan::{Acts, Parameters, Reset, Scan};
+use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, Scanned, Stretch};
 use ransnn::tensor::check::{Tolerance, assert_close, close, random, registry};
 use ransnn::tensor::cuda::Gpu;
 use ransnn::tensor::{Attention, DType, Device, Surrogate, Tensor, grad};
@@ -375,14 +375,35 @@ fn faults(on: &Device) {
     assert_eq!(message, "index 2 is 3; it must be below 3, the size of the axis");
 }
 
-/// Scans of every dialect, over steps and batches around the edges: equal in every bit, parameters' gradients to rounding.
+/// Scans over some of the steps, one after another, put together.
+fn in_stretches(scan: &Scan, x: &Tensor, parameters: &Parameters, lengths: &[usize]) -> Result<Scanned> {
+    let mut stretch = Stretch::first();
+    let (mut spikes, mut potential, mut membrane) = (vec![], vec![], vec![]);
+    for (i, x) in x.split(lengths, 0)?.iter().enumerate() {
+        if i > 0 {
+            stretch = stretch.next()?;
+        }
+        let now = scan.run_stretch(x, None, parameters, &stretch)?;
+        spikes.push(now.spikes);
+        potential.push(now.potential);
+        membrane.extend(now.membrane);
+    }
+    let whole = |parts: &[Tensor]| Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0);
+    let membrane = if membrane.is_empty() { None } else { Some(whole(&membrane)?) };
+    Ok(Scanned { spikes: whole(&spikes)?, potential: whole(&potential)?, membrane })
+}
+
+/// Scans of every dialect, over steps and batches around the edges, at once and in stretches: equal in every bit to those
+/// at once on the CPU, parameters' gradients to rounding.
 pub fn scans(gpu: &Gpu) -> usize {
     let on = Device::Cuda(gpu.clone());
     let base = Scan::lif();
     let resets = [Reset::Subtract, Reset::To(0.1), Reset::None];
     let acts = [Acts::SameStep, Acts::NextStep, Acts::BeforeNextStep, Acts::Corrected];
     let mut spikes = 0;
-    for (steps, batch, neurons) in [(1, 1, 1), (2, 1, 3), (7, 3, 90), (12, 2, 150)] {
+    let sizes: [(usize, usize, usize, &[usize]); 4] =
+        [(1, 1, 1, &[1]), (2, 1, 3, &[1, 1]), (7, 3, 90, &[3, 1, 3]), (12, 2, 150, &[1, 1, 5, 5])];
+    for (steps, batch, neurons, lengths) in sizes {
         for reset in resets {
             for acts in acts {
                 for detach in [true, false] {
@@ -413,20 +434,27 @@ pub fn scans(gpu: &Gpu) -> usize {
                             adaptation: adaptive.then(|| (x[x.len() - 2].clone(), x[x.len() - 1].clone())),
                             recurrent: None,
                         };
-                        let f = |x: &[Tensor]| {
-                            let out = scan.run(&x[0], &parameters(x))?;
+                        let f = |cut: bool, x: &[Tensor]| {
+                            let out = match cut {
+                                false => scan.run(&x[0], &parameters(x))?,
+                                true => in_stretches(&scan, &x[0], &parameters(x), lengths)?,
+                            };
                             let y = out.spikes.add(&out.potential.mul_scalar(0.3)?)?;
                             out.membrane.map_or(Ok(y.clone()), |v| y.add(&v.mul_scalar(0.7)?))
                         };
                         let what = format!("{scan:?} {steps} {batch} {neurons} {current} {adaptive}");
-                        let of = |device: &Device| {
-                            run(device, &inputs, &f, true).unwrap_or_else(|e| panic!("{what}: {e}"))
+                        let of = |cut: bool, device: &Device| {
+                            let found = run(device, &inputs, &|x| f(cut, x), true);
+                            found.unwrap_or_else(|e| panic!("{what}: {e}"))
                         };
-                        let (got, want) = (of(&on), of(&Device::Cpu));
-                        // The gradient by the currents is in the CPU's order, too; sums over samples are not.
-                        let first = |found: &Found| (found.0.clone(), found.1[..1].to_vec());
-                        compare(&what, &first(&got), &first(&want), Tolerance::new(0.0, 0.0));
-                        compare(&what, &got, &want, Tolerance::DEVICE_F32);
+                        let want = of(false, &Device::Cpu);
+                        for cut in [false, true] {
+                            let (what, got) = (format!("{what}, in stretches: {cut}"), of(cut, &on));
+                            // The gradient by the currents is in the CPU's order, too; sums over samples are not.
+                            let first = |found: &Found| (found.0.clone(), found.1[..1].to_vec());
+                            compare(&what, &first(&got), &first(&want), Tolerance::new(0.0, 0.0));
+                            compare(&what, &got, &want, Tolerance::DEVICE_F32);
+                        }
                         let there: Vec<Tensor> = inputs.iter().map(|x| x.to_device(&on).unwrap()).collect();
                         let fired = scan.run(&there[0], &parameters(&there)).unwrap().spikes;
                         spikes += fired.sum_all().unwrap().to_scalar().unwrap() as usize;
@@ -446,7 +474,38 @@ pub fn scans(gpu: &Gpu) -> usize {
     };
     let of = |device: &Device| run(device, &held, &f, true).unwrap();
     compare("held", &of(&on), &of(&Device::Cpu), Tolerance::DEVICE_F32);
+    recurrent_scans(&on);
     spikes
+}
+
+/// Scans with recurrent weights, whose sums are exact: a product and a scan of one step in turns, equal in every bit.
+fn recurrent_scans(on: &Device) {
+    for (steps, adaptive) in [(1, false), (2, true), (9, false), (9, true)] {
+        let n = 30;
+        let weights: Vec<f32> = (0..n * n).map(|i| (i * 29 % 33) as f32 / 64.0 - 0.25).collect();
+        let numbers = [0.9, 1.0, 1.0, 0.8, 0.1].map(|x| Tensor::full(&[1], x, DType::F32).unwrap());
+        let mut inputs =
+            vec![floats("x", &[steps, 2, n], -0.1, 1.6), Tensor::from_f32(weights, &[n, n]).unwrap()];
+        inputs.extend(numbers.into_iter().take(if adaptive { 5 } else { 3 }));
+        let f = |x: &[Tensor]| {
+            let numbers = Parameters {
+                decay: x[2].clone(),
+                gain: x[3].clone(),
+                threshold: x[4].clone(),
+                current_decay: None,
+                adaptation: adaptive.then(|| (x[5].clone(), x[6].clone())),
+                recurrent: Some(x[1].clone()),
+            };
+            let out = Scan { membrane: true, ..Scan::lif() }.run(&x[0], &numbers)?;
+            out.spikes.add(&out.membrane.expect("asked for").mul_scalar(0.5)?)
+        };
+        let of = |device: &Device| run(device, &inputs, &f, true).unwrap();
+        let (got, want) = (of(on), of(&Device::Cpu));
+        compare("recurrent", &(got.0.clone(), vec![]), &(want.0.clone(), vec![]), Tolerance::new(0.0, 0.0));
+        compare("recurrent", &got, &want, Tolerance::DEVICE_F32);
+        let heard = want.1[1].to_f32().unwrap();
+        assert_eq!(heard.iter().any(|&g| g != 0.0), steps > 1, "recurrent weights matter");
+    }
 }
 
 /// Optimisers change parameters on a GPU as on the CPU, and their state comes back.

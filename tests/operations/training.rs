@@ -1,7 +1,7 @@
 //! Networks trained by surrogate gradients on a GPU: the same losses and the same network as on the CPU.
 
 use ransnn::engine::Input;
-use ransnn::learn::surrogate::{Credit, Data, Loss, Method, Options, RatePenalty, Trainer};
+use ransnn::learn::surrogate::{Checkpoint, Credit, Data, Loss, Method, Options, RatePenalty, Trainer};
 use ransnn::snn::builder::Precision;
 use ransnn::snn::neurons::{Lif, Reset};
 use ransnn::snn::{Encoding, Init, Network, Pop, Rule};
@@ -48,6 +48,37 @@ fn network((convolution, frozen, out): (bool, bool, Lif)) -> Network {
         .weights(Init::Normal { mean: 0.03, std: 0.2 })
         .bias(Init::Constant(0.0))
         .precision(Precision::F32);
+    net.build(3).unwrap()
+}
+
+/// A hidden population that hears itself a step later, and with `behind` another one that answers two steps later.
+fn loops(frozen: bool, behind: bool) -> Network {
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", SIDE * SIDE);
+    let lif = || Lif { decay: 0.9, ..Lif::default() };
+    let hidden = net.population("hidden", 40, lif());
+    let output = net.population("out", CLASSES, Lif::default());
+    let weights = Init::Normal { mean: 0.02, std: 0.2 };
+    let mut joins = vec![
+        (pixels, hidden, None, false),
+        (hidden, hidden, Some(1.0), frozen),
+        (hidden, output, None, false),
+    ];
+    if behind {
+        let other = net.population("other", 20, lif());
+        joins.extend([(hidden, other, Some(1.0), false), (other, hidden, Some(2.0), false)]);
+    }
+    for (from, to, delay, frozen) in joins {
+        let mut join = net.connect(from, to, Rule::Dense).weights(weights.clone());
+        if let Some(delay) = delay {
+            join = join.delay(Ms(delay));
+        }
+        if frozen {
+            join.frozen().precision(Precision::Int8)
+        } else {
+            join.precision(Precision::F32)
+        };
+    }
     net.build(3).unwrap()
 }
 
@@ -102,9 +133,22 @@ pub fn surrogate(gpu: &Gpu) {
             Options { dropout: 0.2, method: Method::Sgd { momentum: 0.9 }, ..base },
         ),
     ];
-    for (what, net, encoding, options) in cases {
-        let of =
-            |device| train(device, network(net), encoding, options).unwrap_or_else(|e| panic!("{what}: {e}"));
+    type Make = Box<dyn Fn() -> Network>;
+    let plain = || -> Make { Box::new(|| network((false, false, Lif::default()))) };
+    let looped = |frozen, behind| -> Make { Box::new(move || loops(frozen, behind)) };
+    let sqrt = Options { checkpoint: Checkpoint::Sqrt, ..base };
+    let more = [
+        ("in stretches", plain(), bernoulli, sqrt),
+        ("recurrent", looped(false, false), bernoulli, base),
+        ("recurrent, held", looped(false, false), constant, base),
+        ("recurrent and frozen", looped(true, false), bernoulli, base),
+        ("a loop of two", looped(false, true), bernoulli, base),
+    ];
+    let cases = cases.map(|(what, net, encoding, options)| -> (_, Make, _, _) {
+        (what, Box::new(move || network(net)), encoding, options)
+    });
+    for (what, net, encoding, options) in cases.into_iter().chain(more) {
+        let of = |device| train(device, net(), encoding, options).unwrap_or_else(|e| panic!("{what}: {e}"));
         let ((losses, judged, numbers), (want, judged_there, there)) = (of(&on), of(&Device::Cpu));
         assert!(losses.len() == 6 && losses[5] < losses[0], "{what}: {losses:?}");
         let allowed = Tolerance::new(1e-4, 1e-4);
@@ -121,4 +165,6 @@ pub fn surrogate(gpu: &Gpu) {
     let online = Options { credit: Credit::Eprop, loss: Loss::CeRate, ..base };
     let refused = train(&on, network((false, false, Lif::default())), bernoulli, online);
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    let refused = train(&on, loops(false, false), bernoulli, sqrt).unwrap_err().to_string();
+    assert!(refused.contains("`hidden`, which hears itself"), "{refused}");
 }

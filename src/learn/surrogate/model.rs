@@ -211,12 +211,8 @@ impl Model {
     /// Moves all numbers to a device, where [`forward`](Self::forward) then runs; all of them or none.
     ///
     /// # Errors
-    /// Recurrent layers, which have no kernel; what the device reports.
+    /// What the device reports.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
-        if let (Device::Cuda(_), Some(layer)) = (device, self.layers.iter().find(|l| l.hears_itself())) {
-            let on = format!("on {device}, with `{}`, which hears itself; use the CPU", layer.name);
-            return Err(Error::Unsupported { op: "training by surrogate gradients", on });
-        }
         let mut tensors: Vec<&mut Tensor> = self.parameters.values_mut().collect();
         tensors.extend(self.statistics.values_mut());
         tensors.extend(self.sparse.values_mut().map(|sparse| &mut sparse.mask));
@@ -226,9 +222,9 @@ impl Model {
             tensors.extend([decay, gain, threshold]);
             tensors.extend(current_decay.iter_mut().chain(recurrent));
             tensors.extend(adaptation.iter_mut().flat_map(|(rho, strength)| [rho, strength]));
-            for Frozen { weights, scale, bias } in
-                layer.incoming.iter_mut().filter_map(|from| from.frozen.as_mut())
-            {
+            let own = layer.recurrent.iter_mut().filter_map(|(_, frozen)| frozen.as_mut());
+            let frozen = layer.incoming.iter_mut().filter_map(|from| from.frozen.as_mut()).chain(own);
+            for Frozen { weights, scale, bias } in frozen {
                 tensors.extend([weights, scale, bias]);
             }
         }

@@ -16,6 +16,10 @@ const HELD: u32 = 16;
 /// Of the gradients by spikes, potentials and membranes.
 const GRADS: [u32; 3] = [32, 64, 128];
 const DETACHED: u32 = 256;
+/// One of several stretches, with one before, with one after whose gradients are there.
+const STRETCH: u32 = 512;
+const PAST: u32 = 1024;
+const FUTURE: u32 = 2048;
 
 impl Operation {
     fn flags(&self) -> u32 {
@@ -26,6 +30,7 @@ impl Operation {
             (self.scan.membrane, MEMBRANE),
             (self.held.is_some(), HELD),
             (self.scan.detach, DETACHED),
+            (self.stretch.is_some(), STRETCH),
         ];
         bits.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum()
     }
@@ -60,10 +65,12 @@ impl Operation {
         if self.scan.smooth {
             return refuse("smooth spikes");
         }
-        if self.stretch.is_some() {
-            return refuse("steps in stretches");
-        }
         Ok(())
+    }
+
+    /// Numbers that stretches hand on, so many planes of them.
+    fn room(&self, planes: usize, sizes: Sizes) -> usize {
+        if self.stretch.is_some() { planes * sizes.batch * sizes.neurons } else { 0 }
     }
 
     /// The parameters as kernels take them, absent ones as the first, and which have one number per neuron.
@@ -89,21 +96,31 @@ impl Operation {
         let (sizes, dtype) = (Sizes::of(outputs[0].meta), inputs[0].meta.dtype);
         let Sizes { steps, batch, neurons } = sizes;
         let (parameters, spread) = self.given(inputs, neurons);
+        let (past, planes) = (self.past_on_gpu(sizes)?, self.left());
         let mut nothing = gpu.empty(dtype.into(), 0)?;
+        let mut left = gpu.empty(dtype.into(), self.room(planes, sizes))?;
         let mut args = vec![inputs[0].arg()];
         args.extend(parameters);
+        args.push(past.map_or(Ok(inputs[0].arg()), |past| past.cuda_buffer().map(Arg::In))?);
         let shown = outputs.len() > 2;
         args.extend(outputs.iter_mut().map(cuda::ViewMut::arg));
         if !shown {
             args.push(Arg::Out(&mut nothing));
         }
+        args.push(Arg::Out(&mut left));
         args.extend(cuda::sizes([steps, batch, neurons])?);
         let (reset, value) = self.reset();
         args.push(Arg::U32(spread));
         args.extend(reset);
-        args.extend([Arg::U32(self.flags()), Arg::F64(self.scan.rest), Arg::F64(value)]);
+        let flags = self.flags() | if past.is_some() { PAST } else { 0 };
+        args.extend([Arg::U32(flags), Arg::F64(self.scan.rest), Arg::F64(value)]);
         let grid = [(batch * neurons).div_ceil(cuda::THREADS), 1, 1];
-        gpu.blocks(scan::SCAN.of(OP, dtype)?, grid, 0, &mut args)
+        gpu.blocks(scan::SCAN.of(OP, dtype)?, grid, 0, &mut args)?;
+        if self.stretch.is_some() {
+            let (meta, device) = (Meta::new(vec![planes, batch, neurons], dtype), Device::Cuda(gpu.clone()));
+            self.leave(Tensor::of_storage(meta, device, Storage::Cuda(left)));
+        }
+        Ok(())
     }
 
     /// Gradients as [`Op::backward`] returns them.
@@ -116,19 +133,32 @@ impl Operation {
             inputs.push(at.input(i)?);
         }
         inputs.push(potentials);
-        let mut grads = 0;
+        let mut carried = 0;
         for (i, bit) in GRADS.into_iter().enumerate().take(if self.scan.membrane { 3 } else { 2 }) {
             if let Some(grad) = at.grads(i) {
                 inputs.push(grad);
-                grads |= bit;
+                carried |= bit;
+            }
+        }
+        let (past, future) = (self.past_on_gpu(sizes)?, self.future_on_gpu(sizes)?);
+        for (handed, bit) in [(past, PAST), (future.as_ref(), FUTURE)] {
+            if let Some(handed) = handed {
+                inputs.push(handed);
+                carried |= bit;
             }
         }
         let wanted = (0..PARAMETERS).filter(|&p| self.place(p).is_some_and(|i| needs[i]));
         let wanted: Vec<usize> = wanted.collect();
-        let chain =
-            Chain { of: self.clone(), like: at.input_meta(0).clone(), sizes, grads, wanted: wanted.clone() };
-        let [dx, sums] = <[Tensor; 2]>::try_from(apply(chain, &inputs)?)
-            .map_err(|_| Error::Internal("the gradient of a scan has two parts".into()))?;
+        let chain = Chain {
+            of: self.clone(),
+            like: at.input_meta(0).clone(),
+            sizes,
+            carried,
+            wanted: wanted.clone(),
+        };
+        let [dx, sums, back] = <[Tensor; 3]>::try_from(apply(chain, &inputs)?)
+            .map_err(|_| Error::Internal("the gradient of a scan has three parts".into()))?;
+        self.hand_back(back);
         let mut results: Vec<Option<Tensor>> = vec![None; count];
         results[0] = Some(dx);
         for (i, p) in wanted.into_iter().enumerate() {
@@ -142,14 +172,16 @@ impl Operation {
     }
 }
 
-/// Inputs: the currents where they are read, the parameters, potentials, and the gradients that arrived. Outputs: the
-/// gradient by the currents, and for each wanted parameter a sum over time, `[wanted, B, N]`.
+/// Inputs: the currents where they are read, the parameters, potentials, the gradients that arrived, and what stretches
+/// before and after handed on. Outputs: the gradient by the currents, for each wanted parameter a sum over time,
+/// `[wanted, B, N]`, and what is handed back.
 #[derive(Debug)]
 struct Chain {
     of: Operation,
     like: Meta,
     sizes: Sizes,
-    grads: u32,
+    /// Flags of the gradients that arrived, and of what was handed on.
+    carried: u32,
     wanted: Vec<usize>,
 }
 
@@ -160,7 +192,9 @@ impl Op for Chain {
 
     fn infer(&self, _inputs: &[&Meta]) -> Result<Vec<Meta>> {
         let Sizes { batch, neurons, .. } = self.sizes;
-        Ok(vec![self.like.clone(), Meta::new([self.wanted.len(), batch, neurons], self.like.dtype)])
+        let planes = |count: usize| Meta::new([count, batch, neurons], self.like.dtype);
+        let returned = if self.of.stretch.is_some() { self.of.returned() } else { 0 };
+        Ok(vec![self.like.clone(), planes(self.wanted.len()), planes(returned)])
     }
 
     fn cpu(&self, _inputs: &[cpu::View<'_>], _outputs: &mut [cpu::ViewMut<'_>]) -> Result<()> {
@@ -170,7 +204,7 @@ impl Op for Chain {
     fn cuda(&self, gpu: &Gpu, inputs: &[cuda::View<'_>], outputs: &mut [cuda::ViewMut<'_>]) -> Result<()> {
         self.of.check_cuda(gpu)?;
         let (Sizes { steps, batch, neurons }, dtype) = (self.sizes, self.like.dtype);
-        let [dx, sums] = outputs else { return Ok(()) };
+        let [dx, sums, back] = outputs else { return Ok(()) };
         let (parameters, spread) = self.of.given(inputs, neurons);
         // Planes of what is replayed; the kernel counts them alike.
         let corrected = self.of.scan.acts == Acts::Corrected;
@@ -181,18 +215,19 @@ impl Op for Chain {
         let potentials = rest.next().ok_or_else(|| Error::Internal("a scan kept no potentials".into()))?;
         let mut args = vec![inputs[0].arg()];
         args.extend(parameters);
-        args.push(potentials.arg());
-        for bit in GRADS {
-            let grad = if self.grads & bit != 0 { rest.next() } else { None };
-            args.push(grad.unwrap_or(potentials).arg());
-        }
-        args.extend([dx.arg(), sums.arg(), Arg::Out(&mut history)]);
+        let mut carried =
+            |bit: u32| if self.carried & bit != 0 { rest.next() } else { None }.unwrap_or(potentials).arg();
+        let grads = GRADS.map(&mut carried);
+        args.extend([carried(PAST), potentials.arg()]);
+        args.extend(grads);
+        args.push(carried(FUTURE));
+        args.extend([dx.arg(), sums.arg(), back.arg(), Arg::Out(&mut history)]);
         args.extend(cuda::sizes([steps, batch, neurons])?);
         let (reset, value) = self.of.reset();
         args.push(Arg::U32(spread));
         args.extend(reset);
         let wanted: u32 = self.wanted.iter().map(|p| 1 << p).sum();
-        args.extend([Arg::U32(self.of.flags() | self.grads), Arg::U32(wanted)]);
+        args.extend([Arg::U32(self.of.flags() | self.carried), Arg::U32(wanted)]);
         args.extend([Arg::F64(self.of.scan.rest), Arg::F64(value)]);
         let code = self.of.scan.surrogate.code();
         args.push(Arg::U32(code.function));
@@ -239,6 +274,7 @@ mod tests {
         };
         let names = ["ABOVE", "CURRENT", "ADAPTATION", "MEMBRANE", "HELD", "DETACHED"];
         assert_eq!(names.map(bit), [ABOVE, CURRENT, ADAPTATION, MEMBRANE, HELD, DETACHED]);
+        assert_eq!(["STRETCH", "PAST", "FUTURE"].map(bit), [STRETCH, PAST, FUTURE]);
         assert_eq!(["GRAD_SPIKE", "GRAD_POTENTIAL", "GRAD_MEMBRANE"].map(bit), GRADS);
     }
 }

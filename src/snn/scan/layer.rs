@@ -297,7 +297,7 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
         }
     });
     if let (Some(past), Some(room)) = (&past, room) {
-        layer.operation.leave(past, room)?;
+        layer.operation.leave(past.tensor(room)?);
     }
     Ok(words)
 }
@@ -420,7 +420,7 @@ impl Layer {
                     future.write(kept, (from, n), &mut rows);
                 }
             }
-            self.operation.hand_back(future, room)?;
+            self.operation.hand_back(future.tensor(room)?);
         }
         let mut results: Vec<Option<Tensor>> = vec![None; at.input_count()];
         if needs[0] {

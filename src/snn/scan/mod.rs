@@ -220,7 +220,7 @@ impl Scan {
     /// [`run`](Self::run) or, with a number of steps, [`run_held`](Self::run_held) over some of the steps, between others.
     ///
     /// # Errors
-    /// As those; neurons or samples that are not those of the stretch before, a GPU.
+    /// As those; neurons or samples that are not those of the stretch before; recurrent weights on a GPU.
     pub fn run_stretch(
         &self,
         x: &Tensor,
@@ -246,11 +246,48 @@ impl Scan {
         parameters: &Parameters,
         stretch: Option<&Stretch>,
     ) -> Result<Scanned> {
+        if let (Some(weights), Device::Cuda(_)) = (&parameters.recurrent, x.device()) {
+            return self.in_turns(x, weights, parameters, stretch);
+        }
         let (operation, inputs) = Operation::new(self, held, x, parameters, stretch);
         let mut outputs = apply(operation, &inputs)?.into_iter();
         let lost = || Error::Internal("scan lost an output".into());
         let (spikes, potential) = outputs.next().zip(outputs.next()).ok_or_else(lost)?;
         Ok(Scanned { spikes, potential, membrane: outputs.next() })
+    }
+
+    /// A scan with recurrent weights as a product and a scan of a single step, in turns: on a GPU, where threads do not see
+    /// each other's neurons within a launch.
+    fn in_turns(
+        &self,
+        x: &Tensor,
+        weights: &Tensor,
+        parameters: &Parameters,
+        stretch: Option<&Stretch>,
+    ) -> Result<Scanned> {
+        if stretch.is_some() {
+            let on = format!("on {} with recurrent weights, in stretches; use the CPU", x.device());
+            return Err(Error::Unsupported { op: OP, on });
+        }
+        let parameters = Parameters { recurrent: None, ..parameters.clone() };
+        let (mut spikes, mut potential, mut membrane) = (vec![], vec![], vec![]);
+        let mut stretch = Stretch::first();
+        let pieces = x.split(&vec![1; x.shape()[0]], 0)?;
+        let Sizes { batch, neurons, .. } = Sizes::of(x.meta());
+        // Nobody fired before, which is heard, too: the weights of a single step have a gradient of 0.
+        let mut before = Tensor::full_on(&Meta::new([batch, neurons], x.dtype()), 0.0, x.device())?;
+        for input in &pieces {
+            let heard = before.matmul(weights)?.reshape(input.shape())?;
+            let now = self.scan(&input.add(&heard)?, None, &parameters, Some(&stretch))?;
+            stretch = stretch.next()?;
+            before = now.spikes.reshape(&[batch, neurons])?;
+            spikes.push(now.spikes);
+            potential.push(now.potential);
+            membrane.extend(now.membrane);
+        }
+        let whole = |steps: &[Tensor]| Tensor::concat(&steps.iter().collect::<Vec<_>>(), 0);
+        let membrane = if membrane.is_empty() { None } else { Some(whole(&membrane)?) };
+        Ok(Scanned { spikes: whole(&spikes)?, potential: whole(&potential)?, membrane })
     }
 }
 
@@ -510,7 +547,7 @@ impl Op for Operation {
                 }
             });
             if let (Some(past), Some(room)) = (&past, room) {
-                self.leave(past, room)?;
+                self.leave(past.tensor(room)?);
             }
             Ok(())
         })
@@ -626,7 +663,7 @@ impl Operation {
             }
         });
         if let (Some(future), Some(room)) = (&future, room) {
-            self.hand_back(future, room)?;
+            self.hand_back(future.tensor(room)?);
         }
         let gx = Tensor::from_buffer(gx, &at.input_meta(0).shape)?;
         let mut results: Vec<Option<Tensor>> = vec![None; count];

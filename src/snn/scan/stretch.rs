@@ -60,13 +60,8 @@ impl<'a, F: Float, const K: usize> Planes<'a, F, K> {
     fn new(kept: [bool; K], given: Option<&'a Tensor>, initial: [F; K], sizes: Sizes) -> Result<Self> {
         let kept: Vec<usize> = (0..K).filter(|&k| kept[k]).collect();
         let sizes = Sizes { steps: kept.len(), ..sizes };
-        let shape = [sizes.steps, sizes.batch, sizes.neurons];
         let given = match given {
-            Some(given) if given.shape() != shape => {
-                let why = "stretches that follow one another are of the same neurons and samples".into();
-                return Err(Error::Shape { op: OP, lhs: given.shape().to_vec(), rhs: shape.to_vec(), why });
-            }
-            Some(given) => given.buffer()?.slice::<F>()?,
+            Some(given) => fitting(given, sizes)?.buffer()?.slice::<F>()?,
             None => &[],
         };
         Ok(Self { kept, given, initial, sizes })
@@ -107,10 +102,21 @@ impl<'a, F: Float, const K: usize> Planes<'a, F, K> {
         Ok(rows_of(room.slice_mut::<F>()?, self.sizes))
     }
 
-    fn tensor(&self, room: cpu::Buffer) -> Result<Tensor> {
+    /// Such room as it is handed on.
+    pub fn tensor(&self, room: cpu::Buffer) -> Result<Tensor> {
         let Sizes { steps, batch, neurons } = self.sizes;
         Tensor::from_buffer(room, &[steps, batch, neurons])
     }
+}
+
+/// What was handed on, where it is of such planes.
+fn fitting(given: &Tensor, Sizes { steps: planes, batch, neurons }: Sizes) -> Result<&Tensor> {
+    let shape = [planes, batch, neurons];
+    if given.shape() != shape {
+        let why = "stretches that follow one another are of the same neurons and samples".into();
+        return Err(Error::Shape { op: OP, lhs: given.shape().to_vec(), rhs: shape.to_vec(), why });
+    }
+    Ok(given)
 }
 
 impl Operation {
@@ -132,6 +138,32 @@ impl Operation {
         Planes::new(self.kept_past(), stretch.past.as_ref(), initial, sizes).map(Some)
     }
 
+    /// Which of [`Future`](super::kernel::Future) a stretch hands back.
+    fn kept_future(&self) -> [bool; 6] {
+        let late = self.scan.acts == Acts::NextStep && self.scan.reset != Reset::None;
+        [late, true, self.current, self.adaptive, self.recurrent, self.rule::<f32>().pulls()]
+    }
+
+    /// Number of planes that a stretch hands back to the one before.
+    pub(super) fn returned(&self) -> usize {
+        self.kept_future().into_iter().filter(|&kept| kept).count()
+    }
+
+    /// The state before, on a GPU; none at rest.
+    pub(super) fn past_on_gpu(&self, sizes: Sizes) -> Result<Option<&Tensor>> {
+        let past = self.stretch.as_ref().and_then(|stretch| stretch.past.as_ref());
+        past.map(|past| fitting(past, Sizes { steps: self.left(), ..sizes })).transpose()
+    }
+
+    /// The gradients after, on a GPU, taken.
+    pub(super) fn future_on_gpu(&self, sizes: Sizes) -> Result<Option<Tensor>> {
+        let back = self.handed_back();
+        if let Some(back) = &back {
+            fitting(back, Sizes { steps: self.returned(), ..sizes })?;
+        }
+        Ok(back)
+    }
+
     /// What the stretch after handed back.
     pub(super) fn handed_back(&self) -> Option<Tensor> {
         let stretch = self.stretch.as_ref()?;
@@ -144,28 +176,23 @@ impl Operation {
         back: Option<&'a Tensor>,
         sizes: Sizes,
     ) -> Result<Option<Planes<'a, F, 6>>> {
-        let late = self.scan.acts == Acts::NextStep && self.scan.reset != Reset::None;
-        let pulls = self.rule::<F>().pulls();
-        let kept = [late, true, self.current, self.adaptive, self.recurrent, pulls];
+        let kept = self.kept_future();
         self.stretch.is_some().then(|| Planes::new(kept, back, [F::ZERO; 6], sizes)).transpose()
     }
 
     /// Leaves the state to the stretch after.
-    pub(super) fn leave<F: Float>(&self, past: &Planes<'_, F, 5>, room: cpu::Buffer) -> Result<()> {
+    pub(super) fn leave(&self, state: Tensor) {
         if let Some(stretch) = &self.stretch {
             // A second run leaves the same.
-            let _ = stretch.left.set(past.tensor(room)?);
+            let _ = stretch.left.set(state);
         }
-        Ok(())
     }
 
     /// Leaves the gradients to the stretch before.
-    pub(super) fn hand_back<F: Float>(&self, future: &Planes<'_, F, 6>, room: cpu::Buffer) -> Result<()> {
+    pub(super) fn hand_back(&self, gradients: Tensor) {
         if let Some(stretch) = &self.stretch {
-            let back = future.tensor(room)?;
-            *stretch.future.lock().unwrap_or_else(PoisonError::into_inner) = Some(back);
+            *stretch.future.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradients);
         }
-        Ok(())
     }
 
     /// The spikes of the step before, `[1, B, N]`, where there is one and anybody hears them.

@@ -343,17 +343,19 @@ source! {
     scan "scan.cu"
     floats SCAN "scan" [
         In("x", T), In("decay", T), In("gain", T), In("theta", T), In("alpha", T), In("rho", T),
-        In("strength", T), Out("spikes", T), Out("potentials", T), Out("membranes", T), Scalar("steps", U32),
-        Scalar("batch", U32), Scalar("neurons", U32), Scalar("spread", U32), Scalar("reset", U32),
-        Scalar("acts", U32), Scalar("flags", U32), Scalar("rest", F64), Scalar("value", F64)
+        In("strength", T), In("before", T), Out("spikes", T), Out("potentials", T), Out("membranes", T),
+        Out("left", T), Scalar("steps", U32), Scalar("batch", U32), Scalar("neurons", U32),
+        Scalar("spread", U32), Scalar("reset", U32), Scalar("acts", U32), Scalar("flags", U32),
+        Scalar("rest", F64), Scalar("value", F64)
     ]
     floats SCAN_CHAIN "scan_chain" [
         In("x", T), In("decay", T), In("gain", T), In("theta", T), In("alpha", T), In("rho", T),
-        In("strength", T), In("potentials", T), In("grad_s", T), In("grad_u", T), In("grad_v", T),
-        Out("dx", T), Out("sums", T), Out("history", T), Scalar("steps", U32), Scalar("batch", U32),
-        Scalar("neurons", U32), Scalar("spread", U32), Scalar("reset", U32), Scalar("acts", U32),
-        Scalar("flags", U32), Scalar("wanted", U32), Scalar("rest", F64), Scalar("value", F64),
-        Scalar("kind", U32), Scalar("a", F64), Scalar("b", F64), Scalar("c", F64)
+        In("strength", T), In("before", T), In("potentials", T), In("grad_s", T), In("grad_u", T),
+        In("grad_v", T), In("after", T), Out("dx", T), Out("sums", T), Out("back", T), Out("history", T),
+        Scalar("steps", U32), Scalar("batch", U32), Scalar("neurons", U32), Scalar("spread", U32),
+        Scalar("reset", U32), Scalar("acts", U32), Scalar("flags", U32), Scalar("wanted", U32),
+        Scalar("rest", F64), Scalar("value", F64), Scalar("kind", U32), Scalar("a", F64), Scalar("b", F64),
+        Scalar("c", F64)
     ]
     floats SPREAD_SPIKES "spread_spikes" [
         In("offsets", U32), In("indices", U32), In("values", F64), Out("out", T), Scalar("rows", U32),

@@ -9,7 +9,7 @@ use super::normalize::Statistics;
 use super::{Dropout, Encoded, Layer, Model, Ran};
 use crate::snn::Component;
 use crate::snn::scan::{Scanned, Stretch};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Meta, Tensor};
 use crate::{Error, Result};
 
 /// What a population of a loop did, stretch by stretch.
@@ -59,7 +59,8 @@ impl Model {
                             let own = from.pre == layer.population;
                             let fired = if own { &source.spikes } else { &source.fired };
                             let neurons = self.neurons(from.pre)?;
-                            let tensor = arriving(fired, range, from.delay, [batch, neurons])?;
+                            let tensor =
+                                arriving(fired, range, from.delay, ([batch, neurons], &self.device))?;
                             self.current(from, &Sent::Spikes { tensor, lists: None }, None)?
                         }
                     };
@@ -103,13 +104,13 @@ fn arriving(
     fired: &[Tensor],
     steps: &Range<usize>,
     delay: usize,
-    [batch, neurons]: [usize; 2],
+    ([batch, neurons], device): ([usize; 2], &Device),
 ) -> Result<Tensor> {
     let silent = delay.saturating_sub(steps.start).min(steps.len());
     let sent = (steps.start + silent).saturating_sub(delay)..steps.end.saturating_sub(delay);
     let mut parts = vec![];
     if silent > 0 {
-        parts.push(Tensor::zeros(&[silent, batch, neurons], DType::F32)?);
+        parts.push(Tensor::full_on(&Meta::new([silent, batch, neurons], DType::F32), 0.0, device)?);
     }
     // All stretches are of one length, but for the last one.
     let length = fired.first().map_or(1, |stretch| stretch.shape()[0]);

@@ -16,7 +16,8 @@
 //! the output, whose leak κ filters their eligibilities: `∂L/∂w_ij = Σ_t L_j[t] ē_ij[t]`,
 //! `ē_ij[t] = κ ē_ij[t−1] + σ'_j[t] ε_i[t]`. Of feed-forward hidden populations it is back-propagation through time; of
 //! recurrent ones it leaves out what a spike does to other neurons. One trace per synapse and sample, but one per neuron
-//! where the input is constant: there `ε_i[t]` is the input times a number.
+//! where the input is constant: there `ε_i[t]` is the input times a number. A threshold `θ + b a` that adapts has a second
+//! trace (eq. 24 and 25): `σ'_j (ε_i − b ε^a_ij)` in place of `σ'_j ε_i`, and `ε^a_ij ← ρ ε^a_ij + σ'_j (ε_i − b ε^a_ij)`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ struct State {
     carry: Vec<f32>,
     fired: Vec<f32>,
     current: Vec<f32>,
+    /// What thresholds have been raised by, where they adapt: a.
+    adaptation: Vec<f32>,
     /// Potential that was compared, membrane as it is shown.
     potential: Vec<f32>,
     membrane: Vec<f32>,
@@ -78,8 +81,8 @@ struct Trace {
     /// `[B, K]`, or one number where the input is constant or it is a bias: ι and ε.
     filtered: [Vec<f32>; 2],
     constant: bool,
-    /// ē, where e-prop needs it: `[K, B, N]`, or `[B, N]` of a constant input.
-    synapses: Vec<f32>,
+    /// Where e-prop needs it: `[K, B, N]`, or `[B, N]` of a constant input.
+    synapses: Option<Eligibility>,
     /// `Σ_t L ē` `[K, N]`, or before the product with a constant input `[B, N]`.
     sum: Vec<f32>,
     bias: Option<Bias>,
@@ -89,8 +92,27 @@ struct Trace {
 struct Bias {
     filtered: [f32; 2],
     /// `[B, N]`
-    synapses: Vec<f32>,
+    synapses: Option<Eligibility>,
     sum: Vec<f32>,
+}
+
+/// What e-prop keeps of each synapse and sample.
+struct Eligibility {
+    /// ē
+    filtered: Vec<f32>,
+    /// ε^a, empty where thresholds stay as they are.
+    adaptation: Vec<f32>,
+}
+
+/// How the eligibilities of a layer go on.
+#[derive(Clone, Copy)]
+struct Advance {
+    /// Leak κ of the output.
+    kappa: f32,
+    /// Factor on the input.
+    gain: f32,
+    /// Factor ρ on the adaptation per step, and b.
+    adaptation: Option<(f32, f32)>,
 }
 
 /// The numbers of a layer.
@@ -100,6 +122,8 @@ struct Numbers {
     gain: f32,
     threshold: f32,
     current_decay: Option<f32>,
+    /// ρ and b
+    adaptation: Option<(f32, f32)>,
 }
 
 impl Model {
@@ -132,8 +156,8 @@ impl Model {
                     layer.name
                 ));
             }
-            if layer.numbers.adaptation.is_some() {
-                return refuse(format!("on `{}`: its threshold adapts", layer.name));
+            if layer.numbers.adaptation.is_some() && credit == Credit::Ottt {
+                return refuse(format!("on `{}`: its threshold adapts; take `eprop`", layer.name));
             }
             if layer.scan.acts == Acts::Corrected {
                 return refuse(format!("on `{}`: its reset acts twice in a step", layer.name));
@@ -153,10 +177,15 @@ impl Model {
         let output = self.layers.iter().find(|other| other.population == self.output);
         let Some(output) = output else { return Ok(()) };
         if layer.population == output.population {
-            return match (&layer.recurrent, numbers(layer)?.current_decay) {
-                (Some(_), _) => refuse(format!("on `{}`: the output is recurrent", layer.name)),
-                (_, Some(_)) => refuse(format!("on `{}`: the output has synaptic currents", layer.name)),
-                _ => Ok(()),
+            let numbers = numbers(layer)?;
+            let unlike = [
+                (layer.recurrent.is_some(), "is recurrent"),
+                (numbers.current_decay.is_some(), "has synaptic currents"),
+                (numbers.adaptation.is_some(), "has thresholds that adapt"),
+            ];
+            return match unlike.iter().find(|(is, _)| *is) {
+                Some((_, what)) => refuse(format!("on `{}`: the output {what}", layer.name)),
+                None => Ok(()),
             };
         }
         if !output.incoming.iter().any(|from| from.pre == layer.population) {
@@ -223,7 +252,12 @@ impl Model {
     fn begin(&self, layer: &Layer, input: &Encoded, batch: usize, eprop: bool) -> Result<State> {
         let size = batch * layer.neurons;
         let mut traces = vec![];
-        let synapses = eprop && layer.population != self.output;
+        let adapts = layer.numbers.adaptation.is_some();
+        let synapses = |len: usize| {
+            let adaptation = vec![0.0; if adapts { len } else { 0 }];
+            let kept = eprop && layer.population != self.output;
+            kept.then(|| Eligibility { filtered: vec![0.0; len], adaptation })
+        };
         let mut push = |name: &str, constant: bool, biased: bool| {
             let weights = &self.parameters[&weights_path(name)];
             let sources = weights.shape()[0];
@@ -233,11 +267,11 @@ impl Model {
                 name: name.into(),
                 filtered: [filtered.clone(), filtered],
                 constant,
-                synapses: vec![0.0; if synapses { per_trace } else { 0 }],
+                synapses: synapses(per_trace),
                 sum: vec![0.0; if constant { size } else { weights.len() }],
                 bias: biased.then(|| Bias {
                     filtered: [0.0; 2],
-                    synapses: vec![0.0; if synapses { size } else { 0 }],
+                    synapses: synapses(size),
                     sum: vec![0.0; layer.neurons],
                 }),
             });
@@ -266,6 +300,7 @@ impl Model {
             carry: vec![layer.scan.rest as f32; size],
             fired: zeros(),
             current: zeros(),
+            adaptation: vec![0.0; if adapts { size } else { 0 }],
             potential: zeros(),
             membrane: zeros(),
             slope: zeros(),
@@ -350,12 +385,12 @@ impl Model {
         kappa: f32,
     ) -> Result<()> {
         let mut signals: BTreeMap<usize, Tensor> = BTreeMap::new();
-        let eprop = states.iter().any(|state| state.traces.iter().any(|trace| !trace.synapses.is_empty()));
+        let eprop = states.iter().any(|state| state.traces.iter().any(|trace| trace.synapses.is_some()));
         let shape = |layer: &Layer| [batch, layer.neurons];
         signals.insert(self.output, Tensor::from_f32(signal, &shape(&self.layers[last]))?);
         for (layer, state) in self.layers.iter().zip(states).rev().filter(|(layer, _)| layer.traced) {
             let Some(signal) = signals.remove(&layer.population) else { continue };
-            let gain = numbers(layer)?.gain;
+            let Numbers { gain, adaptation, .. } = numbers(layer)?;
             let signal = signal.to_f32()?;
             let through = layer.population == self.output && self.membrane;
             // δ, the signal by the current.
@@ -364,9 +399,12 @@ impl Model {
                 false => signal.iter().zip(&state.slope).map(|(&l, &slope)| l * slope * gain).collect(),
             };
             for trace in &mut state.traces {
-                match trace.synapses.is_empty() {
-                    true => trace.collect(&delta, layer.neurons)?,
-                    false => trace.collect_filtered(&signal, &state.slope, [kappa, gain], layer.neurons),
+                match trace.synapses {
+                    None => trace.collect(&delta, layer.neurons)?,
+                    Some(_) => {
+                        let advance = Advance { kappa, gain, adaptation };
+                        trace.collect_filtered(&signal, &state.slope, advance, layer.neurons);
+                    }
                 }
             }
             // With e-prop, only the output tells others.
@@ -402,8 +440,9 @@ impl Model {
                 (true, true) => size,
                 (true, false) => sources * size,
             };
+            let kept = 1 + usize::from(layer.numbers.adaptation.is_some());
             let filtered = if constant { 2 } else { 2 * batch * sources };
-            filtered + eligibilities + if constant { size } else { weights.len() }
+            filtered + kept * eligibilities + if constant { size } else { weights.len() }
         };
         let numbers = traced.map(|layer| {
             let learning = layer.incoming.iter().filter(|from| from.frozen.is_none());
@@ -413,7 +452,8 @@ impl Model {
                 Some((name, None)) => of(layer, name, false),
                 _ => 0,
             };
-            6 * batch * layer.neurons + incoming + recurrent
+            let state = 6 + usize::from(layer.numbers.adaptation.is_some());
+            state * batch * layer.neurons + incoming + recurrent
         });
         4 * numbers.sum::<usize>()
     }
@@ -440,6 +480,10 @@ fn numbers(layer: &Layer) -> Result<Numbers> {
         gain: number(&numbers.gain)?,
         threshold: number(&numbers.threshold)?,
         current_decay: numbers.current_decay.as_ref().map(number).transpose()?,
+        adaptation: match &numbers.adaptation {
+            Some((rho, strength)) => Some((number(rho)?, number(strength)?)),
+            None => None,
+        },
     })
 }
 
@@ -462,7 +506,7 @@ fn cross_entropy(scores: &[f32], labels: &[u32], classes: usize, steps: usize) -
 impl State {
     /// One step: the equations of [`scan`](crate::snn::scan), in their order. `before` are the spikes of the step before.
     fn advance(&mut self, layer: &Layer, x: &mut [f32], before: &[f32]) -> Result<()> {
-        let Numbers { decay, gain, threshold, current_decay } = numbers(layer)?;
+        let Numbers { decay, gain, threshold, current_decay, adaptation } = numbers(layer)?;
         let (scan, rest) = (&layer.scan, layer.scan.rest as f32);
         let late = scan.reset == Reset::Subtract && scan.acts == Acts::NextStep;
         for (k, x) in x.iter().enumerate() {
@@ -478,13 +522,19 @@ impl State {
                 u = if before[k] != 0.0 { value as f32 } else { u };
             }
             self.potential[k] = u;
-            self.slope[k] = u - threshold;
+            self.slope[k] = match adaptation {
+                Some((_, strength)) => u - threshold - strength * self.adaptation[k],
+                None => u - threshold,
+            };
         }
         let fires = |above: f32| match scan.fires {
             Fires::Above => above > 0.0,
             Fires::AtOrAbove => above >= 0.0,
         };
         self.fired = self.slope.iter().map(|&above| if fires(above) { 1.0 } else { 0.0 }).collect();
+        if let Some((rho, _)) = adaptation {
+            self.adaptation.iter_mut().zip(&self.fired).for_each(|(a, s)| *a = rho * *a + s);
+        }
         for (k, &u) in self.potential.iter().enumerate() {
             self.carry[k] = match (scan.reset, scan.acts) {
                 (Reset::None, _) | (_, Acts::NextStep) => u,
@@ -537,6 +587,22 @@ impl State {
     }
 }
 
+impl Advance {
+    /// One step of what some synapses keep whose sources have the trace `epsilon`.
+    fn advance(self, filtered: &mut [f32], adaptation: &mut [f32], epsilon: f32, slope: &[f32]) {
+        let (kappa, epsilon) = (self.kappa, self.gain * epsilon);
+        let each = filtered.iter_mut().zip(slope);
+        match self.adaptation {
+            None => each.for_each(|(e, &slope)| *e = kappa * *e + epsilon * slope),
+            Some((rho, strength)) => each.zip(adaptation).for_each(|((e, &slope), a)| {
+                let spike = slope * (epsilon - strength * *a);
+                *e = kappa * *e + spike;
+                *a = rho * *a + spike;
+            }),
+        }
+    }
+}
+
 impl Trace {
     /// `Σ += ε δ`.
     fn collect(&mut self, delta: &[f32], neurons: usize) -> Result<()> {
@@ -559,34 +625,33 @@ impl Trace {
     }
 
     /// `ē ← κ ē + g σ' ε`, `Σ += L ē`.
-    fn collect_filtered(&mut self, signal: &[f32], slope: &[f32], [kappa, gain]: [f32; 2], neurons: usize) {
-        fn advance(e: &mut [f32], [kappa, epsilon]: [f32; 2], slope: &[f32]) {
-            e.iter_mut().zip(slope).for_each(|(e, &slope)| *e = kappa * *e + epsilon * slope);
-        }
-        if let Some(Bias { filtered: [_, filtered], synapses, sum }) = &mut self.bias {
-            advance(synapses, [kappa, gain * *filtered], slope);
-            for (l, e) in signal.chunks_exact(neurons).zip(synapses.chunks_exact(neurons)) {
+    fn collect_filtered(&mut self, signal: &[f32], slope: &[f32], how: Advance, neurons: usize) {
+        if let Some(Bias { filtered: [_, filtered], synapses: Some(synapses), sum }) = &mut self.bias {
+            how.advance(&mut synapses.filtered, &mut synapses.adaptation, *filtered, slope);
+            for (l, e) in signal.chunks_exact(neurons).zip(synapses.filtered.chunks_exact(neurons)) {
                 sum.iter_mut().zip(l.iter().zip(e)).for_each(|(sum, (&l, &e))| *sum += l * e);
             }
         }
-        let [_, filtered] = &self.filtered;
+        let (Some(synapses), [_, filtered]) = (&mut self.synapses, &self.filtered) else { return };
         if self.constant {
-            advance(&mut self.synapses, [kappa, gain * filtered[0]], slope);
-            let each = self.sum.iter_mut().zip(signal.iter().zip(&self.synapses));
+            how.advance(&mut synapses.filtered, &mut synapses.adaptation, filtered[0], slope);
+            let each = self.sum.iter_mut().zip(signal.iter().zip(&synapses.filtered));
             each.for_each(|(sum, (&l, &e))| *sum += l * e);
             return;
         }
         let (size, batch) = (signal.len(), signal.len() / neurons);
         let sources = filtered.len() / batch;
-        let synapses = self.synapses.chunks_mut(ROWS * size);
+        let mut adaptation = synapses.adaptation.chunks_mut(ROWS * size);
+        let synapses = synapses.filtered.chunks_mut(ROWS * size);
+        let synapses = synapses.map(|e| (e, adaptation.next().unwrap_or_default()));
         let work = synapses.zip(self.sum.chunks_mut(ROWS * neurons)).collect();
-        parallel::owned(work, |piece, (synapses, sums): (&mut [f32], &mut [f32])| {
-            let rows = synapses.chunks_exact_mut(size).zip(sums.chunks_exact_mut(neurons));
-            for (i, (synapses, sum)) in rows.enumerate() {
-                for (b, e) in synapses.chunks_exact_mut(neurons).enumerate() {
+        parallel::owned(work, |piece, ((e, a), sums): ((&mut [f32], &mut [f32]), &mut [f32])| {
+            let mut a = a.chunks_exact_mut(neurons);
+            for (i, (e, sum)) in e.chunks_exact_mut(size).zip(sums.chunks_exact_mut(neurons)).enumerate() {
+                for (b, e) in e.chunks_exact_mut(neurons).enumerate() {
                     let here = b * neurons..(b + 1) * neurons;
-                    let epsilon = gain * filtered[b * sources + piece * ROWS + i];
-                    advance(e, [kappa, epsilon], &slope[here.clone()]);
+                    let epsilon = filtered[b * sources + piece * ROWS + i];
+                    how.advance(e, a.next().unwrap_or_default(), epsilon, &slope[here.clone()]);
                     sum.iter_mut()
                         .zip(signal[here].iter().zip(&*e))
                         .for_each(|(sum, (&l, &e))| *sum += l * e);

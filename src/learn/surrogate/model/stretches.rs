@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{Dropout, Encoded, Layer, Model, Trace};
 use crate::snn::scan::Stretch;
-use crate::tensor::{DType, Device, Grads, Tensor, grad};
+use crate::tensor::{DType, Device, Grads, Meta, Tensor, grad};
 use crate::{Error, Result};
 
 /// Where each population is among the stretches.
@@ -35,12 +35,9 @@ impl Model {
     ///
     /// # Errors
     /// Normalised currents, whose statistics are over all steps, and delays but those of a step from a population to itself,
-    /// by name; a GPU.
+    /// by name.
     pub fn check_stretches(&self) -> Result<()> {
         let refuse = |on: String| Err(Error::Unsupported { op: "steps in stretches", on });
-        if let Device::Cuda(_) = self.device {
-            return refuse(format!("on {}; use the CPU", self.device));
-        }
         for from in self.layers.iter().flat_map(|layer| &layer.incoming) {
             if from.channels.is_some() {
                 return refuse(format!("on `{}`: it is normalised over all steps", from.name));
@@ -55,11 +52,26 @@ impl Model {
         Ok(())
     }
 
+    /// [`check_stretches`](Self::check_stretches), on a device.
+    ///
+    /// # Errors
+    /// As that; on a GPU a population that hears itself, by name.
+    pub fn check_stretches_on(&self, device: &Device) -> Result<()> {
+        self.check_stretches()?;
+        match (device, self.layers.iter().find(|layer| layer.recurrent.is_some())) {
+            (Device::Cuda(_), Some(layer)) => {
+                let on = format!("on {device}, with `{}`, which hears itself; use the CPU", layer.name);
+                Err(Error::Unsupported { op: "steps in stretches", on })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Loss and gradients of a batch, `length` steps at a time; a last stretch may be shorter. `loss` is one of the
     /// outputs of all steps; to what it gives, `penalize` adds terms that are sums over the steps of hidden spikes.
     ///
     /// # Errors
-    /// As [`check_stretches`](Self::check_stretches) and [`grad`]; a length of 0.
+    /// As [`check_stretches_on`](Self::check_stretches_on) and [`grad`]; a length of 0.
     pub fn grad_in_stretches(
         &self,
         input: &Encoded,
@@ -68,14 +80,15 @@ impl Model {
         loss: impl Fn(&Tensor) -> Result<Tensor>,
         penalize: impl Fn(Tensor, &[Trace]) -> Result<Tensor>,
     ) -> Result<Recomputed> {
-        self.check_stretches()?;
+        self.check_stretches_on(&self.device)?;
         if length == 0 {
             return Err(Error::value("steps of a stretch", 0, "at least 1"));
         }
         let [steps, _] = input.shape();
         let mut stretches = vec![];
         let mut place: Place = self.layers.iter().map(|l| (l.population, Stretch::first())).collect();
-        let (mut parts, mut penalty) = (vec![], Tensor::zeros(&[], DType::F32)?);
+        let (mut parts, mut penalty) =
+            (vec![], Tensor::full_on(&Meta::new([], DType::F32), 0.0, &self.device)?);
         for from in (0..steps).step_by(length) {
             let range = from..steps.min(from + length);
             if from > 0 {
