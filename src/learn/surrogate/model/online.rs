@@ -27,6 +27,7 @@ use super::{Encoded, Incoming, Layer, Model, bias_path, weights_path};
 use crate::parallel;
 use crate::snn::neurons::Fires;
 use crate::snn::scan::{Acts, Reset, Spikes, product_of, spike_product};
+use crate::tensor::cpu::gemm::{Matrix, add_product};
 use crate::tensor::{Grads, Tensor};
 use crate::{Error, Result};
 
@@ -332,10 +333,9 @@ impl Model {
             }
         };
         if let Some((name, frozen)) = &layer.recurrent {
-            let weights = match frozen {
-                Some(frozen) => frozen.weights.mul(&frozen.scale)?.to_f32()?,
-                None => self.parameters[&weights_path(name)].to_f32()?,
-            };
+            let scaled = frozen.as_ref().map(|frozen| frozen.weights.mul(&frozen.scale)).transpose()?;
+            let weights = scaled.as_ref().unwrap_or_else(|| &self.parameters[&weights_path(name)]);
+            let weights = weights.buffer()?.slice::<f32>()?;
             let n = layer.neurons;
             let mut heard = vec![0.0; n];
             for (current, before) in current.chunks_exact_mut(n).zip(state.fired.chunks_exact(n)).take(batch)
@@ -400,7 +400,7 @@ impl Model {
             };
             for trace in &mut state.traces {
                 match trace.synapses {
-                    None => trace.collect(&delta, layer.neurons)?,
+                    None => trace.collect(&delta, layer.neurons),
                     Some(_) => {
                         let advance = Advance { kappa, gain, adaptation };
                         trace.collect_filtered(&signal, &state.slope, advance, layer.neurons);
@@ -428,34 +428,48 @@ impl Model {
         Ok(())
     }
 
-    /// Bytes of the state and the traces of a batch, whatever the number of steps.
+    /// Bytes for a batch at their peak beside parameters and gradients, whatever the number of steps.
     pub fn online_bytes(&self, credit: Credit, constant: bool, batch: usize) -> usize {
-        let traced = self.layers.iter().filter(|layer| layer.traced);
-        let of = |layer: &Layer, name: &str, constant: bool| {
-            let weights = &self.parameters[&weights_path(name)];
-            let (size, sources) = (batch * layer.neurons, weights.shape()[0]);
-            let synapses = credit == Credit::Eprop && layer.population != self.output;
-            let eligibilities = match (synapses, constant) {
-                (false, _) => 0,
-                (true, true) => size,
-                (true, false) => sources * size,
-            };
-            let kept = 1 + usize::from(layer.numbers.adaptation.is_some());
-            let filtered = if constant { 2 } else { 2 * batch * sources };
-            filtered + kept * eligibilities + if constant { size } else { weights.len() }
-        };
-        let numbers = traced.map(|layer| {
+        let held = |layer: &Layer| constant && layer.incoming.iter().all(|from| self.is_input(from.pre));
+        // Gradients that are there only in the end: in every step the input is the same.
+        let mut late = 0;
+        let mut kept = 0;
+        for layer in &self.layers {
+            let size = batch * layer.neurons;
+            let adaptive = usize::from(layer.numbers.adaptation.is_some());
+            // The state, and the spikes of this step.
+            kept += (7 + adaptive + usize::from(held(layer))) * size;
             let learning = layer.incoming.iter().filter(|from| from.frozen.is_none());
-            let incoming: usize =
-                learning.map(|from| of(layer, &from.name, constant && self.is_input(from.pre))).sum();
-            let recurrent = match &layer.recurrent {
-                Some((name, None)) => of(layer, name, false),
-                _ => 0,
+            let learning =
+                learning.map(|from| (&from.name, constant && self.is_input(from.pre), from.biased));
+            let own = layer.recurrent.iter().filter(|(_, frozen)| frozen.is_none());
+            for (name, constant, biased) in learning.chain(own.map(|(name, _)| (name, false, false))) {
+                let weights = &self.parameters[&weights_path(name)];
+                let sources = weights.shape()[0];
+                let eligibilities = match credit == Credit::Eprop && layer.population != self.output {
+                    true => 1 + adaptive,
+                    false => 0,
+                };
+                let of_weights = if constant { size } else { sources * size };
+                let of_bias = if biased { size } else { 0 };
+                kept += eligibilities * (of_weights + of_bias);
+                kept += if constant { size } else { 2 * batch * sources };
+                late += if constant { weights.len() } else { 0 };
+            }
+        }
+        // What comes and goes in a step: currents, or a signal, its product with slopes, and then either what it tells those
+        // before or both sides of a sum over samples, packed.
+        let passing = self.layers.iter().map(|layer| {
+            let pre = |from: &Incoming| self.weights_of(from).0.shape()[0];
+            let before = |filter: &dyn Fn(&Incoming) -> bool| {
+                layer.incoming.iter().filter(|from| filter(from)).map(pre).max().unwrap_or(0)
             };
-            let state = 6 + usize::from(layer.numbers.adaptation.is_some());
-            state * batch * layer.neurons + incoming + recurrent
+            let told = before(&|from| self.traced(from.pre) && credit != Credit::Eprop);
+            let summed = before(&|from| from.frozen.is_none() && !(constant && self.is_input(from.pre)));
+            batch * (3 * layer.neurons + told.max(summed + layer.neurons))
         });
-        4 * numbers.sum::<usize>()
+        let passing = passing.max().unwrap_or(0);
+        4 * (kept + passing.saturating_sub(late))
     }
 }
 
@@ -605,7 +619,7 @@ impl Advance {
 
 impl Trace {
     /// `Σ += ε δ`.
-    fn collect(&mut self, delta: &[f32], neurons: usize) -> Result<()> {
+    fn collect(&mut self, delta: &[f32], neurons: usize) {
         if let Some(Bias { filtered: [_, filtered], sum, .. }) = &mut self.bias {
             for delta in delta.chunks_exact(neurons) {
                 sum.iter_mut().zip(delta).for_each(|(sum, &d)| *sum += *filtered * d);
@@ -614,14 +628,11 @@ impl Trace {
         let [_, filtered] = &self.filtered;
         if self.constant {
             self.sum.iter_mut().zip(delta).for_each(|(sum, &d)| *sum += filtered[0] * d);
-            return Ok(());
+            return;
         }
         let batch = delta.len() / neurons;
-        let delta = Tensor::from_f32(delta.to_vec(), &[batch, neurons])?;
-        let filtered = Tensor::from_f32(filtered.clone(), &[batch, filtered.len() / batch])?;
-        let product = filtered.matmul_tn(&delta)?.to_f32()?;
-        self.sum.iter_mut().zip(product).for_each(|(sum, x)| *sum += x);
-        Ok(())
+        let filtered = Matrix::new(filtered, batch, filtered.len() / batch);
+        add_product(filtered.t(), Matrix::new(delta, batch, neurons), 1.0, &mut self.sum);
     }
 
     /// `ē ← κ ē + g σ' ε`, `Σ += L ē`.
