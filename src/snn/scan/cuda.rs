@@ -117,8 +117,8 @@ impl Operation {
         let grid = [(batch * neurons).div_ceil(cuda::THREADS), 1, 1];
         gpu.blocks(scan::SCAN.of(OP, dtype)?, grid, 0, &mut args)?;
         if self.stretch.is_some() {
-            let (meta, device) = (Meta::new(vec![planes, batch, neurons], dtype), Device::Cuda(gpu.clone()));
-            self.leave(Tensor::of_storage(meta, device, Storage::Cuda(left)));
+            let meta = Meta::new([planes, batch, neurons], dtype);
+            self.leave(Tensor::of_storage(meta, gpu.device(), Storage::Cuda(left)));
         }
         Ok(())
     }

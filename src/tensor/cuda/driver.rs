@@ -6,6 +6,7 @@ use super::compile::compile_cached;
 use super::probe::{DeviceInfo, Version, probe};
 use super::{Arg, Axes, Geometry};
 use crate::error::{Error, Result};
+use crate::tensor::Device;
 use crate::tensor::kernels::{Argument, Element, ElementType, Kernel, Source};
 use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUresult};
 use cudarc::driver::{
@@ -121,6 +122,11 @@ impl Gpu {
     /// Makes the context that of this thread.
     pub(super) fn bind(&self) -> Result<()> {
         self.0.context.bind_to_thread().map_err(|e| self.error("choosing the context", e))
+    }
+
+    /// Where tensors on it live.
+    pub(crate) fn device(&self) -> Device {
+        Device::Cuda(self.clone())
     }
 
     /// Bytes of memory: free, total.
