@@ -11,7 +11,7 @@
 // input, whose gradient is summed from the last step to the first.
 //
 // Over some of the steps between others it begins with what the steps before left and leaves its own: planes [.., B, N],
-// those that there are, in the order of `Past` and `Future`.
+// those that there are, in the order of `Past` and `Future` of src/snn/scan/kernel.rs.
 //
 // Parameters are one number or one per neuron: bit p of `spread` says which. Absent ones are given as any memory.
 //
@@ -153,8 +153,9 @@ struct History {
 template <class T>
 __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before, const T *potentials, const T *grad_s,
                                            const T *grad_u, const T *grad_v, const T *after, T *dx, T *sums, T *back,
-                                           T *history, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts, u32 flags, u32 wanted, double rest,
-                                           double value, u32 kind, double a, double b, double c) {
+                                           T *history, u32 steps, u32 batch, u32 neurons, u32 spread, u32 reset, u32 acts,
+                                           u32 flags, u32 wanted, double rest, double value, u32 kind, double a, double b,
+                                           double c) {
     const u64 all = (u64)batch * neurons, at = (u64)blockIdx.x * THREADS + threadIdx.x;
     if (at >= all) return;
     const Neuron<T> n =
