@@ -1,5 +1,6 @@
 //! The two precisions that a simulation runs in.
 
+use crate::tensor::cpu::math;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -26,7 +27,7 @@ pub trait Real:
     fn count(n: u16) -> Self;
     /// The next number below: `u ≥ θ` is `u > below(θ)`.
     fn below(self) -> Self;
-    /// e to the power of it.
+    /// e to the power of it: the same bits everywhere.
     fn exp(self) -> Self;
 }
 
@@ -44,8 +45,9 @@ impl Real for f32 {
     fn below(self) -> Self {
         self.next_down()
     }
+    #[inline(always)]
     fn exp(self) -> Self {
-        f32::exp(self)
+        math::f32::exp(self)
     }
 }
 
@@ -63,7 +65,8 @@ impl Real for f64 {
     fn below(self) -> Self {
         self.next_down()
     }
+    #[inline(always)]
     fn exp(self) -> Self {
-        f64::exp(self)
+        math::f64::exp(self)
     }
 }

@@ -3,10 +3,12 @@
 use super::counts::Counts;
 use super::history::History;
 use super::iaf::Together;
+use super::later::Later;
 use super::masks::Masks;
 use super::plastic::Learning;
 use super::poisson::Poisson;
 use super::rows::{Delay, Rows, Weight};
+
 use crate::lines::Lines;
 use crate::snn::neurons::Iaf;
 use crate::snn::synapses::{Block as Table, Strengths};
@@ -54,6 +56,19 @@ pub(super) struct Incoming {
     synapses: Stored,
 }
 
+impl Incoming {
+    /// Synapses with individual delays, and who has fired in a step.
+    #[inline(always)]
+    fn ahead<'a>(&'a self, emitted: u64, history: &'a History) -> Option<(&'a Rows, &'a [u32])> {
+        match (&self.synapses, self.delay) {
+            (Stored::Rows(rows), Delay::Short | Delay::Each) => {
+                Some((rows, history.spikes(emitted, self.pre)))
+            }
+            _ => None,
+        }
+    }
+}
+
 enum Stored {
     /// Targets as bits, for spikes that are counted.
     Bits(Masks),
@@ -96,10 +111,14 @@ struct Channel<F> {
 enum Waiting<F> {
     /// Spikes of this step, all of one weight.
     Count { weight: F, counts: Counts },
-    /// Spikes of this step, with their weights: `[SLOTS]`.
-    Sum { sums: Lines<F>, used: bool },
-    /// Spikes of steps to come: `[step mod steps][neurons]`.
-    Ring { sums: Vec<F>, steps: usize },
+    /// Spikes of this step, with their weights: `[SLOTS]`; and those of steps to come, where delays are individual.
+    Sum { sums: Lines<F>, used: bool, later: Option<Later<F>> },
+}
+
+impl<F: Real> Waiting<F> {
+    fn sum(later: Option<Later<F>>) -> Self {
+        Self::Sum { sums: Lines::zeros(SLOTS), used: false, later }
+    }
 }
 
 /// Input from outside.
@@ -177,7 +196,7 @@ impl<'n, F: Number> Block<'n, F> {
                 }
             }
             (_, Delay::Same(_)) => self.sum(receptor),
-            _ => self.ring(receptor, longest),
+            _ => self.ahead(receptor, longest),
         };
         let masks = match self.channels[channel].waiting {
             Waiting::Count { .. } => Masks::of(&table),
@@ -209,18 +228,17 @@ impl<'n, F: Number> Block<'n, F> {
 
     /// The channel of individual weights.
     fn sum(&mut self, receptor: usize) -> usize {
-        self.find(receptor, |waiting| matches!(waiting, Waiting::Sum { .. }))
-            .unwrap_or_else(|| self.push(receptor, Waiting::Sum { sums: Lines::zeros(SLOTS), used: false }))
+        self.find(receptor, |waiting| matches!(waiting, Waiting::Sum { later: None, .. }))
+            .unwrap_or_else(|| self.push(receptor, Waiting::sum(None)))
     }
 
     /// The channel of individual delays up to `longest`.
-    fn ring(&mut self, receptor: usize, longest: u32) -> usize {
+    fn ahead(&mut self, receptor: usize, longest: u32) -> usize {
         let at = self
-            .find(receptor, |waiting| matches!(waiting, Waiting::Ring { .. }))
-            .unwrap_or_else(|| self.push(receptor, Waiting::Ring { sums: Vec::new(), steps: 0 }));
-        if let Waiting::Ring { sums, steps } = &mut self.channels[at].waiting {
-            *steps = (*steps).max(longest as usize + 1);
-            sums.resize(*steps * self.range.len(), F::default());
+            .find(receptor, |waiting| matches!(waiting, Waiting::Sum { later: Some(_), .. }))
+            .unwrap_or_else(|| self.push(receptor, Waiting::sum(Some(Later::new(self.range.len())))));
+        if let Waiting::Sum { later: Some(later), .. } = &mut self.channels[at].waiting {
+            later.reach(longest);
         }
         at
     }
@@ -263,6 +281,7 @@ impl<'n, F: Number> Block<'n, F> {
         }
         for step in steps.clone() {
             self.record(step);
+            self.arrive(step);
             self.deliver(step, history);
             self.deliver_plastic(step, history);
             let at = (step - steps.start) as usize;
@@ -282,7 +301,7 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through plastic projections, in the step in which they arrive.
     fn deliver_plastic(&mut self, step: u64, history: &History) {
         for (channel, plastic) in &mut self.plastic {
-            let Waiting::Sum { sums, used } = &mut self.channels[*channel].waiting else { continue };
+            let Waiting::Sum { sums, used, .. } = &mut self.channels[*channel].waiting else { continue };
             if let Some(sums) = sums.first_chunk_mut() {
                 let events = plastic.deliver(step, history, sums);
                 *used |= events > 0;
@@ -312,14 +331,10 @@ impl<'n, F: Number> Block<'n, F> {
         for channel in channels.iter_mut().filter(|channel| channel.alone) {
             match &mut channel.waiting {
                 Waiting::Count { weight, counts } => later[channel.receptor] = Some((*weight, counts)),
-                Waiting::Sum { sums, used } => {
+                Waiting::Sum { sums, used, .. } => {
                     if std::mem::take(used) {
                         arriving[channel.receptor] = &mut sums[..n];
                     }
-                }
-                Waiting::Ring { sums, steps } => {
-                    let slot = (step % *steps as u64) as usize;
-                    arriving[channel.receptor] = &mut sums[slot * n..(slot + 1) * n];
                 }
             }
         }
@@ -375,20 +390,31 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through projections with individual delays, into the steps to come.
     #[inline(always)]
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
-        let n = self.range.len();
-        for Incoming { pre, channel, synapses, .. } in &self.tables {
-            let Waiting::Ring { sums, steps } = &mut self.channels[*channel].waiting else { continue };
-            let Stored::Rows(rows) = synapses else { continue };
-            let (steps, first) = (*steps, (emitted % *steps as u64) as usize);
-            self.events += rows.pieces(history.spikes(emitted, *pre), |piece| {
-                piece.delayed(|(target, delay), weight: F| {
-                    // No delay is longer than the ring.
-                    let slot = first + delay;
-                    let slot = if slot < steps { slot } else { slot - steps };
-                    let sum = &mut sums[slot * n + target];
-                    *sum = *sum + weight;
-                });
-            });
+        for (rows, sources) in self.tables.iter().filter_map(|table| table.ahead(emitted, history)) {
+            rows.announce(sources);
+        }
+        for (i, table) in self.tables.iter().enumerate() {
+            let (Some((rows, sources)), Waiting::Sum { later: Some(later), .. }) =
+                (table.ahead(emitted, history), &mut self.channels[table.channel].waiting)
+            else {
+                continue;
+            };
+            // A table has few spikes in a step: what the next one wants is asked for with them.
+            let mut next = self.tables[i + 1..].iter().filter_map(|table| table.ahead(emitted, history));
+            let after = next.find_map(|(rows, sources)| rows.first(sources)).unwrap_or_default();
+            let mut sending = later.from(emitted);
+            self.events += rows.pieces(sources, after, |piece| piece.send(&mut sending));
+        }
+    }
+
+    /// Spikes that were sent ahead, in the step in which they arrive.
+    #[inline(always)]
+    fn arrive(&mut self, step: u64) {
+        for channel in &mut self.channels {
+            let Waiting::Sum { sums, used, later: Some(later) } = &mut channel.waiting else { continue };
+            if let Some(sums) = sums.first_chunk_mut() {
+                *used |= later.take(step, sums);
+            }
         }
     }
 
@@ -414,20 +440,20 @@ impl<'n, F: Number> Block<'n, F> {
                     if !*alone || synapses > self.range.len() / 8 {
                         counts.without_list();
                     }
-                    rows.pieces(sources, |piece| counts.count(piece.targets))
+                    rows.pieces(sources, &[], |piece| counts.count(piece.targets))
                 }
-                (Waiting::Sum { sums, used }, Stored::Rows(rows)) => {
+                (Waiting::Sum { sums, used, .. }, Stored::Rows(rows)) => {
                     let Some(sums) = sums.first_chunk_mut::<SLOTS>() else { continue };
                     *used = true;
-                    rows.pieces(sources, |piece| {
+                    rows.pieces(sources, &[], |piece| {
                         piece.weighted(|target, weight: F| {
                             let sum = &mut sums[target];
                             *sum = *sum + weight;
                         });
                     })
                 }
-                // Bits are counted, and rings have individual delays.
-                (Waiting::Sum { .. } | Waiting::Ring { .. }, _) => 0,
+                // Bits are counted.
+                (Waiting::Sum { .. }, _) => 0,
             };
         }
     }
@@ -446,15 +472,11 @@ impl<'n, F: Number> Block<'n, F> {
                 Waiting::Count { weight, counts } => {
                     input.add(counts.take(n).map(|count| *weight * F::count(count)));
                 }
-                Waiting::Sum { .. } | Waiting::Ring { .. } if left => {}
-                Waiting::Sum { sums, used } => {
+                Waiting::Sum { .. } if left => {}
+                Waiting::Sum { sums, used, .. } => {
                     if std::mem::take(used) {
                         input.add(sums[..n].iter_mut().map(std::mem::take));
                     }
-                }
-                Waiting::Ring { sums, steps } => {
-                    let slot = (step % *steps as u64) as usize;
-                    input.add(sums[slot * n..(slot + 1) * n].iter_mut().map(std::mem::take));
                 }
             }
         }
@@ -472,10 +494,10 @@ impl<'n, F: Number> Block<'n, F> {
     }
 
     /// What is on its way to the neurons, for a checkpoint.
-    pub fn pending(&mut self) -> impl Iterator<Item = &mut [F]> {
+    pub fn later(&mut self) -> impl Iterator<Item = &mut Later<F>> {
         self.channels.iter_mut().filter_map(|channel| match &mut channel.waiting {
-            Waiting::Ring { sums, .. } => Some(&mut sums[..]),
-            _ => None,
+            Waiting::Sum { later, .. } => later.as_mut(),
+            Waiting::Count { .. } => None,
         })
     }
 }

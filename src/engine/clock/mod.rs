@@ -35,6 +35,7 @@
 //! | `block` | some neurons of a population and what they receive |
 //! | `iaf` | the step of the most common model |
 //! | `counts` | how many spikes of one weight a neuron got |
+//! | `later` | spikes with delays of their own, on their way |
 //! | `masks` | dense projections as bits, added up in carry-save adders |
 //! | `plastic` | projections whose weights change with the spikes |
 //! | `history` | spikes of the last steps |
@@ -52,6 +53,7 @@ mod counts;
 mod history;
 mod iaf;
 mod input;
+mod later;
 mod masks;
 mod plastic;
 mod poisson;
@@ -251,12 +253,10 @@ impl std::fmt::Debug for Simulator<'_> {
     }
 }
 
-/// Most neurons of a block: few blocks have long rows, several threads want more blocks than there are threads, and what
-/// a block adds up should stay in the cache.
+/// Most neurons of a block: one for each thread, as few blocks have long rows.
 fn good_block(net: &Network, threads: usize) -> usize {
-    let least = if threads == 1 { 16_384 } else { 4096 };
     let largest = net.populations.iter().filter(|p| p.model.is_some()).map(|p| p.size()).max().unwrap_or(0);
-    (largest / threads).clamp(least, crate::snn::synapses::MOST_TARGETS)
+    (largest / threads).clamp(4096, crate::snn::synapses::MOST_TARGETS)
 }
 
 /// What happened in a simulation.
@@ -504,16 +504,14 @@ fn slices<F: Number>(blocks: &mut [MutexGuard<'_, Block<'_, F>>], mut each: impl
     for variable in 0..variables {
         blocks.iter_mut().for_each(|block| each(&mut block.state()[variable]));
     }
-    let rows: Vec<usize> = blocks.first_mut().map_or_else(Vec::new, |block| {
-        let n = block.range.len();
-        block.pending().map(|sums| sums.len() / n).collect()
-    });
-    for (ring, &steps) in rows.iter().enumerate() {
+    let rows: Vec<usize> = blocks
+        .first_mut()
+        .map_or_else(Vec::new, |block| block.later().map(|later| later.sums().len()).collect());
+    for (channel, &steps) in rows.iter().enumerate() {
         for step in 0..steps {
             for block in blocks.iter_mut() {
-                let n = block.range.len();
-                if let Some(sums) = block.pending().nth(ring) {
-                    each(&mut sums[step * n..(step + 1) * n]);
+                if let Some(sums) = block.later().nth(channel).and_then(|later| later.sums().nth(step)) {
+                    each(sums);
                 }
             }
         }

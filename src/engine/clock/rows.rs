@@ -73,6 +73,12 @@ pub(super) struct Rows {
     delay: Delay,
 }
 
+/// Who gets spikes with delays of their own.
+pub(super) trait Receive<F> {
+    /// One of them; to be inlined.
+    fn receive(&mut self, target: u16, delay: usize, weight: F);
+}
+
 /// Some synapses of a row.
 pub(super) struct Piece<'r> {
     weight: Weight,
@@ -132,11 +138,30 @@ impl Rows {
         self.offsets[source as usize] as usize..self.offsets[source as usize + 1] as usize
     }
 
+    /// The bytes of a row.
+    #[inline(always)]
+    fn stored(&self, source: u32) -> &[u8] {
+        let (synapse, row) = (self.synapse(), self.row(source));
+        &self.bytes[synapse * row.start..synapse * row.end]
+    }
+
+    /// A hint that rows are wanted soon: where they begin.
+    #[inline(always)]
+    pub fn announce(&self, sources: &[u32]) {
+        sources.iter().for_each(|&source| prefetch(&self.offsets, source as usize));
+    }
+
+    /// The first row of some sources, to be wanted after those of another table; see [`Rows::pieces`].
+    #[inline(always)]
+    pub fn first(&self, sources: &[u32]) -> Option<&[u8]> {
+        sources.first().map(|&source| self.stored(source))
+    }
+
     /// Goes through the rows of some sources in pieces, and gives the number of synapses. Rows lie anywhere in a table
     /// that is larger than the cache: with each piece comes the hint that as much of a row some places below is wanted
-    /// soon, and before that, where that row begins.
+    /// soon, and before that, where that row begins. With the last row comes the one `after` all of these.
     #[inline(always)]
-    pub fn pieces(&self, sources: &[u32], mut each: impl FnMut(Piece<'_>)) -> u64 {
+    pub fn pieces(&self, sources: &[u32], after: &[u8], mut each: impl FnMut(Piece<'_>)) -> u64 {
         let synapse = self.synapse();
         let ahead = 1 + AHEAD / (self.mean() as usize).max(AHEAD / 16);
         let lines_of_piece = (PIECE * synapse).div_ceil(LINE);
@@ -145,18 +170,19 @@ impl Rows {
             if let Some(&later) = sources.get(i + 2 * ahead) {
                 prefetch(&self.offsets, later as usize);
             }
-            let row = self.row(sources[i]);
-            let next = sources.get(i + ahead).map_or(0..0, |&source| self.row(source));
-            let next = synapse * next.start..synapse * next.end;
-            let mut lines = next.clone().step_by(LINE);
-            let k = row.len();
-            let (weights, rest) =
-                self.bytes[synapse * row.start..synapse * row.end].split_at(k * self.weight.bytes());
+            let next = match sources.get(i + ahead) {
+                Some(&source) => self.stored(source),
+                None if i + 1 == sources.len() => after,
+                None => &[],
+            };
+            let mut lines = (0..next.len()).step_by(LINE);
+            let k = self.row(sources[i]).len();
+            let (weights, rest) = self.stored(sources[i]).split_at(k * self.weight.bytes());
             let (targets, delays) = rest.split_at(k * size_of::<Short>());
             let targets = targets.as_chunks().0;
             for start in (0..k).step_by(PIECE) {
                 for at in lines.by_ref().take(lines_of_piece) {
-                    prefetch(&self.bytes, at);
+                    prefetch(next, at);
                 }
                 let end = k.min(start + PIECE);
                 each(Piece {
@@ -168,8 +194,8 @@ impl Rows {
                 });
             }
             // It may be longer, and end in one line more.
-            for at in lines.chain([next.end.saturating_sub(1)]) {
-                prefetch(&self.bytes, at);
+            for at in lines.chain([next.len().saturating_sub(1)]) {
+                prefetch(next, at);
             }
             events += k as u64;
         }
@@ -189,41 +215,58 @@ const LINE: usize = 64;
 impl Piece<'_> {
     /// Calls `add(target, weight)` for each synapse.
     #[inline(always)]
-    pub fn weighted<F: Real>(&self, add: impl FnMut(usize, F)) {
-        self.with_weights(self.targets.iter().map(|&target| usize::from(u16::from_ne_bytes(target))), add);
-    }
-
-    /// Calls `add((target, delay), weight)` for each synapse with its own delay.
-    #[inline(always)]
-    pub fn delayed<F: Real>(&self, add: impl FnMut((usize, usize), F)) {
+    pub fn weighted<F: Real>(&self, mut add: impl FnMut(usize, F)) {
         let targets = self.targets.iter().map(|&target| usize::from(u16::from_ne_bytes(target)));
-        match self.delay {
-            Delay::Same(_) => {} // is the projection's
-            Delay::Short => self.with_weights(targets.zip(self.delays.iter().map(|&d| usize::from(d))), add),
-            Delay::Each => {
-                let delays = self.delays.as_chunks().0.iter().map(|&d| usize::from(u16::from_ne_bytes(d)));
-                self.with_weights(targets.zip(delays), add);
+        match self.weight {
+            Weight::Same(weight) => {
+                for target in targets {
+                    add(target, F::of(weight));
+                }
+            }
+            Weight::F32 => {
+                for (target, &weight) in targets.zip(self.weights.as_chunks().0) {
+                    add(target, F::of(f32::from_ne_bytes(weight).into()));
+                }
+            }
+            Weight::F64 => {
+                for (target, &weight) in targets.zip(self.weights.as_chunks().0) {
+                    add(target, F::of(f64::from_ne_bytes(weight)));
+                }
             }
         }
     }
 
+    /// Sends a spike through each synapse with its own delay.
     #[inline(always)]
-    fn with_weights<F: Real, T>(&self, places: impl Iterator<Item = T>, mut add: impl FnMut(T, F)) {
-        // Loops and no closures of iterators, which would be compiled once and for any processor.
+    pub fn send<F: Real>(&self, to: &mut impl Receive<F>) {
+        match self.delay {
+            Delay::Same(_) => {} // is the projection's
+            Delay::Short => self.send_after(self.delays.iter().map(|&delay| delay.into()), to),
+            Delay::Each => {
+                let delays = self.delays.as_chunks().0.iter();
+                self.send_after(delays.map(|&delay| u16::from_ne_bytes(delay).into()), to);
+            }
+        }
+    }
+
+    // Loops and no closures, which would be compiled once and for any processor, and called for each synapse.
+    #[inline(always)]
+    fn send_after<F: Real>(&self, delays: impl Iterator<Item = usize>, to: &mut impl Receive<F>) {
+        let synapses = self.targets.iter().map(|&target| u16::from_ne_bytes(target)).zip(delays);
         match self.weight {
             Weight::Same(weight) => {
-                for place in places {
-                    add(place, F::of(weight));
+                for (target, delay) in synapses {
+                    to.receive(target, delay, F::of(weight));
                 }
             }
             Weight::F32 => {
-                for (place, &weight) in places.zip(self.weights.as_chunks().0) {
-                    add(place, F::of(f32::from_ne_bytes(weight).into()));
+                for ((target, delay), &weight) in synapses.zip(self.weights.as_chunks().0) {
+                    to.receive(target, delay, F::of(f32::from_ne_bytes(weight).into()));
                 }
             }
             Weight::F64 => {
-                for (place, &weight) in places.zip(self.weights.as_chunks().0) {
-                    add(place, F::of(f64::from_ne_bytes(weight)));
+                for ((target, delay), &weight) in synapses.zip(self.weights.as_chunks().0) {
+                    to.receive(target, delay, F::of(f64::from_ne_bytes(weight)));
                 }
             }
         }
@@ -234,14 +277,20 @@ impl Piece<'_> {
 mod tests {
     use super::*;
 
+    impl Receive<f64> for Vec<(usize, f64, u32)> {
+        fn receive(&mut self, target: u16, delay: usize, weight: f64) {
+            self.push((target.into(), weight, delay as u32));
+        }
+    }
+
     /// Every synapse of a table as its rows give it.
     fn all(rows: &Rows, sources: &[u32]) -> Vec<(usize, f64, u32)> {
         let mut synapses = Vec::new();
-        let events = rows.pieces(sources, |piece| match piece.delay {
+        let events = rows.pieces(sources, &[], |piece| match piece.delay {
             Delay::Same(steps) => {
                 piece.weighted(|target, weight: f64| synapses.push((target, weight, steps)))
             }
-            _ => piece.delayed(|(target, delay), weight: f64| synapses.push((target, weight, delay as u32))),
+            _ => piece.send(&mut synapses),
         });
         assert_eq!(events, synapses.len() as u64);
         synapses

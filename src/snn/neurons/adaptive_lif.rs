@@ -12,9 +12,10 @@
 //! s ← v ≥ V_th + ϑ;   v ← V_reset, w ← w + b, ϑ ← ϑ + a where s
 //! ```
 
+use super::lanes::{Lane, Lanes};
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
-    refractory_steps, variable,
+    EXCITATORY_INHIBITORY, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
+    variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{Adaptation, Kernel, Linear, constant_response, exponential_response};
@@ -120,31 +121,36 @@ impl AdaptiveLif {
         ]
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, excitatory, inhibitory, adaptation, shift, left] = state else { return };
-        let [to_rest, per_current, decay_e, p_e, decay_i, p_i, decay_w, p_w, decay_t, more @ ..] =
-            self.constants::<R>();
+    fn lanes<R: Real>(&self) -> Step<R> {
+        Step(self.constants())
+    }
+}
+
+/// What a step computes with.
+struct Step<R>([R; 16]);
+
+impl<R: Real> Lanes<R, 3, 6> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 3], state: &mut [Lane<R>; 6], spikes: &mut Lane<u8>) {
+        let [membrane, excitatory, inhibitory, adaptation, shift, left] = state;
+        let [to_rest, per_current, decay_e, p_e, decay_i, p_i, decay_w, p_w, decay_t, more @ ..] = self.0;
         let [rest, threshold, reset, pause, current, spike_current, spike_threshold] = more;
-        for (n, spike) in spikes.iter_mut().enumerate() {
-            let (v, e, i, w) = (membrane[n], excitatory[n], inhibitory[n], adaptation[n]);
-            excitatory[n] = decay_e * e + at(inputs, 0, n);
-            inhibitory[n] = decay_i * i + at(inputs, 1, n);
-            adaptation[n] = decay_w * w;
-            shift[n] = decay_t * shift[n];
-            *spike = 0;
-            if held(&mut left[n]) {
-                continue;
-            }
-            let drive = per_current * (current + at(inputs, 2, n));
-            let v = v + to_rest * (rest - v) + p_e * e + p_i * i - p_w * w + drive;
-            let fires = v >= threshold + shift[n];
+        let none = R::default();
+        for n in 0..n {
+            let (before, e, i, w) = (membrane[n], excitatory[n], inhibitory[n], adaptation[n]);
+            excitatory[n] = decay_e * e + input[0][n];
+            inhibitory[n] = decay_i * i + input[1][n];
+            let (held, less) = held(left[n]);
+            let drive = per_current * (current + input[2][n]);
+            let v = before + to_rest * (rest - before) + p_e * e + p_i * i - p_w * w + drive;
+            let lower = decay_t * shift[n];
+            let fires = !held & (v >= threshold + lower);
+            let v = if held { before } else { v };
             membrane[n] = if fires { reset } else { v };
-            if fires {
-                adaptation[n] = adaptation[n] + spike_current;
-                shift[n] = shift[n] + spike_threshold;
-                left[n] = pause;
-                *spike = 1;
-            }
+            adaptation[n] = decay_w * w + if fires { spike_current } else { none };
+            shift[n] = lower + if fires { spike_threshold } else { none };
+            left[n] = if fires { pause } else { less };
+            spikes[n] = fires.into();
         }
     }
 }

@@ -14,8 +14,9 @@
 //!
 //! NEST takes adaptive steps (RKF45) that begin at 0.01 ms; `substeps` = dt / 0.01 ms is the default here.
 
+use super::lanes::{LANES, Lane, Lanes};
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, membrane, not_negative, positive, refractory_steps,
+    EXCITATORY_INHIBITORY, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
     runge_kutta, variable,
 };
 use crate::error::{Error, Result};
@@ -116,62 +117,118 @@ impl AdEx {
         Self { synapses: Coupling::Conductance { excitatory: 0.0, inhibitory: -85.0 }, ..Self::nest(dt) }
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, adaptation, excitatory, inhibitory, left] = state else { return };
+    fn lanes<R: Real>(&self) -> Step<R> {
         let h = self.dt.0 / f64::from(self.substeps);
         let decays = |tau: Ms| [0.0, 0.5, 1.0].map(|share| R::of((-share * h / tau.0).exp()));
-        let (decay_e, decay_i) = (decays(self.tau_excitatory), decays(self.tau_inhibitory));
-        let inverse = R::of(1.0 / self.capacitance);
-        let (leak, rest, onset, slope) =
-            (R::of(self.leak), R::of(self.rest), R::of(self.threshold), R::of(self.slope));
-        let (peak, reset) = (R::of(self.peak), R::of(self.reset));
-        let (a, b, rate_w) = (R::of(self.a), R::of(self.b), R::of(1.0 / self.tau_w.0));
-        let pause = refractory_steps(self.refractory, self.dt);
-        let zero = R::of(0.0);
-        for (n, spike) in spikes.iter_mut().enumerate() {
-            let (mut v, mut w) = (membrane[n], adaptation[n]);
-            let (mut x_e, mut x_i) = (excitatory[n], inhibitory[n]);
-            let drive = R::of(self.current) + at(inputs, 2, n);
-            let mut clamped = left[n] > zero;
-            let mut fired = false;
-            for _ in 0..self.substeps {
-                let rates = |stage: usize, [v, w]: [R; 2]| {
-                    let v = if clamped {
-                        reset
-                    } else if v < peak {
-                        v
-                    } else {
-                        peak
-                    };
-                    let (e, i) = (x_e * decay_e[stage], x_i * decay_i[stage]);
-                    let synaptic = match self.synapses {
-                        Coupling::Current => e + i,
-                        Coupling::Conductance { excitatory, inhibitory } => {
-                            e * (R::of(excitatory) - v) + i * (R::of(inhibitory) - v)
-                        }
-                    };
-                    let upswing = leak * slope * ((v - onset) / slope).exp();
-                    let current = leak * (rest - v) + upswing - w + synaptic + drive;
-                    [if clamped { zero } else { current * inverse }, (a * (v - rest) - w) * rate_w]
-                };
-                [v, w] = runge_kutta([v, w], R::of(h), rates);
-                (x_e, x_i) = (x_e * decay_e[2], x_i * decay_i[2]);
-                if v >= peak && !fired && !clamped {
-                    (fired, v, w) = (true, reset, w + b);
-                    clamped = pause > zero;
+        Step {
+            substeps: self.substeps,
+            h: R::of(h),
+            decay_excitatory: decays(self.tau_excitatory),
+            decay_inhibitory: decays(self.tau_inhibitory),
+            reversal: match self.synapses {
+                Coupling::Current => None,
+                Coupling::Conductance { excitatory, inhibitory } => {
+                    Some((R::of(excitatory), R::of(inhibitory)))
                 }
+            },
+            inverse: R::of(1.0 / self.capacitance),
+            leak: R::of(self.leak),
+            rest: R::of(self.rest),
+            onset: R::of(self.threshold),
+            slope: R::of(self.slope),
+            peak: R::of(self.peak),
+            reset: R::of(self.reset),
+            a: R::of(self.a),
+            b: R::of(self.b),
+            rate_w: R::of(1.0 / self.tau_w.0),
+            pause: refractory_steps(self.refractory, self.dt),
+            current: R::of(self.current),
+        }
+    }
+}
+
+/// What a step computes with.
+struct Step<R> {
+    substeps: u32,
+    h: R,
+    decay_excitatory: [R; 3],
+    decay_inhibitory: [R; 3],
+    /// Reversal potentials where synapses are conductances.
+    reversal: Option<(R, R)>,
+    inverse: R,
+    leak: R,
+    rest: R,
+    onset: R,
+    slope: R,
+    peak: R,
+    reset: R,
+    a: R,
+    b: R,
+    rate_w: R,
+    pause: R,
+    current: R,
+}
+
+impl<R: Real> Step<R> {
+    /// What drives the membrane through synapses with conductances or currents `e` and `i`.
+    #[inline(always)]
+    fn synaptic(&self, e: R, i: R, v: R) -> R {
+        match self.reversal {
+            None => e + i,
+            Some((excitatory, inhibitory)) => e * (excitatory - v) + i * (inhibitory - v),
+        }
+    }
+
+    #[inline(always)]
+    fn at_most_peak(&self, v: R) -> R {
+        if v < self.peak { v } else { self.peak }
+    }
+
+    /// Membrane potential and adaptation current after one step of Runge and Kutta. The membrane is held at the reset
+    /// where it is clamped.
+    #[inline(always)]
+    fn advance(&self, v: R, w: R, e: R, i: R, drive: R, clamped: bool) -> [R; 2] {
+        let Self { leak, rest, slope, .. } = *self;
+        runge_kutta([v, w], self.h, |stage, [v, w]| {
+            let v = if clamped { self.reset } else { self.at_most_peak(v) };
+            let synaptic =
+                self.synaptic(e * self.decay_excitatory[stage], i * self.decay_inhibitory[stage], v);
+            let upswing = leak * slope * ((v - self.onset) / slope).exp();
+            let current = leak * (rest - v) + upswing - w + synaptic + drive;
+            let rate = if clamped { R::default() } else { current * self.inverse };
+            [rate, (self.a * (v - rest) - w) * self.rate_w]
+        })
+    }
+}
+
+impl<R: Real> Lanes<R, 3, 5> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 3], state: &mut [Lane<R>; 5], spikes: &mut Lane<u8>) {
+        let [membrane, adaptation, excitatory, inhibitory, left] = state;
+        let none = R::default();
+        *spikes = [0; LANES];
+        for _ in 0..self.substeps {
+            for n in 0..n {
+                let (e, i) = (excitatory[n], inhibitory[n]);
+                // Refractory since an earlier step, or since a spike in this one.
+                let fired = spikes[n] != 0;
+                let clamped = (left[n] > none) | (fired & (self.pause > none));
+                let drive = self.current + input[2][n];
+                let [v, w] = self.advance(membrane[n], adaptation[n], e, i, drive, clamped);
+                excitatory[n] = e * self.decay_excitatory[2];
+                inhibitory[n] = i * self.decay_inhibitory[2];
+                let fires = (v >= self.peak) & !fired & !clamped;
                 // What would be a second spike in the step waits for the next one.
-                v = if v < peak { v } else { peak };
+                membrane[n] = if fires { self.reset } else { self.at_most_peak(v) };
+                adaptation[n] = if fires { w + self.b } else { w };
+                spikes[n] |= u8::from(fires);
             }
-            (membrane[n], adaptation[n]) = (v, w);
-            excitatory[n] = x_e + at(inputs, 0, n);
-            inhibitory[n] = x_i + at(inputs, 1, n);
-            left[n] = match fired {
-                true => pause,
-                false if left[n] > zero => left[n] - R::of(1.0),
-                false => zero,
-            };
-            *spike = fired.into();
+        }
+        for n in 0..n {
+            excitatory[n] = excitatory[n] + input[0][n];
+            inhibitory[n] = inhibitory[n] + input[1][n];
+            let (_, less) = held(left[n]);
+            left[n] = if spikes[n] != 0 { self.pause } else { less };
         }
     }
 }

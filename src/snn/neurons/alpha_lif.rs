@@ -10,9 +10,10 @@
 //!
 //! The current peaks at `w` after τ_syn. Input acts from the next step on.
 
+use super::lanes::{Lane, Lanes};
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
-    refractory_steps, variable,
+    EXCITATORY_INHIBITORY, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
+    variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{Kernel, Linear, alpha_response, constant_response, exponential_response};
@@ -72,41 +73,84 @@ impl AlphaLif {
         }
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, e, e_slope, i, i_slope, left] = state else { return };
+    fn lanes<R: Real>(&self) -> Step<R> {
         let (h, leak) = (self.dt.0, 1.0 / self.tau_mem.0);
         let scaled = |response: f64| R::of(response / self.capacitance);
-        let to_rest = R::of(-(-h * leak).exp_m1());
-        let per_current = scaled(constant_response(h, leak));
-        // Decay, both propagators, and the slope of a current of unit peak.
         let receptor = |tau: Ms| {
             let mu = 1.0 / tau.0;
-            let responses = (scaled(exponential_response(h, leak, mu)), scaled(alpha_response(h, leak, mu)));
-            (R::of((-h * mu).exp()), responses.0, responses.1, R::of(std::f64::consts::E * mu))
+            Receptor {
+                decay: R::of((-h * mu).exp()),
+                current: scaled(exponential_response(h, leak, mu)),
+                slope: scaled(alpha_response(h, leak, mu)),
+                jump: R::of(std::f64::consts::E * mu),
+            }
         };
-        let (decay_e, p_e, q_e, slope_e) = receptor(self.tau_excitatory);
-        let (decay_i, p_i, q_i, slope_i) = receptor(self.tau_inhibitory);
-        let (rest, threshold, reset, h) =
-            (R::of(self.rest), R::of(self.threshold), R::of(self.reset), R::of(h));
-        let pause = refractory_steps(self.refractory, self.dt);
-        for (n, spike) in spikes.iter_mut().enumerate() {
-            let synaptic = p_e * e[n] + q_e * e_slope[n] + p_i * i[n] + q_i * i_slope[n];
-            e[n] = decay_e * (e[n] + h * e_slope[n]);
-            i[n] = decay_i * (i[n] + h * i_slope[n]);
-            e_slope[n] = decay_e * e_slope[n] + slope_e * at(inputs, 0, n);
-            i_slope[n] = decay_i * i_slope[n] + slope_i * at(inputs, 1, n);
-            *spike = 0;
-            if held(&mut left[n]) {
-                continue;
-            }
-            let drive = per_current * (R::of(self.current) + at(inputs, 2, n));
-            let v = membrane[n] + to_rest * (rest - membrane[n]) + synaptic + drive;
-            let fires = v >= threshold;
-            membrane[n] = if fires { reset } else { v };
-            if fires {
-                left[n] = pause;
-                *spike = 1;
-            }
+        Step {
+            to_rest: R::of(-(-h * leak).exp_m1()),
+            per_current: scaled(constant_response(h, leak)),
+            excitatory: receptor(self.tau_excitatory),
+            inhibitory: receptor(self.tau_inhibitory),
+            current: R::of(self.current),
+            rest: R::of(self.rest),
+            threshold: R::of(self.threshold),
+            reset: R::of(self.reset),
+            pause: refractory_steps(self.refractory, self.dt),
+            h: R::of(h),
+        }
+    }
+}
+
+/// What a step computes with.
+struct Step<R> {
+    to_rest: R,
+    per_current: R,
+    excitatory: Receptor<R>,
+    inhibitory: Receptor<R>,
+    current: R,
+    rest: R,
+    threshold: R,
+    reset: R,
+    pause: R,
+    h: R,
+}
+
+struct Receptor<R> {
+    decay: R,
+    /// What a unit of current, and one of its slope, add to the membrane potential in a step.
+    current: R,
+    slope: R,
+    /// The slope of a current of unit peak.
+    jump: R,
+}
+
+impl<R: Real> Receptor<R> {
+    /// What the current and its slope become where `x` arrives.
+    #[inline(always)]
+    fn step(&self, h: R, current: R, slope: R, x: R) -> (R, R) {
+        (self.decay * (current + h * slope), self.decay * slope + self.jump * x)
+    }
+}
+
+impl<R: Real> Lanes<R, 3, 6> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 3], state: &mut [Lane<R>; 6], spikes: &mut Lane<u8>) {
+        let [membrane, e, e_slope, i, i_slope, left] = state;
+        let (excitatory, inhibitory) = (&self.excitatory, &self.inhibitory);
+        for n in 0..n {
+            let synaptic = excitatory.current * e[n]
+                + excitatory.slope * e_slope[n]
+                + inhibitory.current * i[n]
+                + inhibitory.slope * i_slope[n];
+            (e[n], e_slope[n]) = excitatory.step(self.h, e[n], e_slope[n], input[0][n]);
+            (i[n], i_slope[n]) = inhibitory.step(self.h, i[n], i_slope[n], input[1][n]);
+            let (held, less) = held(left[n]);
+            let drive = self.per_current * (self.current + input[2][n]);
+            let v = membrane[n] + self.to_rest * (self.rest - membrane[n]) + synaptic + drive;
+            let fires = !held & (v >= self.threshold);
+            let v = if held { membrane[n] } else { v };
+            membrane[n] = if fires { self.reset } else { v };
+            left[n] = if fires { self.pause } else { less };
+            spikes[n] = fires.into();
         }
     }
 }

@@ -12,9 +12,10 @@
 //! The method's error is of fifth order in dt · (g_L + g_e + g_i) / C, about 1e-9 of the membrane's excursion for the
 //! benchmark at 0.1 ms; NEST solves the same equations adaptively (RKF45, 1e-3 relative) on the same grid of spikes.
 
+use super::lanes::{Lane, Lanes};
 use super::physical::{
-    EXCITATORY_INHIBITORY, at, both_precisions, finite, held, membrane, not_negative, positive,
-    refractory_steps, runge_kutta, variable,
+    EXCITATORY_INHIBITORY, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
+    runge_kutta, variable,
 };
 use crate::error::{Error, Result};
 use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
@@ -113,32 +114,38 @@ impl CondLif {
         [leak, inverse, current, rest, e_e, e_i, threshold, reset, pause, h, e0, e1, e2, i0, i1, i2]
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, excitatory, inhibitory, left] = state else { return };
+    fn lanes<R: Real>(&self) -> Step<R> {
+        Step(self.constants())
+    }
+}
+
+/// What a step computes with.
+struct Step<R>([R; 16]);
+
+impl<R: Real> Lanes<R, 3, 4> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 3], state: &mut [Lane<R>; 4], spikes: &mut Lane<u8>) {
+        let [membrane, excitatory, inhibitory, left] = state;
         let [leak, inverse, current, rest, e_e, e_i, threshold, reset, pause, h, e0, e1, e2, i0, i1, i2] =
-            self.constants();
+            self.0;
         let (decay_e, decay_i) = ([e0, e1, e2], [i0, i1, i2]);
-        for (n, spike) in spikes.iter_mut().enumerate() {
-            let (v, g_e, g_i) = (membrane[n], excitatory[n] * inverse, inhibitory[n] * inverse);
-            excitatory[n] = excitatory[n] * decay_e[2] + at(inputs, 0, n);
-            inhibitory[n] = inhibitory[n] * decay_i[2] + at(inputs, 1, n);
-            *spike = 0;
-            if held(&mut left[n]) {
-                continue;
-            }
-            let drive = current + at(inputs, 2, n) * inverse;
-            let [v] = runge_kutta([v], h, |stage, [v]| {
+        for n in 0..n {
+            let (before, g_e, g_i) = (membrane[n], excitatory[n] * inverse, inhibitory[n] * inverse);
+            excitatory[n] = excitatory[n] * e2 + input[0][n];
+            inhibitory[n] = inhibitory[n] * i2 + input[1][n];
+            let (held, less) = held(left[n]);
+            let drive = current + input[2][n] * inverse;
+            let [v] = runge_kutta([before], h, |stage, [v]| {
                 [leak * (rest - v)
                     + g_e * decay_e[stage] * (e_e - v)
                     + g_i * decay_i[stage] * (e_i - v)
                     + drive]
             });
-            let fires = v >= threshold;
+            let fires = !held & (v >= threshold);
+            let v = if held { before } else { v };
             membrane[n] = if fires { reset } else { v };
-            if fires {
-                left[n] = pause;
-                *spike = 1;
-            }
+            left[n] = if fires { pause } else { less };
+            spikes[n] = fires.into();
         }
     }
 }

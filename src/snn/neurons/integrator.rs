@@ -8,9 +8,8 @@
 //! s ← v ≥ V_th;   v ← V_reset where s                  (where there is a threshold)
 //! ```
 
-use super::physical::{
-    at, both_precisions, finite, held, membrane, not_negative, positive, refractory_steps,
-};
+use super::lanes::{Lane, Lanes};
+use super::physical::{both_precisions, finite, held, membrane, not_negative, positive, refractory_steps};
 use crate::error::{Error, Result};
 use crate::snn::linear::{Kernel, Linear, constant_response};
 use crate::snn::neuron::{Neuron, Param, StateSpec};
@@ -67,27 +66,47 @@ impl Integrator {
         Self { tau_mem: Some(tau_mem), rest: 0.0, reset: 0.0, threshold: None, ..Self::fire(dt) }
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, left] = state else { return };
+    fn lanes<R: Real>(&self) -> Step<R> {
         let (h, leak) = (self.dt.0, self.tau_mem.map_or(0.0, |tau| 1.0 / tau.0));
-        let to_rest = R::of(-(-h * leak).exp_m1());
-        let per_current = R::of(constant_response(h, leak) / self.capacitance);
-        let (rest, reset, current) = (R::of(self.rest), R::of(self.reset), R::of(self.current));
-        let threshold = self.threshold.map(R::of);
-        let pause = refractory_steps(self.refractory, self.dt);
-        for (n, spike) in spikes.iter_mut().enumerate() {
-            *spike = 0;
-            if held(&mut left[n]) {
-                continue;
-            }
-            let v = membrane[n];
-            let v = v + to_rest * (rest - v) + per_current * (current + at(inputs, 1, n)) + at(inputs, 0, n);
-            let fires = threshold.is_some_and(|threshold| v >= threshold);
+        Step {
+            to_rest: R::of(-(-h * leak).exp_m1()),
+            per_current: R::of(constant_response(h, leak) / self.capacitance),
+            rest: R::of(self.rest),
+            reset: R::of(self.reset),
+            current: R::of(self.current),
+            threshold: R::of(self.threshold.unwrap_or(f64::INFINITY)),
+            pause: refractory_steps(self.refractory, self.dt),
+        }
+    }
+}
+
+/// What a step computes with.
+struct Step<R> {
+    to_rest: R,
+    per_current: R,
+    rest: R,
+    reset: R,
+    current: R,
+    /// Infinite where there is none.
+    threshold: R,
+    pause: R,
+}
+
+impl<R: Real> Lanes<R, 2, 2> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 2], state: &mut [Lane<R>; 2], spikes: &mut Lane<u8>) {
+        let [membrane, left] = state;
+        let Self { to_rest, per_current, rest, reset, current, threshold, pause } = *self;
+        for n in 0..n {
+            let before = membrane[n];
+            let drive = per_current * (current + input[1][n]);
+            let v = before + to_rest * (rest - before) + drive + input[0][n];
+            let (held, less) = held(left[n]);
+            let fires = !held & (v >= threshold);
+            let v = if held { before } else { v };
             membrane[n] = if fires { reset } else { v };
-            if fires {
-                left[n] = pause;
-                *spike = 1;
-            }
+            left[n] = if fires { pause } else { less };
+            spikes[n] = fires.into();
         }
     }
 }

@@ -11,7 +11,8 @@
 //! Both are first-order schemes whose spikes depend on dt; results are stated with scheme and step. The published
 //! script uses dt = 1 ms.
 
-use super::physical::{at, both_precisions, finite, membrane, positive, variable};
+use super::lanes::{Lane, Lanes};
+use super::physical::{both_precisions, finite, membrane, positive, variable};
 use crate::error::{Error, Result};
 use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
@@ -95,13 +96,26 @@ impl Izhikevich {
         [h, 0.5 * h, a, b, c, d, self.threshold, self.current, published, 0.04, 5.0, 140.0].map(R::of)
     }
 
-    fn run<R: Real>(&self, inputs: &[&[R]], state: &mut [&mut [R]], spikes: &mut [u8]) {
-        let [membrane, recovery] = state else { return };
-        let [h, half, a, b, c, d, threshold, current, _, square, linear, offset] = self.constants();
+    fn lanes<R: Real>(&self) -> Step<R> {
+        Step { scheme: self.scheme, constants: self.constants() }
+    }
+}
+
+/// What a step computes with.
+struct Step<R> {
+    scheme: Scheme,
+    constants: [R; 12],
+}
+
+impl<R: Real> Lanes<R, 2, 2> for Step<R> {
+    #[inline(always)]
+    fn step(&self, n: usize, input: &[Lane<R>; 2], state: &mut [Lane<R>; 2], spikes: &mut Lane<u8>) {
+        let [membrane, recovery] = state;
+        let [h, half, a, b, c, d, threshold, current, _, square, linear, offset] = self.constants;
         let rate = |v: R, u: R, x: R| square * v * v + linear * v + offset - u + x;
-        for (n, spike) in spikes.iter_mut().enumerate() {
+        for n in 0..n {
             let (mut v, mut u) = (membrane[n], recovery[n]);
-            let (x, jump) = (current + at(inputs, 0, n), at(inputs, 1, n));
+            let (x, jump) = (current + input[0][n], input[1][n]);
             match self.scheme {
                 Scheme::Euler => {
                     (v, u) = (v + h * rate(v, u, x) + jump, u + h * a * (b * v - u));
@@ -115,7 +129,7 @@ impl Izhikevich {
             }
             let fires = v >= threshold;
             (membrane[n], recovery[n]) = if fires { (c, u + d) } else { (v, u) };
-            *spike = fires.into();
+            spikes[n] = fires.into();
         }
     }
 }

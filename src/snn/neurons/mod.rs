@@ -11,6 +11,7 @@ pub mod diehl_cook;
 pub mod iaf;
 pub mod integrator;
 pub mod izhikevich;
+mod lanes;
 pub mod late_lif;
 pub mod lif;
 pub mod multi_spike;

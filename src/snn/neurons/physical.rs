@@ -5,15 +5,16 @@ use crate::snn::neuron::{Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 
-/// Methods of [`Neuron`](crate::snn::Neuron) that lead to the generic `run` of a model with a field `dt`.
+/// Methods of [`Neuron`](crate::snn::Neuron) of a model with a field `dt`, whose `lanes` gives its
+/// [`Lanes`](super::lanes::Lanes) for either precision.
 macro_rules! both_precisions {
     () => {
         fn step(&self, input: &[f32], state: &mut [&mut [f32]], spikes: &mut [u8]) {
-            self.run(&[input], state, spikes);
+            crate::snn::neurons::lanes::run(&self.lanes(), &[input], state, spikes);
         }
 
         fn advance(&self, inputs: &[&[f32]], state: &mut [&mut [f32]], spikes: &mut [u8]) {
-            self.run(inputs, state, spikes);
+            crate::snn::neurons::lanes::run(&self.lanes(), inputs, state, spikes);
         }
 
         fn advance_f64(
@@ -22,7 +23,7 @@ macro_rules! both_precisions {
             state: &mut [&mut [f64]],
             spikes: &mut [u8],
         ) -> crate::error::Result<()> {
-            self.run(inputs, state, spikes);
+            crate::snn::neurons::lanes::run(&self.lanes(), inputs, state, spikes);
             Ok(())
         }
 
@@ -73,24 +74,15 @@ pub(super) fn refractory_steps<R: Real>(period: Ms, dt: Ms) -> R {
     R::of((period.0 / dt.0).round())
 }
 
-/// Whether the neuron is refractory in this step; counts it down.
-#[inline]
-pub(super) fn held<R: Real>(left: &mut R) -> bool {
-    let held = *left > R::of(0.0);
-    if held {
-        *left = *left - R::of(1.0);
-    }
-    held
-}
-
-/// Input of a receptor; zero where it has none.
-#[inline]
-pub(super) fn at<R: Real>(inputs: &[&[R]], receptor: usize, neuron: usize) -> R {
-    inputs.get(receptor).map_or(R::of(0.0), |input| input[neuron])
+/// Whether a neuron with so many refractory steps left is held in this step, and how many are left after it.
+#[inline(always)]
+pub(super) fn held<R: Real>(left: R) -> (bool, R) {
+    let held = left > R::default();
+    (held, if held { left - R::of(1.0) } else { left })
 }
 
 /// One step of the classical Runge–Kutta method for `N` variables; `rates` gets the stage (0 start, 1 middle, 2 end).
-#[inline]
+#[inline(always)]
 pub(super) fn runge_kutta<R: Real, const N: usize>(
     y: [R; N],
     h: R,
