@@ -49,6 +49,10 @@ template <class T> struct Neuron {
     __device__ __forceinline__ bool late() const {
         return reset != RESET_NONE && (acts == NEXT_STEP || acts == CORRECTED);
     }
+    // Whether gradients go through a late reset to a value.
+    __device__ __forceinline__ bool pulls() const {
+        return reset == RESET_TO && acts == NEXT_STEP && !has(HAS_DETACHED);
+    }
     __device__ __forceinline__ T fire(T above) const {
         return (has(HAS_ABOVE) ? above > T(0) : above >= T(0)) ? T(1) : T(0);
     }
@@ -80,22 +84,57 @@ template <class T> struct Past {
         : carry(n.rest), late(T(0)), current(T(0)), adaptation(T(0)), spike(T(0)) {
         if (!n.has(HAS_PAST)) return;
         u64 i = at;
-        carry = planes[i];
-        if (n.late()) late = planes[i += all];
-        if (n.has(HAS_CURRENT)) current = planes[i += all];
-        if (!n.has(HAS_ADAPTATION)) return;
-        adaptation = planes[i += all];
-        spike = planes[i += all];
+        each(n, [&](T &value) {
+            value = planes[i];
+            i += all;
+        });
     }
-    __device__ __forceinline__ void leave(const Neuron<T> &n, T *planes, u64 all, u64 at) const {
+    __device__ __forceinline__ void leave(const Neuron<T> &n, T *planes, u64 all, u64 at) {
         if (!n.has(HAS_STRETCH)) return;
         u64 i = at;
-        planes[i] = carry;
-        if (n.late()) planes[i += all] = late;
-        if (n.has(HAS_CURRENT)) planes[i += all] = current;
+        each(n, [&](T &value) {
+            planes[i] = value;
+            i += all;
+        });
+    }
+    // Those that there are, in the order of their planes.
+    template <class Each> __device__ __forceinline__ void each(const Neuron<T> &n, Each plane) {
+        plane(carry);
+        if (n.late()) plane(late);
+        if (n.has(HAS_CURRENT)) plane(current);
         if (!n.has(HAS_ADAPTATION)) return;
-        planes[i += all] = adaptation;
-        planes[i += all] = spike;
+        plane(adaptation);
+        plane(spike);
+    }
+};
+
+// What the steps after hand back, at first nothing: gradients by the potential, by what it decays from, by the current and
+// by the adaptation, and the potential before a late reset to a value.
+template <class T> struct Future {
+    T delta, big, e, h, unreset;
+
+    __device__ __forceinline__ Future(const Neuron<T> &n, const T *planes, u64 all, u64 at)
+        : delta(T(0)), big(T(0)), e(T(0)), h(T(0)), unreset(n.value) {
+        if (!n.has(HAS_FUTURE)) return;
+        u64 i = at;
+        each(n, [&](T &value) {
+            value = planes[i];
+            i += all;
+        });
+    }
+    __device__ __forceinline__ void hand_back(const Neuron<T> &n, T *planes, u64 all, u64 at) {
+        u64 i = at;
+        each(n, [&](T &value) {
+            planes[i] = value;
+            i += all;
+        });
+    }
+    template <class Each> __device__ __forceinline__ void each(const Neuron<T> &n, Each plane) {
+        if (n.acts == NEXT_STEP && n.reset != RESET_NONE) plane(delta);
+        plane(big);
+        if (n.has(HAS_CURRENT)) plane(e);
+        if (n.has(HAS_ADAPTATION)) plane(h);
+        if (n.pulls()) plane(unreset);
     }
 };
 
@@ -171,7 +210,7 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before,
         return n.has(HAS_ADAPTATION) ? above - n.strength * past(planes.adaptation, t) : above;
     };
     const T kappa = n.has(HAS_DETACHED) ? T(0) : T(1);
-    const bool pulls = reset == RESET_TO && acts == NEXT_STEP && !n.has(HAS_DETACHED);
+    const bool pulls = n.pulls();
     const bool keeps_current = n.has(HAS_CURRENT) && ((wanted >> 3 & 1u) || pulls);
 
     if (n.has(HAS_ADAPTATION) || keeps_current || acts == CORRECTED) {
@@ -198,20 +237,8 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before,
         }
     }
 
-    // Gradients by the potential, by what it decays from, by the current and by the adaptation, and the potential before a
-    // late reset to a value.
-    T delta = T(0), big = T(0), e = T(0), h = T(0), unreset = n.value, held = T(0);
-    if (n.has(HAS_FUTURE)) {
-        u64 i = at;
-        if (acts == NEXT_STEP && reset != RESET_NONE) {
-            delta = after[i];
-            i += all;
-        }
-        big = after[i];
-        if (n.has(HAS_CURRENT)) e = after[i += all];
-        if (n.has(HAS_ADAPTATION)) h = after[i += all];
-        if (pulls) unreset = after[i += all];
-    }
+    Future<T> next(n, after, all, at);
+    T &delta = next.delta, &big = next.big, &e = next.e, &h = next.h, held = T(0);
     T d_decay = T(0), d_gain = T(0), d_theta = T(0), d_alpha = T(0), d_rho = T(0), d_strength = T(0);
     T u = steps > 0 ? potential(steps - 1) : T(0), over = steps > 0 ? above(steps - 1, u) : T(0), s = n.fire(over);
     for (u32 t = steps; t-- > 0;) {
@@ -239,7 +266,7 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before,
                 const T current = n.has(HAS_CURRENT) ? past(planes.current, t + 1) : n.gain * input(t + 1);
                 pull = n.value - (n.rest + n.decay * (u - n.rest) + current);
             } else if (pulls) {
-                pull = n.value - unreset;
+                pull = n.value - next.unreset;
             }
             along = (g + kappa * pull * delta) * slope;
             delta = along + big;
@@ -295,18 +322,11 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before,
     }
     if (n.has(HAS_HELD)) dx[at] = held;
     if (n.has(HAS_STRETCH)) {
-        u64 i = at;
-        if (acts == NEXT_STEP && reset != RESET_NONE) {
-            back[i] = delta;
-            i += all;
-        }
-        back[i] = big;
-        if (n.has(HAS_CURRENT)) back[i += all] = e;
-        if (n.has(HAS_ADAPTATION)) back[i += all] = h;
         if (pulls) {
             const T current = n.has(HAS_CURRENT) ? past(planes.current, 0) : n.gain * input(0);
-            back[i += all] = n.rest + n.decay * (first.carry - n.rest) + current;
+            next.unreset = n.rest + n.decay * (first.carry - n.rest) + current;
         }
+        next.hand_back(n, back, all, at);
     }
     const T found[6] = {d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength};
     u64 plane = 0;

@@ -314,10 +314,10 @@ impl Tensor {
         };
         let buffer = match (self.buffer()?, a.buffer()?, b.buffer()?) {
             (Buffer::F32(to), Buffer::F32(a), Buffer::F32(b)) => {
-                Buffer::F32(sum_with_product(to, (a, b), [m, k, n], factor))
+                Buffer::F32(cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor as f32))
             }
             (Buffer::F64(to), Buffer::F64(a), Buffer::F64(b)) => {
-                Buffer::F64(sum_with_product(to, (a, b), [m, k, n], factor))
+                Buffer::F64(cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor))
             }
             _ => return in_steps(),
         };
@@ -352,13 +352,6 @@ impl Tensor {
 
 fn fill<T: Element>(values: &mut [T], value: f64) {
     values.fill(T::of_f64(value));
-}
-
-fn sum_with_product<T: Float>(to: &[T], (a, b): (&[T], &[T]), [m, k, n]: [usize; 3], factor: f64) -> Vec<T> {
-    use cpu::gemm::Matrix;
-    let mut sum = to.to_vec();
-    cpu::gemm::add_product(Matrix::new(a, m, k), Matrix::new(b, k, n), T::of_f64(factor), &mut sum);
-    sum
 }
 
 fn add_into<T: Element>(to: &mut [T], from: &[T], add: impl Fn(T, T) -> T + Sync) {

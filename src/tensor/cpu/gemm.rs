@@ -3,6 +3,7 @@
 //! The summation order depends on the shape and the processor, not on the number of threads (tested).
 #![allow(unsafe_code)]
 
+use crate::parallel;
 use crate::tensor::dtype::Float;
 
 /// A matrix in memory: element `(i, j)` stands at `i · row_stride + j · col_stride`.
@@ -53,6 +54,36 @@ pub(crate) fn product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &m
 /// `out += factor · a · b` on all threads.
 pub(crate) fn add_product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
     run(a, b, factor, true, out, gemm::Parallelism::Rayon(0));
+}
+
+/// Elements of a sum with a product that are computed at once: they stay in the cache between the two.
+const PIECE: usize = 64 * 1024;
+
+/// `to + factor · a · b` on all threads, row-major, of shapes `[m, n]`, `[m, k]` and `[k, n]`. Memory is gone through once.
+pub(crate) fn sum_with_product<T: Float>(
+    to: &[T],
+    a: &[T],
+    b: &[T],
+    [m, k, n]: [usize; 3],
+    factor: T,
+) -> Vec<T> {
+    assert!(to.len() == m * n, "{m} × {n}");
+    let mut sum = Vec::with_capacity(to.len());
+    let rows = (PIECE / n.max(1)).max(1);
+    let piece = |i: usize, out: &mut [std::mem::MaybeUninit<T>]| {
+        let first = i * rows;
+        for (out, &to) in out.iter_mut().zip(&to[first * n..]) {
+            out.write(to);
+        }
+        // SAFETY: `to` has as many elements from there on as `out`: all were just written.
+        let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) };
+        let m = out.len() / n;
+        add_product_here(Matrix::new(&a[first * k..], m, k), Matrix::new(b, k, n), factor, out);
+    };
+    parallel::chunks_mut(&mut sum.spare_capacity_mut()[..to.len()], rows * n, piece);
+    // SAFETY: every piece wrote its elements, and together they are all of them.
+    unsafe { sum.set_len(to.len()) };
+    sum
 }
 
 /// `out += factor · a · b` on the calling thread.
@@ -128,6 +159,27 @@ mod tests {
                 for threads in [2, 3, 4] {
                     assert!(one == with(threads), "{m}×{k}×{n} differs with {threads} threads");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_with_products_in_pieces() {
+        // Smaller than a piece, whole pieces, a rest, rows longer than a piece, nothing.
+        for (m, k, n) in
+            [(3, 2, 5), (256, 8, 512), (301, 4, 700), (3, 8, 70_000), (0, 4, 3), (5, 0, 4), (4, 2, 0)]
+        {
+            let numbers =
+                |len: usize, by: usize| (0..len).map(move |i| ((i * by) % 1013) as f64 * 1e-3 - 0.5);
+            let to: Vec<f64> = numbers(m * n, 31).collect();
+            let (a, b): (Vec<_>, Vec<_>) =
+                (numbers(m * k, 7919).collect(), numbers(k * n, 104_729).collect());
+            let sum = sum_with_product(&to, &a, &b, [m, k, n], -0.5);
+            assert_eq!(sum.len(), m * n);
+            for (at, (&sum, &to)) in sum.iter().zip(&to).enumerate() {
+                let (i, j) = (at / n, at % n);
+                let want = to - 0.5 * (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f64>();
+                assert!((sum - want).abs() < 1e-12, "{m} × {k} × {n}, {i}, {j}: {sum}, want {want}");
             }
         }
     }
