@@ -8,7 +8,6 @@ use super::masks::Masks;
 use super::plastic::Learning;
 use super::poisson::Poisson;
 use super::rows::{Delay, Rows, Weight};
-
 use crate::lines::Lines;
 use crate::snn::neurons::Iaf;
 use crate::snn::synapses::{Block as Table, Strengths};
