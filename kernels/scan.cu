@@ -76,26 +76,32 @@ __device__ __forceinline__ Neuron<T> neuron(u32 j, u32 spread, u32 reset, u32 ac
             of(gain, 1), of(theta, 2), of(alpha, 3), of(rho, 4), of(strength, 5)};
 }
 
+// `Past` and `Future` from their planes and back: `each` names those that there are, in order.
+template <class T, class State>
+__device__ __forceinline__ void load_planes(State &state, const Neuron<T> &n, const T *planes, u64 all, u64 at) {
+    state.each(n, [&](T &value) {
+        value = planes[at];
+        at += all;
+    });
+}
+template <class T, class State>
+__device__ __forceinline__ void store_planes(State &state, const Neuron<T> &n, T *planes, u64 all, u64 at) {
+    state.each(n, [&](T &value) {
+        planes[at] = value;
+        at += all;
+    });
+}
+
 // What the steps before leave: at first nothing but the potential at rest.
 template <class T> struct Past {
     T carry, late, current, adaptation, spike;
 
     __device__ __forceinline__ Past(const Neuron<T> &n, const T *planes, u64 all, u64 at)
         : carry(n.rest), late(T(0)), current(T(0)), adaptation(T(0)), spike(T(0)) {
-        if (!n.has(HAS_PAST)) return;
-        u64 i = at;
-        each(n, [&](T &value) {
-            value = planes[i];
-            i += all;
-        });
+        if (n.has(HAS_PAST)) load_planes<T>(*this, n, planes, all, at);
     }
     __device__ __forceinline__ void leave(const Neuron<T> &n, T *planes, u64 all, u64 at) {
-        if (!n.has(HAS_STRETCH)) return;
-        u64 i = at;
-        each(n, [&](T &value) {
-            planes[i] = value;
-            i += all;
-        });
+        if (n.has(HAS_STRETCH)) store_planes<T>(*this, n, planes, all, at);
     }
     // Those that there are, in the order of their planes.
     template <class Each> __device__ __forceinline__ void each(const Neuron<T> &n, Each plane) {
@@ -115,19 +121,10 @@ template <class T> struct Future {
 
     __device__ __forceinline__ Future(const Neuron<T> &n, const T *planes, u64 all, u64 at)
         : delta(T(0)), big(T(0)), e(T(0)), h(T(0)), unreset(n.value) {
-        if (!n.has(HAS_FUTURE)) return;
-        u64 i = at;
-        each(n, [&](T &value) {
-            value = planes[i];
-            i += all;
-        });
+        if (n.has(HAS_FUTURE)) load_planes<T>(*this, n, planes, all, at);
     }
     __device__ __forceinline__ void hand_back(const Neuron<T> &n, T *planes, u64 all, u64 at) {
-        u64 i = at;
-        each(n, [&](T &value) {
-            planes[i] = value;
-            i += all;
-        });
+        if (n.has(HAS_STRETCH)) store_planes<T>(*this, n, planes, all, at);
     }
     template <class Each> __device__ __forceinline__ void each(const Neuron<T> &n, Each plane) {
         if (n.acts == NEXT_STEP && n.reset != RESET_NONE) plane(delta);
@@ -321,13 +318,11 @@ __device__ __forceinline__ void scan_chain(const T *x, NUMBERS, const T *before,
         s = s_before;
     }
     if (n.has(HAS_HELD)) dx[at] = held;
-    if (n.has(HAS_STRETCH)) {
-        if (pulls) {
-            const T current = n.has(HAS_CURRENT) ? past(planes.current, 0) : n.gain * input(0);
-            next.unreset = n.rest + n.decay * (first.carry - n.rest) + current;
-        }
-        next.hand_back(n, back, all, at);
+    if (n.has(HAS_STRETCH) && pulls) {
+        const T current = n.has(HAS_CURRENT) ? past(planes.current, 0) : n.gain * input(0);
+        next.unreset = n.rest + n.decay * (first.carry - n.rest) + current;
     }
+    next.hand_back(n, back, all, at);
     const T found[6] = {d_decay, d_gain, d_theta, d_alpha, d_rho, d_strength};
     u64 plane = 0;
 #pragma unroll

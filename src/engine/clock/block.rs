@@ -55,19 +55,6 @@ pub(super) struct Incoming {
     synapses: Stored,
 }
 
-impl Incoming {
-    /// Synapses with individual delays, and who has fired in a step.
-    #[inline(always)]
-    fn ahead<'a>(&'a self, emitted: u64, history: &'a History) -> Option<(&'a Rows, &'a [u32])> {
-        match (&self.synapses, self.delay) {
-            (Stored::Rows(rows), Delay::Short | Delay::Each) => {
-                Some((rows, history.spikes(emitted, self.pre)))
-            }
-            _ => None,
-        }
-    }
-}
-
 enum Stored {
     /// Targets as bits, for spikes that are counted.
     Bits(Masks),
@@ -389,20 +376,14 @@ impl<'n, F: Number> Block<'n, F> {
     /// Spikes through projections with individual delays, into the steps to come.
     #[inline(always)]
     fn deliver_ahead(&mut self, emitted: u64, history: &History) {
-        for (rows, sources) in self.tables.iter().filter_map(|table| table.ahead(emitted, history)) {
-            rows.announce(sources);
-        }
-        for (i, table) in self.tables.iter().enumerate() {
-            let (Some((rows, sources)), Waiting::Sum { later: Some(later), .. }) =
-                (table.ahead(emitted, history), &mut self.channels[table.channel].waiting)
+        for Incoming { pre, channel, synapses, .. } in &self.tables {
+            let (Waiting::Sum { later: Some(later), .. }, Stored::Rows(rows)) =
+                (&mut self.channels[*channel].waiting, synapses)
             else {
                 continue;
             };
-            // A table has few spikes in a step: what the next one wants is asked for with them.
-            let mut next = self.tables[i + 1..].iter().filter_map(|table| table.ahead(emitted, history));
-            let after = next.find_map(|(rows, sources)| rows.first(sources)).unwrap_or_default();
             let mut sending = later.from(emitted);
-            self.events += rows.pieces(sources, after, |piece| piece.send(&mut sending));
+            self.events += rows.pieces(history.spikes(emitted, *pre), |piece| piece.send(&mut sending));
         }
     }
 
@@ -439,12 +420,12 @@ impl<'n, F: Number> Block<'n, F> {
                     if !*alone || synapses > self.range.len() / 8 {
                         counts.without_list();
                     }
-                    rows.pieces(sources, &[], |piece| counts.count(piece.targets))
+                    rows.pieces(sources, |piece| counts.count(piece.targets))
                 }
                 (Waiting::Sum { sums, used, .. }, Stored::Rows(rows)) => {
                     let Some(sums) = sums.first_chunk_mut::<SLOTS>() else { continue };
                     *used = true;
-                    rows.pieces(sources, &[], |piece| {
+                    rows.pieces(sources, |piece| {
                         piece.weighted(|target, weight: F| {
                             let sum = &mut sums[target];
                             *sum = *sum + weight;

@@ -138,30 +138,11 @@ impl Rows {
         self.offsets[source as usize] as usize..self.offsets[source as usize + 1] as usize
     }
 
-    /// The bytes of a row.
-    #[inline(always)]
-    fn stored(&self, source: u32) -> &[u8] {
-        let (synapse, row) = (self.synapse(), self.row(source));
-        &self.bytes[synapse * row.start..synapse * row.end]
-    }
-
-    /// A hint that rows are wanted soon: where they begin.
-    #[inline(always)]
-    pub fn announce(&self, sources: &[u32]) {
-        sources.iter().for_each(|&source| prefetch(&self.offsets, source as usize));
-    }
-
-    /// The first row of some sources, to be wanted after those of another table; see [`Rows::pieces`].
-    #[inline(always)]
-    pub fn first(&self, sources: &[u32]) -> Option<&[u8]> {
-        sources.first().map(|&source| self.stored(source))
-    }
-
     /// Goes through the rows of some sources in pieces, and gives the number of synapses. Rows lie anywhere in a table
     /// that is larger than the cache: with each piece comes the hint that as much of a row some places below is wanted
-    /// soon, and before that, where that row begins. With the last row comes the one `after` all of these.
+    /// soon, and before that, where that row begins.
     #[inline(always)]
-    pub fn pieces(&self, sources: &[u32], after: &[u8], mut each: impl FnMut(Piece<'_>)) -> u64 {
+    pub fn pieces(&self, sources: &[u32], mut each: impl FnMut(Piece<'_>)) -> u64 {
         let synapse = self.synapse();
         let ahead = 1 + AHEAD / (self.mean() as usize).max(AHEAD / 16);
         let lines_of_piece = (PIECE * synapse).div_ceil(LINE);
@@ -170,19 +151,18 @@ impl Rows {
             if let Some(&later) = sources.get(i + 2 * ahead) {
                 prefetch(&self.offsets, later as usize);
             }
-            let next = match sources.get(i + ahead) {
-                Some(&source) => self.stored(source),
-                None if i + 1 == sources.len() => after,
-                None => &[],
-            };
-            let mut lines = (0..next.len()).step_by(LINE);
-            let k = self.row(sources[i]).len();
-            let (weights, rest) = self.stored(sources[i]).split_at(k * self.weight.bytes());
+            let row = self.row(sources[i]);
+            let next = sources.get(i + ahead).map_or(0..0, |&source| self.row(source));
+            let next = synapse * next.start..synapse * next.end;
+            let mut lines = next.clone().step_by(LINE);
+            let k = row.len();
+            let (weights, rest) =
+                self.bytes[synapse * row.start..synapse * row.end].split_at(k * self.weight.bytes());
             let (targets, delays) = rest.split_at(k * size_of::<Short>());
             let targets = targets.as_chunks().0;
             for start in (0..k).step_by(PIECE) {
                 for at in lines.by_ref().take(lines_of_piece) {
-                    prefetch(next, at);
+                    prefetch(&self.bytes, at);
                 }
                 let end = k.min(start + PIECE);
                 each(Piece {
@@ -194,8 +174,8 @@ impl Rows {
                 });
             }
             // It may be longer, and end in one line more.
-            for at in lines.chain([next.len().saturating_sub(1)]) {
-                prefetch(next, at);
+            for at in lines.chain([next.end.saturating_sub(1)]) {
+                prefetch(&self.bytes, at);
             }
             events += k as u64;
         }
@@ -286,7 +266,7 @@ mod tests {
     /// Every synapse of a table as its rows give it.
     fn all(rows: &Rows, sources: &[u32]) -> Vec<(usize, f64, u32)> {
         let mut synapses = Vec::new();
-        let events = rows.pieces(sources, &[], |piece| match piece.delay {
+        let events = rows.pieces(sources, |piece| match piece.delay {
             Delay::Same(steps) => {
                 piece.weighted(|target, weight: f64| synapses.push((target, weight, steps)))
             }
