@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lif.cuh"
+#include "math.cuh"
 
 // Numbers of the models; src/snn/neuron.rs has the same.
 #define MODEL_IAF_DELTA 0
@@ -12,6 +13,8 @@
 #define MODEL_COND_LIF 4
 #define MODEL_ADAPTIVE_LIF 5
 #define MODEL_IZHIKEVICH 6
+#define MODEL_ALPHA_LIF 7
+#define MODEL_ADEX 8
 
 // What the receptors of a neuron get in a step, in the order of the model's receptors.
 struct Received {
@@ -188,6 +191,87 @@ struct Izhikevich {
         const bool spike = v >= c[6];
         s[0] = spike ? c[4] : v;
         s[1] = spike ? u + c[5] : u;
+        return spike;
+    }
+};
+
+// decay, parts of current and slope that reach the membrane, jump, of the excitatory and of the inhibitory current; leak,
+// per current, current, rest, threshold, reset, refractory steps, h
+struct AlphaLif {
+    static constexpr int STATES = 6;  // membrane, current and its slope of both receptors, steps left
+
+    static __device__ __forceinline__ void synapse(const float *c, float h, float x, float &current, float &slope) {
+        current = c[0] * (current + h * slope);
+        slope = c[0] * slope + c[3] * x;
+    }
+
+    static __device__ __forceinline__ bool step(const float *c, const Received &x, float s[]) {
+        const float v = s[0], synaptic = c[1] * s[1] + c[2] * s[2] + c[5] * s[3] + c[6] * s[4];
+        synapse(c, c[15], x.first, s[1], s[2]);
+        synapse(c + 4, c[15], x.second, s[3], s[4]);
+        if (held(s[5])) return false;
+        const float drive = c[9] * (c[10] + x.third);
+        const float next = v + c[8] * (c[11] - v) + synaptic + drive;
+        const bool spike = next >= c[12];
+        s[0] = spike ? c[13] : next;
+        if (spike) s[5] = c[14];
+        return spike;
+    }
+};
+
+// Runge-Kutta steps, h, 3 decays of the excitatory synapses, 3 of the inhibitory ones, conductances or currents, E_e, E_i,
+// 1 / C, g_L, E_L, V_T, slope, peak, reset, a, b, 1 / tau_w, refractory steps, current
+struct AdEx {
+    static constexpr int STATES = 5;  // membrane, adaptation current, both synapses, steps left
+
+    const float *c;
+    float e, i, drive;
+    bool clamped;
+
+    __device__ __forceinline__ float at_most_peak(float v) const { return v < c[16] ? v : c[16]; }
+
+    // Slopes of membrane and adaptation at a stage: 0 start, 1 middle, 2 end.
+    __device__ __forceinline__ void rates(int stage, float v, float w, float &dv, float &dw) const {
+        v = clamped ? c[17] : at_most_peak(v);
+        const float g_e = e * c[2 + stage], g_i = i * c[5 + stage];
+        const float synaptic = c[8] == 0.0f ? g_e + g_i : g_e * (c[9] - v) + g_i * (c[10] - v);
+        const float upswing = c[12] * c[15] * exponential((v - c[14]) / c[15]);
+        const float current = c[12] * (c[13] - v) + upswing - w + synaptic + drive;
+        dv = clamped ? 0.0f : current * c[11];
+        dw = (c[18] * (v - c[13]) - w) * c[20];
+    }
+
+    __device__ __forceinline__ void advance(float &v, float &w) const {
+        const float h = c[1], half = h * 0.5f, sixth = h * (1.0f / 6.0f);
+        float v1, w1, v2, w2, v3, w3, v4, w4;
+        rates(0, v, w, v1, w1);
+        rates(1, v + half * v1, w + half * w1, v2, w2);
+        rates(1, v + half * v2, w + half * w2, v3, w3);
+        rates(2, v + h * v3, w + h * w3, v4, w4);
+        v = v + sixth * (v1 + 2.0f * v2 + 2.0f * v3 + v4);
+        w = w + sixth * (w1 + 2.0f * w2 + 2.0f * w3 + w4);
+    }
+
+    static __device__ __forceinline__ bool step(const float *c, const Received &x, float s[]) {
+        bool spike = false;
+        for (int k = (int)c[0]; k > 0; --k) {
+            // Refractory since an earlier step, or since a spike in this one.
+            const bool clamped = s[4] > 0.0f || (spike && c[21] > 0.0f);
+            const AdEx neuron = {c, s[2], s[3], c[22] + x.third, clamped};
+            float v = s[0], w = s[1];
+            neuron.advance(v, w);
+            s[2] = s[2] * c[4];
+            s[3] = s[3] * c[7];
+            const bool fires = v >= c[16] && !spike && !clamped;
+            // What would be a second spike in the step waits for the next one.
+            s[0] = fires ? c[17] : neuron.at_most_peak(v);
+            s[1] = fires ? w + c[19] : w;
+            spike = spike || fires;
+        }
+        s[2] = s[2] + x.first;
+        s[3] = s[3] + x.second;
+        held(s[4]);
+        if (spike) s[4] = c[21];
         return spike;
     }
 };

@@ -240,5 +240,7 @@ extern "C" __global__ void __launch_bounds__(256, 3) simulate_advance(
         case MODEL_COND_LIF: return advance<CondLif>(layout, constants, pop, neuron, stretch, probes, out);
         case MODEL_ADAPTIVE_LIF: return advance<AdaptiveLif>(layout, constants, pop, neuron, stretch, probes, out);
         case MODEL_IZHIKEVICH: return advance<Izhikevich>(layout, constants, pop, neuron, stretch, probes, out);
+        case MODEL_ALPHA_LIF: return advance<AlphaLif>(layout, constants, pop, neuron, stretch, probes, out);
+        case MODEL_ADEX: return advance<AdEx>(layout, constants, pop, neuron, stretch, probes, out);
     }
 }

@@ -101,6 +101,8 @@ pub enum GpuModel {
     CondLif = 4,
     AdaptiveLif = 5,
     Izhikevich = 6,
+    AlphaLif = 7,
+    AdEx = 8,
 }
 
 /// A neuron model on the time grid.

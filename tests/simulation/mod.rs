@@ -9,7 +9,7 @@ use ransnn::engine::clock::SpikeTrain;
 use ransnn::engine::{Options, Precision, Simulator, cuda};
 use ransnn::rng::{Stream, Walk};
 use ransnn::snn::neurons::{
-    Acts, AdaptiveLif, CondLif, Iaf, Izhikevich, Lif, Receptors, Reset, ResetActs, Scheme,
+    Acts, AdEx, AdaptiveLif, AlphaLif, CondLif, Iaf, Izhikevich, Lif, Receptors, Reset, ResetActs, Scheme,
 };
 use ransnn::snn::plasticity::{Pair, Pairing, Triplet};
 use ransnn::snn::{Drive, Init, Network, Neuron, Pop, Rule, Source, Synapses, standard};
@@ -27,7 +27,7 @@ fn model(draw: &mut Walk) -> (Box<dyn Neuron>, f64) {
     let two = Receptors::Two(Ms(3.0), Ms(10.0));
     let late = Lif { reset: Reset::To(-0.25), acts: ResetActs::BeforeNextStep, ..Lif::default() };
     let scheme = if draw.random_bool(0.5) { Scheme::Euler } else { Scheme::Published };
-    match draw.random_range(0..9) {
+    match draw.random_range(0..12) {
         0 => (Box::new(Iaf { acts, ..iaf }), 1.0),
         1 => (Box::new(Iaf { acts, receptors: one, resistance: 6.0, ..iaf }), 1.0),
         2 => (Box::new(Iaf { acts, receptors: two, resistance: 6.0, ..iaf }), 1.0),
@@ -36,6 +36,9 @@ fn model(draw: &mut Walk) -> (Box<dyn Neuron>, f64) {
         5 => (Box::new(late), 1.0),
         6 => (Box::new(CondLif { refractory: Ms(1.0), ..CondLif::brette(DT) }), 16.0),
         7 => (Box::new(AdaptiveLif::new(DT)), 1024.0),
+        8 => (Box::new(AlphaLif::nest(DT)), 512.0),
+        9 => (Box::new(AdEx { refractory: Ms(1.0), substeps: 10, ..AdEx::nest(DT) }), 4096.0),
+        10 => (Box::new(AdEx { substeps: 5, ..AdEx::nest_cond(DT) }), 64.0),
         _ => (Box::new(Izhikevich { scheme, ..Izhikevich::regular_spiking(DT) }), 32.0),
     }
 }
@@ -222,8 +225,29 @@ pub fn compare_special(gpu: &Gpu) {
     assert!(compare(gpu, &standard::vogels_abbott_cuba(1).unwrap(), &[150]) > 100);
     assert!(compare(gpu, &standard::vogels_abbott_coba(1).unwrap(), &[150]) > 100);
 
+    // Models that fire by an injected current, and hear each other.
+    let models: [(Box<dyn Neuron>, f64); 3] = [
+        (Box::new(AlphaLif::nest(DT)), 16.0),
+        (Box::new(AdEx { refractory: Ms(2.0), ..AdEx::nest(DT) }), 16.0),
+        (Box::new(AdEx::nest_cond(DT)), 0.25),
+    ];
+    for (model, weight) in models {
+        let kind = model.kind();
+        let mut net = Network::simulation(DT);
+        let cells = net.population("cells", 300, model);
+        net.initial(cells, "membrane potential", Init::Uniform { low: -70.0, high: -55.0 });
+        let (amplitude, from, until) = (Init::Constant(1000.0), Ms(0.0), Ms(1e9));
+        net.drive(cells, Drive::Current { receptor: "current".into(), amplitude, from, until });
+        for (name, receptor) in [("among-cells", "excitatory"), ("against", "inhibitory")] {
+            let rule = Rule::FixedInDegree { k: 20 };
+            let edge = net.connect(cells, cells, rule).name(name).weights(Init::Constant(weight));
+            edge.receptor(receptor).delay(Ms(1.5));
+        }
+        assert!(compare(gpu, &net.build(2).unwrap(), &[200, 40]) > 600, "{kind} hardly fires");
+    }
+
     // More steps than the host waits for at once.
-    let long = compare(gpu, &network(4), &[1500]);
+    let long = compare(gpu, &network(6), &[1500]);
     assert!(long > 0);
 }
 

@@ -436,7 +436,7 @@ pub(super) fn lacks(why: String) -> Error {
 mod tests {
     use super::*;
     use crate::snn::Rule;
-    use crate::snn::neurons::{AdEx, Iaf};
+    use crate::snn::neurons::{Alpha, Iaf};
     use crate::tensor::kernels;
 
     #[test]
@@ -447,7 +447,7 @@ mod tests {
             let line = text.lines().find_map(|line| line.strip_prefix(define.as_str()));
             line.and_then(|value| value.parse().ok()).expect("the kernel defines it")
         };
-        use GpuModel::{AdaptiveLif, CondLif, IafDelta, IafOne, IafTwo, Izhikevich, Lif};
+        use GpuModel::{AdEx, AdaptiveLif, AlphaLif, CondLif, IafDelta, IafOne, IafTwo, Izhikevich, Lif};
         let all = [
             ("IAF_DELTA", IafDelta),
             ("IAF_ONE", IafOne),
@@ -456,6 +456,8 @@ mod tests {
             ("COND_LIF", CondLif),
             ("ADAPTIVE_LIF", AdaptiveLif),
             ("IZHIKEVICH", Izhikevich),
+            ("ALPHA_LIF", AlphaLif),
+            ("ADEX", AdEx),
         ];
         all.iter().for_each(|&(name, model)| assert_eq!(number(name), model as u32, "{name}"));
     }
@@ -472,9 +474,12 @@ mod tests {
     fn what_has_no_kernel_is_named() -> Result<()> {
         let dt = Ms(0.1);
         let mut net = Network::simulation(dt);
-        net.population("cells", 3, AdEx::nest(dt));
+        net.population("cells", 3, Alpha::new(0.85, 0.6));
         let error = Layout::new(&net.build(1)?).expect_err("refused").to_string();
-        assert!(error.contains("on a GPU") && error.contains("adex") && error.contains("`cells`"), "{error}");
+        assert!(
+            error.contains("on a GPU") && error.contains("`alpha`") && error.contains("`cells`"),
+            "{error}"
+        );
 
         let mut net = Network::simulation(dt);
         let cells = net.population("cells", 3, Iaf::delta(Ms(20.0), dt));

@@ -20,7 +20,7 @@ use super::physical::{
     runge_kutta, variable,
 };
 use crate::error::{Error, Result};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -281,6 +281,28 @@ impl Neuron for AdEx {
             variable("inhibitory synapses", unit, 0.0),
             StateSpec::refractory(),
         ]
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        let step = self.lanes::<f32>();
+        let (conductances, (e_e, e_i)) = match step.reversal {
+            None => (0.0, (0.0, 0.0)),
+            Some(reversal) => (1.0, reversal),
+        };
+        let mut constants = vec![step.substeps as f32, step.h];
+        constants.extend(step.decay_excitatory.into_iter().chain(step.decay_inhibitory));
+        constants.extend([
+            conductances,
+            e_e,
+            e_i,
+            step.inverse,
+            step.leak,
+            step.rest,
+            step.onset,
+            step.slope,
+        ]);
+        constants.extend([step.peak, step.reset, step.a, step.b, step.rate_w, step.pause, step.current]);
+        Some((GpuModel::AdEx, constants))
     }
 
     fn validate(&self) -> Result<()> {

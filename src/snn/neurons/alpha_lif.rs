@@ -17,7 +17,7 @@ use super::physical::{
 };
 use crate::error::{Error, Result};
 use crate::snn::linear::{Kernel, Linear, alpha_response, constant_response, exponential_response};
-use crate::snn::neuron::{Neuron, Param, StateSpec};
+use crate::snn::neuron::{GpuModel, Neuron, Param, StateSpec};
 use crate::snn::real::Real;
 use crate::units::Ms;
 use serde::{Deserialize, Serialize};
@@ -206,6 +206,14 @@ impl Neuron for AlphaLif {
             ],
             adaptation: vec![],
         })
+    }
+
+    fn on_gpu(&self) -> Option<(GpuModel, Vec<f32>)> {
+        let step = self.lanes::<f32>();
+        let of = |r: &Receptor<f32>| [r.decay, r.current, r.slope, r.jump];
+        let rest = [step.to_rest, step.per_current, step.current, step.rest];
+        let spike = [step.threshold, step.reset, step.pause, step.h];
+        Some((GpuModel::AlphaLif, [of(&step.excitatory), of(&step.inhibitory), rest, spike].concat()))
     }
 
     fn validate(&self) -> Result<()> {
