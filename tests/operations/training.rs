@@ -51,6 +51,22 @@ fn network((convolution, frozen, out): (bool, bool, Lif)) -> Network {
     net.build(3).unwrap()
 }
 
+/// Pixels and classes that reach some of the hidden neurons only.
+fn some_pairs() -> Network {
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", SIDE * SIDE);
+    let hidden = net.population("hidden", 70, Lif { decay: 0.9, ..Lif::default() });
+    let output = net.population("out", CLASSES, Lif::default());
+    let weights = Init::Normal { mean: 0.05, std: 0.3 };
+    for (from, to, rule) in [
+        (pixels, hidden, Rule::FixedInDegree { k: 9 }),
+        (hidden, output, Rule::FixedProbability { p: 0.5 }),
+    ] {
+        net.connect(from, to, rule).weights(weights.clone()).precision(Precision::F32);
+    }
+    net.build(3).unwrap()
+}
+
 /// A hidden population that hears itself a step later, and with `behind` another one that answers two steps later.
 fn loops(frozen: bool, behind: bool) -> Network {
     let mut net = Network::builder(Ms(1.0));
@@ -139,6 +155,7 @@ pub fn surrogate(gpu: &Gpu) {
     let sqrt = Options { checkpoint: Checkpoint::Sqrt, ..base };
     let more = [
         ("in stretches", plain(), bernoulli, sqrt),
+        ("some pairs", Box::new(some_pairs), bernoulli, base),
         ("recurrent", looped(false, false), bernoulli, base),
         ("recurrent, held", looped(false, false), constant, base),
         ("recurrent and frozen", looped(true, false), bernoulli, base),
