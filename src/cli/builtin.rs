@@ -60,6 +60,29 @@ pub const EXPERIMENTS: &[(&str, &str, &str)] = experiments![
     "sim/feedforward"
     "sim/stdp"
     "sim/two-populations"
+    "peft/shakespeare"
+    "peft/shakespeare-small"
+    "peft/compare/full"
+    "peft/compare/lora"
+    "peft/compare/lora-ga"
+    "peft/compare/boft"
+    "peft/compare/urnn"
+    "peft/compare/hybrid"
+    "peft/minilm/full"
+    "peft/minilm/lora"
+    "peft/minilm/lora-ga"
+    "peft/minilm/boft"
+    "peft/minilm/urnn"
+    "peft/minilm/hybrid"
+];
+
+/// Descriptions of models that experiments begin from nothing with: where those name them, and text.
+pub const MODELS: &[(&str, &str)] = &[
+    ("experiments/peft/shakespeare.json", include_str!("../../experiments/peft/shakespeare.json")),
+    (
+        "experiments/peft/shakespeare-small.json",
+        include_str!("../../experiments/peft/shakespeare-small.json"),
+    ),
 ];
 
 /// The first comment line of an experiment file.
@@ -75,12 +98,14 @@ mod tests {
     #[test]
     fn every_experiment_is_built_in() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // Fine-tuning needs a model beside its file.
         for folder in [
             ".",
             "experiments",
             "experiments/ladder",
             "experiments/paper",
+            "experiments/peft",
+            "experiments/peft/compare",
+            "experiments/peft/minilm",
             "experiments/sim",
             "experiments/trainers",
         ] {
@@ -91,6 +116,11 @@ mod tests {
                     && !["Cargo.toml", "rustfmt.toml", "clippy.toml"].contains(&file.as_str())
                 {
                     assert!(EXPERIMENTS.iter().any(|(_, known, _)| *known == path), "{path}");
+                }
+                if file.ends_with(".json") {
+                    let named = |text: &str| text.contains(&format!("\"{path}\""));
+                    assert!(MODELS.iter().any(|(known, _)| *known == path), "{path}");
+                    assert!(EXPERIMENTS.iter().any(|(.., text)| named(text)), "{path}");
                 }
             }
         }

@@ -5,7 +5,7 @@ use super::{builtin, print, progress, render, simulate};
 use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::experiment::{
-    annotate, check, compare, device::device, diagnose::Source, execute, plan, run_dir::RunDir,
+    annotate, check, compare, device::device, diagnose::Source, execute, peft, plan, run_dir::RunDir,
     simulate::describes, summary::Summary, sweep,
 };
 use crate::files::{read_text, write_atomic};
@@ -90,6 +90,9 @@ fn run(global: &Global, run: args::Run) -> Result<()> {
     let (file, text) = (run.file.display().to_string(), read_text(&run.file)?);
     if describes(&text) {
         return simulate::run(global, &run, &file, &text);
+    }
+    if peft::describes(&text) {
+        return Err(is_fine_tuning(&run.file));
     }
     let (set, swept) = settings(&run)?;
     let base = check::load(&Source::new(&file, &text, &set)?)?;
@@ -218,13 +221,20 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
     };
     // Not the name of the file in the repository: `mnist` and `paper/mnist` may go to the same folder.
     let target = init.to.join(format!("{}.toml", name.replace('/', "-")));
-    if target.exists() {
+    let mut files = vec![(target.clone(), text.to_string())];
+    if let Some((path, model)) = builtin::MODELS.iter().find(|(path, _)| text.contains(path)) {
+        let beside = target.with_extension("json");
+        let named = toml::Value::from(beside.to_string_lossy().as_ref()).to_string();
+        files[0].1 = text.replace(&format!("\"{path}\""), &named);
+        files.insert(0, (beside, model.to_string()));
+    }
+    if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
         let what =
             "it is there already, and never overwritten; remove it, or choose another folder with --to";
-        return Err(Error::data(target, what));
+        return Err(Error::data(there, what));
     }
     std::fs::create_dir_all(&init.to).map_err(Error::io("create", &init.to))?;
-    write_atomic(&target, text.as_bytes())?;
+    files.iter().try_for_each(|(path, text)| write_atomic(path, text.as_bytes()))?;
     print(&format!("{}\n", target.display()))
 }
 
@@ -248,19 +258,30 @@ fn check(check: &args::Check) -> Result<()> {
 enum Loaded {
     Training(Box<crate::experiment::config::Config>),
     Simulation(Box<crate::experiment::simulate::Config>),
+    FineTuning,
+}
+
+/// What only `ransnn peft` does.
+fn is_fine_tuning(file: &Path) -> Error {
+    Error::data(file, "it describes fine-tuning, by its table `[adapt]`; `ransnn peft train` runs it")
 }
 
 fn load(file: &Path, set: &[String]) -> Result<Loaded> {
     let (name, text) = (file.display().to_string(), read_text(file)?);
-    Ok(match describes(&text) {
-        true => Loaded::Simulation(Box::new(simulate::load(&name, &text, set)?)),
-        false => Loaded::Training(Box::new(check::load(&Source::new(&name, &text, set)?)?)),
-    })
+    if describes(&text) {
+        return Ok(Loaded::Simulation(Box::new(simulate::load(&name, &text, set)?)));
+    }
+    let source = Source::new(&name, &text, set)?;
+    if peft::describes(&text) {
+        return peft::config::Config::load(&source).map(|_| Loaded::FineTuning);
+    }
+    Ok(Loaded::Training(Box::new(check::load(&source)?)))
 }
 
 fn plan(global: &Global, one: &args::OneFile) -> Result<()> {
     match load(&one.file, &one.set)? {
         Loaded::Simulation(config) => simulate::plan(global, &config),
+        Loaded::FineTuning => Err(is_fine_tuning(&one.file)),
         Loaded::Training(config) => {
             let plan = plan::of(&config)?;
             if global.json { json(&plan) } else { print(&plan.to_string()) }
@@ -273,6 +294,7 @@ fn config(config: &args::Config) -> Result<()> {
         Some(file) => print(&match load(file, &config.set)? {
             Loaded::Training(config) => annotate::annotated(&config),
             Loaded::Simulation(config) => annotate::annotated(&config),
+            Loaded::FineTuning => return Err(is_fine_tuning(file)),
         }),
         None => print(&annotate::reference()),
     }

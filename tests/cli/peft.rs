@@ -18,6 +18,32 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_built_in_experiment_brings_its_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("text.txt"), "to be or not to be, ".repeat(40)).expect("written");
+    let run = |args: &[&str], code| {
+        let mut command = ransnn(folder.path());
+        command.args(args);
+        outcome(command, code)
+    };
+    let (path, _) = run(&["init", "peft/shakespeare-small", "--to", "a \"folder\""], 0);
+    let path = path.trim();
+    assert_eq!(path, "a \"folder\"/peft-shakespeare-small.toml");
+    let set =
+        ["data.train=text.txt", "data.length=32", "train.steps=3", "train.batch=2", "train.warmup_steps=1"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let (out, _) = run(&[&["peft", "train", path, "--json"], &set[..]].concat(), 0);
+    let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((summary["status"].as_str(), summary["steps"].as_u64()), (Some("done"), Some(3)));
+    for verb in ["run", "plan", "config"] {
+        let (_, err) = run(&[verb, path], 1);
+        assert!(err.contains("describes fine-tuning") && err.contains("ransnn peft train"), "{verb}: {err}");
+    }
+    let (_, err) = run(&["init", "peft/shakespeare-small", "--to", "a \"folder\""], 1);
+    assert!(err.contains("peft-shakespeare-small.json") && err.contains("never overwritten"), "{err}");
+}
+
+#[test]
 fn from_a_file_to_a_merged_model() {
     let folder = folder();
     let at = |args: &[&str], code| {

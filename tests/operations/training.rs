@@ -58,10 +58,9 @@ fn some_pairs() -> Network {
     let hidden = net.population("hidden", 70, Lif { decay: 0.9, ..Lif::default() });
     let output = net.population("out", CLASSES, Lif::default());
     let weights = Init::Normal { mean: 0.05, std: 0.3 };
-    for (from, to, rule) in [
-        (pixels, hidden, Rule::FixedInDegree { k: 9 }),
-        (hidden, output, Rule::FixedProbability { p: 0.5 }),
-    ] {
+    for (from, to, rule) in
+        [(pixels, hidden, Rule::FixedInDegree { k: 9 }), (hidden, output, Rule::FixedProbability { p: 0.5 })]
+    {
         net.connect(from, to, rule).weights(weights.clone()).precision(Precision::F32);
     }
     net.build(3).unwrap()
