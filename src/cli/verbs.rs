@@ -221,13 +221,14 @@ fn init(global: &Global, init: &args::Init) -> Result<()> {
     };
     // Not the name of the file in the repository: `mnist` and `paper/mnist` may go to the same folder.
     let target = init.to.join(format!("{}.toml", name.replace('/', "-")));
-    let mut files = vec![(target.clone(), text.to_string())];
+    let (mut text, mut files) = (text.to_string(), vec![]);
     if let Some((path, model)) = builtin::MODELS.iter().find(|(path, _)| text.contains(path)) {
         let beside = target.with_extension("json");
         let named = toml::Value::from(beside.to_string_lossy().as_ref()).to_string();
-        files[0].1 = text.replace(&format!("\"{path}\""), &named);
-        files.insert(0, (beside, model.to_string()));
+        text = text.replace(&format!("\"{path}\""), &named);
+        files.push((beside, model.to_string()));
     }
+    files.push((target.clone(), text));
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
         let what =
             "it is there already, and never overwritten; remove it, or choose another folder with --to";

@@ -256,6 +256,11 @@ fn problem(error: &toml::de::Error) -> Problem {
     Problem { message: first, span: error.span(), help: rest }
 }
 
+/// Whether a text, which may have mistakes, has a table of that name: it says what kind of experiment the file is.
+pub fn has_table(text: &str, name: &str) -> bool {
+    DeTable::parse_recoverable(text).0.get_ref().contains_key(name)
+}
+
 /// "did you mean" for the nearest name, or the list of all.
 pub fn suggestion(got: &str, expected: &[&str]) -> Option<String> {
     if expected.is_empty() {

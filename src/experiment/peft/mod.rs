@@ -21,6 +21,5 @@ pub use run::{Context, Summary, evaluate, fingerprint, merge, prepare, train};
 
 /// Whether a text is the file of a fine-tuning: it has a table `[adapt]`.
 pub fn describes(text: &str) -> bool {
-    let (document, _) = toml::de::DeTable::parse_recoverable(text);
-    document.get_ref().contains_key("adapt")
+    super::diagnose::has_table(text, "adapt")
 }

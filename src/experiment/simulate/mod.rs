@@ -37,6 +37,5 @@ pub use summary::Summary;
 
 /// Whether a text is the file of a simulation: it has a table `[simulate]`.
 pub fn describes(text: &str) -> bool {
-    let (document, _) = toml::de::DeTable::parse_recoverable(text);
-    document.get_ref().contains_key("simulate")
+    super::diagnose::has_table(text, "simulate")
 }
