@@ -185,6 +185,37 @@ pub fn chunks_mut<T: Send>(data: &mut [T], size: usize, work: impl Fn(usize, &mu
     owned(data.chunks_mut(size.max(1)).collect(), work);
 }
 
+/// Bytes from which on zeros are written by all threads.
+const MANY: usize = 1 << 20;
+/// Bytes from which on an allocator asks the system for memory, which comes as zeros.
+const FROM_SYSTEM: usize = 32 << 20;
+/// Bytes of zeros that one piece of work writes.
+const PIECE: usize = 1 << 18;
+
+/// `len` zeros: memory that an allocator has at hand must be written, which is half of the way to memory of an operation
+/// that does little else.
+///
+/// ```
+/// assert_eq!(ransnn::parallel::zeros::<f32>(3), [0.0; 3]);
+/// ```
+pub fn zeros<T: bytemuck::Zeroable + Send>(len: usize) -> Vec<T> {
+    let bytes = len.saturating_mul(size_of::<T>());
+    if !(MANY..FROM_SYSTEM).contains(&bytes) || rayon::current_num_threads() == 1 {
+        return bytemuck::zeroed_vec(len);
+    }
+    let mut zeros = Vec::with_capacity(len);
+    chunks_mut(&mut zeros.spare_capacity_mut()[..len], PIECE / size_of::<T>(), |_, piece| {
+        piece.fill_with(std::mem::MaybeUninit::zeroed);
+    });
+    #[allow(unsafe_code)]
+    // SAFETY: the capacity is `len` at least, and the pieces cover `len` elements, all bits of which were set to zero,
+    // which is a value of `T`.
+    unsafe {
+        zeros.set_len(len);
+    }
+    zeros
+}
+
 /// Calls `work(i, item)` for each item, which it then owns.
 ///
 /// For items that are not pieces of one slice: zip mutable chunks of several slices, collect, and give them here.

@@ -218,7 +218,10 @@ impl Surrogate {
                 match self {
                     $(Self::$name { $($field),* } => {
                         let fixed = Self::$name { $($field),* };
-                        x.iter_mut().for_each(|x| *x = fixed.at(*x));
+                        // A loop and no closure, which would not be inlined, and so look at the choice each time.
+                        for x in &mut *x {
+                            *x = fixed.at(*x);
+                        }
                     })*
                     Self::StraightThrough => x.fill(T::ONE),
                 }

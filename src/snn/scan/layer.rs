@@ -5,6 +5,7 @@
 //! go through them. On the way back a tile goes through all samples in their order, so that sums do not depend on
 //! threads.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
@@ -69,11 +70,11 @@ impl Scan {
 /// Words `[B, tiles, T]` of 64 neurons as lists.
 fn lists(words: &[u64], [steps, batch]: [usize; 2], neurons: usize) -> Spikes {
     let tiles = neurons.div_ceil(TILE);
-    let rows = (0..steps * batch).map(|row| {
+    let words_of = |row: usize| {
         let (t, b) = (row / batch, row % batch);
         (0..tiles).map(move |tile| words[(b * tiles + tile) * steps + t])
-    });
-    Spikes::from_words(&[steps, batch], neurons, rows)
+    };
+    Spikes::from_words(&[steps, batch], neurons, words_of)
 }
 
 /// Inputs: weights, the parameters of a scan, perhaps a bias, perhaps the spikes.
@@ -96,7 +97,8 @@ struct Tiled<'a, F> {
     /// `[tiles, 64]`
     bias: Vec<F>,
     parameters: [Vec<F>; PARAMETERS],
-    blocks: Blocks,
+    /// One for each group of samples.
+    blocks: Vec<Blocks>,
     sources: usize,
     neurons: usize,
 }
@@ -110,9 +112,17 @@ impl Layer {
         self.bias_place() + usize::from(self.biased)
     }
 
-    /// Samples whose currents are in the cache together.
+    /// Samples whose currents are in the cache together: an equal share of those of a task.
     fn group(&self) -> usize {
-        (ROWS / self.shape[0].max(1)).clamp(1, SAMPLES)
+        let [steps, batch] = self.shape;
+        let task = batch.div_ceil(batch.div_ceil(SAMPLES));
+        task.div_ceil((task * steps).div_ceil(ROWS))
+    }
+
+    /// The spikes of each group of samples.
+    fn of_groups(&self, blocks: impl Fn(Range<usize>) -> Blocks + Sync) -> Vec<Blocks> {
+        let ([_, batch], group) = (self.shape, self.group());
+        parallel::map(batch.div_ceil(group), |i| blocks(i * group..batch.min((i + 1) * group)))
     }
 
     fn parameters<'a, F: Float>(
@@ -145,7 +155,7 @@ impl Layer {
         });
         let mut bias = if self.biased { input(self.bias_place())?.to_vec() } else { vec![] };
         bias.resize(tiles * TILE, F::ZERO);
-        let blocks = Blocks::by_row(&self.spikes, self.shape, SOURCES);
+        let blocks = self.of_groups(|samples| Blocks::by_row(&self.spikes, self.shape, samples, SOURCES));
         Ok(Tiled { layer: self, weights, bias, parameters, blocks, sources, neurons })
     }
 }
@@ -155,15 +165,14 @@ impl<F: Float> Tiled<'_, F> {
         self.neurons.div_ceil(TILE)
     }
 
-    /// Currents `[samples, T, 64]` of a tile.
-    fn currents(&self, tile: usize, samples: std::ops::Range<usize>, out: &mut Vec<F>) {
-        let steps = self.layer.shape[0];
+    /// Currents `[samples, T, 64]` of a tile and a group of samples.
+    fn currents(&self, tile: usize, group: usize, out: &mut Vec<F>) {
+        let blocks = &self.blocks[group];
         out.clear();
-        out.resize(samples.len() * steps * TILE, F::ZERO);
+        out.resize(blocks.rows() * TILE, F::ZERO);
         let weights = &self.weights[tile * self.sources * TILE..][..self.sources * TILE];
-        for block in 0..self.blocks.len() {
-            let rows = &weights[self.blocks.start(block) * TILE..];
-            simd::add_block(&self.blocks, block, samples.start * steps, rows, out);
+        for block in 0..blocks.len() {
+            simd::add_block(blocks, block, &weights[blocks.start(block) * TILE..], out);
         }
         if self.layer.biased {
             let bias = &self.bias[tile * TILE..][..TILE];
@@ -275,7 +284,7 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
             let rows = part(&tiled.parameters, from, TILE);
             for start in (0..spikes.len()).step_by(group) {
                 let end = spikes.len().min(start + group);
-                tiled.currents(tile, i * task + start..i * task + end, &mut currents);
+                tiled.currents(tile, (i * task + start) / group, &mut currents);
                 for (b, x) in (start..end).zip(currents.chunks_exact_mut(steps * TILE)) {
                     let at = (b * tiles + tile) * steps;
                     let u = &mut u[at * TILE..][..steps * TILE];
@@ -285,8 +294,8 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
                         past.write(past.kept(rows), (from, n), &mut left[b]);
                     }
                     for (t, s) in s.chunks_exact(TILE).enumerate() {
-                        let bit = |word: u64, (j, &s): (usize, &F)| word | u64::from(s != F::ZERO) << j;
-                        words[at + t] = s[..n].iter().enumerate().fold(0, bit);
+                        // Neurons that fill up the last tile are not there.
+                        words[at + t] = simd::mask(s) & u64::MAX >> (TILE - n);
                         spikes[b][t][from..from + n].copy_from_slice(&s[..n]);
                     }
                     for (t, v) in v.chunks_exact(TILE).enumerate() {
@@ -344,7 +353,8 @@ impl Layer {
         let wanted: [bool; PARAMETERS] =
             std::array::from_fn(|p| self.operation.place(p).is_some_and(|i| needs[i]));
         let group = self.group();
-        let columns = needs[0].then(|| Blocks::by_source(&self.spikes, self.shape, group * steps));
+        let columns =
+            needs[0].then(|| self.of_groups(|samples| Blocks::by_source(&self.spikes, self.shape, samples)));
         let rule = self.operation.rule::<F>();
         let tiles = neurons.div_ceil(TILE);
         let sizes = Sizes { steps, batch, neurons };
@@ -365,14 +375,13 @@ impl Layer {
                 slices.map(|slice| vec![F::ZERO; if slice.is_empty() { 0 } else { steps * TILE }]);
             let mut sums: [Vec<F>; PARAMETERS] = Default::default();
             let (mut x, mut gx) = (vec![], vec![F::ZERO; group * steps * TILE]);
-            for (block, start) in (0..batch).step_by(group).enumerate() {
+            for (i, start) in (0..batch).step_by(group).enumerate() {
                 let end = batch.min(start + group);
                 if let Some(tiled) = &tiled {
-                    tiled.currents(tile, start..end, &mut x);
+                    tiled.currents(tile, i, &mut x);
                 }
                 let gx = &mut gx[..(end - start) * steps * TILE];
-                for (i, gx) in gx.chunks_exact_mut(steps * TILE).enumerate() {
-                    let b = start + i;
+                for (b, gx) in (start..end).zip(gx.chunks_exact_mut(steps * TILE)) {
                     for (grad, slice) in grads.iter_mut().zip(slices).filter(|(_, slice)| !slice.is_empty()) {
                         for (t, row) in grad.chunks_exact_mut(TILE).enumerate() {
                             row[..n].copy_from_slice(&slice[(t * batch + b) * neurons + from..][..n]);
@@ -383,7 +392,8 @@ impl Layer {
                         sum.resize(total.len(), F::ZERO);
                     }
                     let u = &u[(b * tiles + tile) * steps * TILE..][..steps * TILE];
-                    let x = if tiled.is_some() { &x[i * steps * TILE..][..steps * TILE] } else { &[] };
+                    let x =
+                        if tiled.is_some() { &x[(b - start) * steps * TILE..][..steps * TILE] } else { &[] };
                     let grads = [grads[0].as_slice(), &[], grads[1].as_slice()];
                     scratch.past = past.as_ref().map(|past| past.read(b, (from, n), TILE));
                     scratch.future = future.as_ref().map(|future| future.read(b, (from, n), TILE));
@@ -396,7 +406,7 @@ impl Layer {
                     }
                 }
                 if let Some(columns) = &columns {
-                    simd::add_block(columns, block, 0, gx, &mut sum.weights);
+                    simd::add_block(&columns[i], 0, gx, &mut sum.weights);
                 }
                 if self.biased && needs[self.bias_place()] {
                     for row in gx.chunks_exact(TILE) {

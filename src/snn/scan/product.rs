@@ -229,27 +229,31 @@ impl Spikes {
         self.front.as_slice().try_into().ok()
     }
 
-    /// The rows of a sequence, those of the first sample first.
-    pub(super) fn sample_by_sample(&self) -> impl Iterator<Item = usize> {
-        let [steps, batch] = self.sequence().unwrap_or([self.rows(), 1]);
-        (0..batch).flat_map(move |b| (0..steps).map(move |t| t * batch + b))
-    }
-
-    /// From masks: bit i of word w in a row is column 64 w + i; bits beyond the last column are 0.
+    /// From masks of each row: bit i of its word w is column 64 w + i; bits beyond the last column are 0.
     pub(super) fn from_words<R: Iterator<Item = u64>>(
         front: &[usize],
         columns: usize,
-        rows: impl Iterator<Item = R>,
+        words: impl Fn(usize) -> R + Sync,
     ) -> Self {
-        let (mut offsets, mut indices) = (vec![0u32], vec![]);
-        for row in rows {
-            for (i, mut word) in row.enumerate() {
-                while word != 0 {
-                    indices.push((64 * i) as u32 + word.trailing_zeros());
-                    word &= word - 1;
+        let rows: usize = front.iter().product();
+        let parts = parallel::map(rows.div_ceil(ROWS), |part| {
+            let (mut ends, mut indices) = (vec![], vec![]);
+            for row in part * ROWS..rows.min((part + 1) * ROWS) {
+                for (i, mut word) in words(row).enumerate() {
+                    while word != 0 {
+                        indices.push((64 * i) as u32 + word.trailing_zeros());
+                        word &= word - 1;
+                    }
                 }
+                ends.push(indices.len() as u32);
             }
-            offsets.push(indices.len() as u32);
+            (ends, indices)
+        });
+        let (mut offsets, mut indices) = (vec![0u32], vec![]);
+        for (ends, part) in parts {
+            let start = indices.len() as u32;
+            offsets.extend(ends.iter().map(|end| start + end));
+            indices.extend_from_slice(&part);
         }
         indices.shrink_to_fit();
         debug_assert!(indices.iter().all(|&i| (i as usize) < columns));

@@ -80,9 +80,9 @@ pub(super) fn add_rows<F: Float>(
     }
 }
 
-/// For each row of `sums`, `[rows, 64]`, and with it of a block from its row `first` on: adds the rows of `matrix`,
-/// `[.., 64]`, that its list names, one after another.
-pub(super) fn add_block<F: Float>(blocks: &Blocks, block: usize, first: usize, matrix: &[F], sums: &mut [F]) {
+/// For each row of a block, and with it of `sums`, `[rows, 64]`: adds the rows of `matrix`, `[.., 64]`, that its list
+/// names, one after another.
+pub(super) fn add_block<F: Float>(blocks: &Blocks, block: usize, matrix: &[F], sums: &mut [F]) {
     assert!(matrix.len() >= blocks.below(block) * COLUMNS && sums.len().is_multiple_of(COLUMNS));
     #[cfg(target_arch = "x86_64")]
     if let (true, true, Ok(matrix), Ok(sums)) = (
@@ -92,7 +92,7 @@ pub(super) fn add_block<F: Float>(blocks: &Blocks, block: usize, first: usize, m
         bytemuck::try_cast_slice_mut::<F, f32>(sums),
     ) {
         let mut pairs = sums.chunks_exact_mut(2 * COLUMNS);
-        let mut row = first;
+        let mut row = 0;
         for sums in pairs.by_ref() {
             let lists = [blocks.list(block, row), blocks.list(block, row + 1)];
             row += 2;
@@ -116,11 +116,40 @@ pub(super) fn add_block<F: Float>(blocks: &Blocks, block: usize, first: usize, m
         return;
     }
     for (i, sums) in sums.chunks_exact_mut(COLUMNS).enumerate() {
-        for &k in blocks.list(block, first + i) {
+        for &k in blocks.list(block, i) {
             let row = &matrix[k as usize * COLUMNS..][..COLUMNS];
             sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += w);
         }
     }
+}
+
+/// Which of 64 numbers are not zero: bit i is number i.
+pub(super) fn mask<F: Float>(numbers: &[F]) -> u64 {
+    debug_assert!(numbers.len() == COLUMNS);
+    #[cfg(target_arch = "x86_64")]
+    if let (true, Ok(numbers)) =
+        (std::arch::is_x86_feature_detected!("avx2"), bytemuck::try_cast_slice::<F, f32>(numbers))
+        && F::DTYPE == crate::tensor::DType::F32
+    {
+        // SAFETY: the processor has AVX2, as was just asked.
+        return unsafe { mask_avx2(numbers) };
+    }
+    numbers.iter().enumerate().fold(0, |mask, (i, &x)| mask | u64::from(x != F::ZERO) << i)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn mask_avx2(numbers: &[f32]) -> u64 {
+    use std::arch::x86_64::{
+        _CMP_NEQ_UQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_setzero_ps,
+    };
+    let eight = |numbers: &[f32]| {
+        // SAFETY: exactly eight numbers are in a chunk.
+        let numbers = unsafe { _mm256_loadu_ps(numbers.as_ptr()) };
+        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(numbers, _mm256_setzero_ps()))
+    };
+    let chunks = numbers.chunks_exact(8).enumerate();
+    chunks.fold(0, |mask, (i, numbers)| mask | (eight(numbers) as u64) << (8 * i))
 }
 
 /// Twice 64 sums in eight registers, so that twice four additions are under way at a time.
