@@ -65,7 +65,7 @@ fn spikes(steps: usize) -> Encoded {
 fn memory_of_online_training_does_not_depend_on_the_number_of_steps() {
     let _alone = ALONE.lock().unwrap();
     let surrogate = Surrogate::Arctan { alpha: 2.0 };
-    let gradient = Gradient { surrogate, detach: true, decay: false, threshold: false, normalize: false };
+    let gradient = Gradient::of(surrogate);
     let model = |kind: &str| {
         let mut net = Network::builder(Ms(1.0));
         let pixels = net.input("pixels", INPUTS);
@@ -161,13 +161,18 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn memory_of_training_backwards_is_what_was_planned() {
     let _alone = ALONE.lock().unwrap();
     let surrogate = Surrogate::Arctan { alpha: 2.0 };
-    let gradient = Gradient { surrogate, detach: true, decay: false, threshold: false, normalize: false };
+    let gradient = Gradient::of(surrogate);
     let samples: Vec<f32> = (0..BATCH * 144).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
     let labels: Vec<u16> = (0..BATCH as u16).map(|i| i % 10).collect();
     let targets: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let wrong = Mutex::new(vec![]);
-    for kind in ["dense", "deep", "conv", "frozen", "recurrent", "loop"] {
+    // The last three keep potentials in 16 bits.
+    for (i, kind) in ["dense", "deep", "conv", "frozen", "recurrent", "loop", "dense", "conv", "recurrent"]
+        .iter()
+        .enumerate()
+    {
+        let (kind, gradient) = (*kind, Gradient { half: i >= 6, ..gradient });
         for constant in [true, false] {
             for checkpoint in [Checkpoint::None, Checkpoint::Sqrt, Checkpoint::Every(16)] {
                 if kind == "loop" && checkpoint != Checkpoint::None {
@@ -240,7 +245,7 @@ fn memory_of_training_backwards_is_what_was_planned() {
                     let packed = packed.unwrap_or(0);
                     let planned = planned + packed;
                     let share = most as f64 / planned as f64;
-                    let what = format!("{kind}, constant {constant}, {checkpoint:?}");
+                    let what = format!("{kind}, constant {constant}, {checkpoint:?}, half {}", gradient.half);
                     println!(
                         "{what}: {most} measured, {planned} planned, {share:.3}, {lists} in lists, {packed} packed"
                     );

@@ -82,13 +82,7 @@ fn options(batch: usize) -> Options {
     Options {
         loss: Loss::CeCount,
         penalty: RatePenalty::default(),
-        gradient: Gradient {
-            surrogate: Surrogate::FastSigmoid { slope: 25.0 },
-            detach: true,
-            decay: false,
-            threshold: false,
-            normalize: false,
-        },
+        gradient: Gradient::of(Surrogate::FastSigmoid { slope: 25.0 }),
         credit: Credit::Bptt,
         method: Method::Adam,
         // Training goes nowhere, so that every step has the same spikes.

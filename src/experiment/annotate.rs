@@ -34,7 +34,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("population.*.neuron.lif.tau_mem_ms", "instead of beta: membrane time constant"),
     ("population.*.neuron.lif.threshold", "firing threshold"),
     ("population.*.neuron.lif.reset", "what a spike does: subtract, zero or none"),
-    ("population.*.neuron.lif.dialect", "ransnn (≥, reset at once) or snntorch (>, reset one step late)"),
+    (
+        "population.*.neuron.lif.dialect",
+        "ransnn (≥, reset at once), snntorch (>, reset one step late), spikingjelly (as ransnn, input times 1 − β)",
+    ),
     ("population.*.neuron.synaptic.alpha", "factor on the synaptic current per step"),
     ("population.*.neuron.synaptic.tau_syn_ms", "instead of alpha: synaptic time constant"),
     ("population.*.neuron.synaptic.beta", "membrane factor per step"),

@@ -22,7 +22,7 @@ pub struct Lif {
     pub threshold: f64,
     /// What a spike does: `subtract`, `zero` or `none`.
     pub reset: Reset,
-    /// Whose conventions (comparison, time of the reset): `ransnn` or `snntorch`.
+    /// Whose conventions (comparison, time of the reset): `ransnn`, `snntorch` or `spikingjelly`.
     pub dialect: Dialect,
 }
 
@@ -58,6 +58,8 @@ pub enum Dialect {
     Ransnn,
     /// `>`, reset one step late.
     Snntorch,
+    /// `≥`, reset in the step of the spike, input times 1 − β = 1/τ.
+    Spikingjelly,
 }
 
 /// `neuron.synaptic`
@@ -180,11 +182,13 @@ impl config::Neuron {
         Some(match self {
             Self::Lif(lif) => {
                 let (fires, acts) = match lif.dialect {
-                    Dialect::Ransnn => (Fires::AtOrAbove, ResetActs::SameStep),
+                    Dialect::Ransnn | Dialect::Spikingjelly => (Fires::AtOrAbove, ResetActs::SameStep),
                     Dialect::Snntorch => (Fires::Above, ResetActs::NextStep),
                 };
+                let decay = membrane(lif.beta, lif.tau_mem_ms).per_step(dt);
                 Box::new(neurons::Lif {
-                    decay: membrane(lif.beta, lif.tau_mem_ms).per_step(dt),
+                    decay,
+                    gain: if lif.dialect == Dialect::Spikingjelly { 1.0 - decay } else { 1.0 },
                     threshold: lif.threshold as f32,
                     fires,
                     acts,

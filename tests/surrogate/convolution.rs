@@ -162,13 +162,7 @@ fn spikes_loss_and_gradients_are_those_of_pytorch() -> Result<()> {
         .name("third")
         .weights(Init::Listed(turned))
         .bias(listed("third.bias")?);
-    let gradient = Gradient {
-        surrogate: Surrogate::FastSigmoid { slope: 5.0 },
-        detach: true,
-        decay: false,
-        threshold: false,
-        normalize: false,
-    };
+    let gradient = Gradient::of(Surrogate::FastSigmoid { slope: 5.0 });
     let model = Model::new(&net.build(0)?, third, false, gradient)?;
     let labels = load("y")?.to_f32()?.into_iter().map(|y| y as u32).collect();
     let (labels, x) = (Tensor::from_u32(labels, &[3])?, load("x")?.reshape(&[3, 90])?);

@@ -1,13 +1,17 @@
 //! Losses, gradients and trajectories recorded from snnTorch and SpikingJelly.
 
-use ransnn::learn::surrogate::Loss;
+use ransnn::learn::surrogate::{Encoded, Gradient, Loss, Model};
 use ransnn::nn::{Adam, Optimizer, Sgd};
-use ransnn::snn::neurons::Fires;
-use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, spike_product};
+use ransnn::snn::builder::Precision;
+use ransnn::snn::neurons::{self, Fires, Lif};
+use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, Spikes, spike_product};
+use ransnn::snn::{Init, Network, Rule};
 use ransnn::tensor::{DType, Surrogate, Tensor, grad, safetensors};
+use ransnn::units::Ms;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from("tests/fixtures/surrogate").join(name)
@@ -184,6 +188,78 @@ fn losses_spikes_and_gradients_are_those_of_the_frameworks() {
             assert_eq!(at, all.len());
         }
     }
+}
+
+/// As a network with `Gradient::time_constant`, whose gain goes along where it is 1/τ.
+#[test]
+fn time_constants_learn_as_in_spikingjelly() {
+    let (file, cases) = open("bptt");
+    let mut seen = vec![];
+    for case in cases.iter().filter(|case| case["neuron"] == "plif") {
+        let name = case["name"].as_str().unwrap();
+        let load = |key: &str| file.tensor(key).unwrap().to_dtype(DType::F32).unwrap();
+        let x = load("x");
+        let &[_, _, inputs] = x.shape() else { panic!("{:?}", x.shape()) };
+        let mut builder = Network::builder(Ms(1.0));
+        let mut pre = builder.input("pixels", inputs);
+        for layer in 1..=2 {
+            let w = case["extra"][format!("pw{layer}")].as_f64().unwrap();
+            let k = 1.0 / (1.0 + (-w).exp());
+            let v_reset = case["v_reset"].as_f64();
+            let lif = Lif {
+                decay: (1.0 - k) as f32,
+                gain: if case["decay_input"] == true { k as f32 } else { 1.0 },
+                threshold: case["thr"].as_f64().unwrap() as f32,
+                reset: v_reset.map_or(neurons::Reset::Subtract, |v| neurons::Reset::To(v as f32)),
+                ..Lif::default()
+            };
+            let [weights, bias] = ["w", "b"].map(|of| load(&format!("{of}{layer}")));
+            let post = builder.population(&format!("layer{layer}"), weights.shape()[0], lif);
+            let turned = weights.transpose(0, 1).unwrap().to_f32().unwrap();
+            builder
+                .connect(pre, post, Rule::Dense)
+                .name(&format!("onto{layer}"))
+                .weights(Init::Listed(turned))
+                .bias(Init::Listed(bias.to_f32().unwrap()))
+                .precision(Precision::F32);
+            pre = post;
+        }
+        let gradient = Gradient {
+            detach: case["detach"].as_bool().unwrap(),
+            time_constant: true,
+            ..Gradient::of(surrogate(&case["surr"]))
+        };
+        let loss = loss(&case["loss"]);
+        let model = Model::new(&builder.build(0).unwrap(), pre, loss.reads_membrane(), gradient).unwrap();
+        let labels = file.tensor("y").unwrap().to_dtype(DType::U32).unwrap();
+        let input = Encoded::Spikes(Arc::new(Spikes::of(&x).unwrap()));
+        let (_, grads) = grad(&model, || loss.of(&model.forward(&input, None)?.outputs, &labels)).unwrap();
+        let all = file.tensor(&format!("{name}.grads")).unwrap().to_f64().unwrap();
+        let mut at = 0;
+        for wanted in case["grads"].as_array().unwrap() {
+            let (what, layer) = wanted.as_str().unwrap().split_at(wanted.as_str().unwrap().len() - 1);
+            let path = match what {
+                "pw" => format!("population.layer{layer}.rate"),
+                "b" => format!("projection.onto{layer}.bias"),
+                _ => format!("projection.onto{layer}.weights"),
+            };
+            let mut ours = grads.get(&path).unwrap();
+            let turned;
+            if what == "w" {
+                turned = ours.transpose(0, 1).unwrap();
+                ours = &turned;
+            }
+            let ours = ours.to_f64().unwrap();
+            let theirs = &all[at..at + ours.len()];
+            at += ours.len();
+            let largest = theirs.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+            let off = ours.iter().zip(theirs).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+            assert!(off <= 1e-5 * largest + 1e-7, "{name}: gradient by {path} is off by {off} of {largest}");
+            seen.push(what.to_string());
+        }
+        assert_eq!(at, all.len());
+    }
+    assert_eq!(seen.iter().filter(|what| *what == "pw").count(), 8);
 }
 
 #[test]

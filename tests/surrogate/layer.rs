@@ -2,7 +2,7 @@
 
 use ransnn::Result;
 use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, Scanned, Spikes, spike_product};
-use ransnn::tensor::{DType, Tensor, grad};
+use ransnn::tensor::{DType, Surrogate, Tensor, grad};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -79,6 +79,89 @@ fn equals_a_product_and_a_scan() -> Result<()> {
             assert!(off <= 1e-5 * most, "{path}: {off} of {most}");
         }
     }
+    Ok(())
+}
+
+/// With this derivative gradients by weights know of the potentials nothing but who fired.
+#[test]
+fn potentials_in_16_bits_leave_spikes_as_they_are() -> Result<()> {
+    let x = spikes([12, 9, 131]);
+    let lists = Arc::new(Spikes::of(&x)?);
+    let late = Scan { acts: Acts::NextStep, ..Scan::spikingjelly(Some(0.1), true) };
+    let straight = Surrogate::StraightThrough;
+    for (scan, exact) in [
+        (Scan { surrogate: straight, membrane: true, ..Scan::lif() }, true),
+        (Scan { surrogate: straight, ..Scan::spikingjelly(Some(0.0), true) }, true),
+        (Scan { surrogate: straight, ..late }, true),
+        (Scan { surrogate: straight, acts: Acts::BeforeNextStep, ..late }, true),
+        (Scan::spikingjelly(Some(0.0), false), false),
+        (Scan { detach: false, ..late }, false),
+        (Scan { surrogate: Surrogate::FastSigmoid { slope: 5.0 }, ..Scan::lif() }, false),
+    ] {
+        let mut parameters = BTreeMap::from([
+            // Sums of eighths meet the threshold often.
+            (
+                "w".to_string(),
+                Tensor::from_f32(
+                    (0..131 * 70).map(|i| (i * 31 % 9) as f32 / 8.0 - 0.5).collect(),
+                    &[131, 70],
+                )?,
+            ),
+            ("decay".to_string(), numbers(&[70], 0.2).add_scalar(0.7)?),
+            ("theta".to_string(), Tensor::full(&[1], 0.875, DType::F32)?),
+        ]);
+        if exact {
+            // Its gradient multiplies what is left of the potential, which is rounded.
+            parameters.remove("decay");
+        }
+        let of = |p: &BTreeMap<String, Tensor>| -> Result<Parameters> {
+            let mut of = Parameters::new(0.7, 0.0, DType::F32)?;
+            of.threshold = p["theta"].clone();
+            if let Some(decay) = p.get("decay") {
+                of.decay = decay.clone();
+            }
+            Ok(of)
+        };
+        let weight = numbers(&[12, 9, 70], 1.0);
+        for behind in [false, true] {
+            let mut seen = vec![];
+            let mut run = |half: bool| {
+                let scan = Scan { half, ..scan };
+                grad(&parameters, || {
+                    let out = if behind {
+                        scan.run_behind(&lists, None, (&parameters["w"], None), &of(&parameters)?, None)?.0
+                    } else {
+                        scan.run(&spike_product(&x, &parameters["w"], None)?, &of(&parameters)?)?
+                    };
+                    seen.push(out.spikes.to_f32()?);
+                    let kind = if half { DType::Bf16 } else { DType::F32 };
+                    assert_eq!(out.potential.dtype(), kind);
+                    let shown = out.membrane.as_ref().unwrap_or(&out.spikes);
+                    out.spikes.add(shown)?.mul(&weight)?.sum_all()
+                })
+            };
+            let (whole, half) = (run(false)?, run(true)?);
+            assert!(seen[0] == seen[1] && seen[0].contains(&1.0) && seen[0].contains(&0.0));
+            assert_eq!(whole.0.to_f32()?, half.0.to_f32()?);
+            for (path, want) in whole.1.iter() {
+                let (want, got) = (want.to_f32()?, half.1.get(path)?.to_f32()?);
+                let most = want.iter().fold(0f32, |most, x| most.max(x.abs()));
+                let off = want.iter().zip(&got).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
+                // Potentials have 8 digits; the gradient of the one threshold is a sum of parts that cancel.
+                let allowed = if exact { 0.0 } else { 0.05 * most };
+                assert!(most > 0.0 && off <= allowed, "{path}, behind {behind}, {scan:?}: {off} of {most}");
+                assert!(exact || off > 0.0, "{path}: nothing was rounded");
+            }
+        }
+    }
+    let scan = Scan { half: true, ..Scan::lif() };
+    let of_f64 = scan.run(&Tensor::zeros(&[2, 1, 3], DType::F64)?, &Parameters::new(0.9, 1.0, DType::F64)?);
+    assert!(of_f64.unwrap_err().to_string().contains("f64 potentials in 16 bits"));
+    let mut adaptive = Parameters::new(0.9, 1.0, DType::F32)?;
+    let number = Tensor::full(&[1], 0.5, DType::F32)?;
+    adaptive.adaptation = Some((number.clone(), number));
+    let refused = scan.run(&Tensor::zeros(&[2, 1, 3], DType::F32)?, &adaptive);
+    assert!(refused.unwrap_err().to_string().contains("thresholds that adapt"));
     Ok(())
 }
 

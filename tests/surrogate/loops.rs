@@ -19,13 +19,7 @@ use ransnn::units::Ms;
 const INPUTS: usize = 20;
 const CLASSES: usize = 4;
 const SAMPLES: usize = 5;
-const GRADIENT: Gradient = Gradient {
-    surrogate: Surrogate::FastSigmoid { slope: 5.0 },
-    detach: true,
-    decay: false,
-    threshold: false,
-    normalize: false,
-};
+const GRADIENT: Gradient = Gradient::of(Surrogate::FastSigmoid { slope: 5.0 });
 
 fn integrator() -> Lif {
     Lif { decay: 0.95, reset: Reset::None, ..Lif::default() }

@@ -21,7 +21,7 @@ const LABELS: [u32; BATCH] = [0, 3, 1, 1, 2];
 
 fn gradient() -> Gradient {
     let surrogate = Surrogate::Arctan { alpha: 2.0 };
-    Gradient { surrogate, detach: true, decay: false, threshold: false, normalize: false }
+    Gradient::of(surrogate)
 }
 
 /// Sizes of the hidden populations, one behind the other; `recurrent` in the first.

@@ -315,11 +315,10 @@ fn leaks_thresholds_and_rates_learn() {
     let (samples, labels) = data(100);
     let data = Data { samples: Input::U8(&samples), labels: &labels };
     let gradient = Gradient {
-        surrogate: Surrogate::FastSigmoid { slope: 10.0 },
         detach: false,
         decay: true,
         threshold: true,
-        normalize: false,
+        ..Gradient::of(Surrogate::FastSigmoid { slope: 10.0 })
     };
     let penalty = RatePenalty { upper: 50.0, most: 0.01, ..RatePenalty::default() };
     let options = Options { gradient, penalty, ..options() };
@@ -334,6 +333,40 @@ fn leaks_thresholds_and_rates_learn() {
     let lif = net.populations[1].model.as_ref().unwrap().as_any().downcast_ref::<Lif>().unwrap();
     assert!(lif.decay != 0.9 && (0.0..=1.0).contains(&lif.decay) && lif.threshold != 1.0, "{lif:?}");
     assert!(rate(&net) < before, "the penalty lowers {before} spikes");
+}
+
+#[test]
+fn time_constants_learn_with_potentials_in_16_bits() {
+    let (samples, labels) = data(100);
+    let data = Data { samples: Input::U8(&samples), labels: &labels };
+    let learning = Gradient { time_constant: true, half: true, ..options().gradient };
+    let loss = Loss::Tet { lambda: 0.05, target: 1.0 };
+    let options = Options { gradient: learning, loss, ..options() };
+    let out = Lif { decay: 0.6, gain: 0.4, reset: Reset::None, ..Lif::default() };
+    let mut trainer = Trainer::new(network(false, out), BERNOULLI, OUT, data, options).unwrap();
+    let first = trainer.step().unwrap().unwrap().loss;
+    let mut last = first;
+    while let Some(step) = trainer.step().unwrap() {
+        last = step.loss;
+    }
+    assert!(last < 0.7 * first, "{first} to {last}");
+    let agreement = trainer.agreement(100).unwrap();
+    assert!(agreement.of > 0 && agreement.differ == 0, "{agreement:?}");
+    let net = trainer.finish().unwrap();
+    let lif = |i: usize| *net.populations[i].model.as_ref().unwrap().as_any().downcast_ref::<Lif>().unwrap();
+    // The gain of the first is 1 and stays; that of the second is 1/τ and goes along.
+    assert!(lif(1).decay != 0.9 && lif(1).gain == 1.0, "{:?}", lif(1));
+    let [of_hidden, of_output] = [lif(1), lif(2)];
+    assert!(of_output.decay != 0.6 && (of_output.decay + of_output.gain - 1.0).abs() < 1e-6, "{of_output:?}");
+    assert!((0.0..1.0).contains(&of_hidden.decay) && (0.0..1.0).contains(&of_output.decay));
+
+    let refused = |lif: Lif, gradient: Gradient| {
+        let options = Options { gradient, ..options };
+        Trainer::new(network(false, lif), BERNOULLI, OUT, data, options).err().unwrap().to_string()
+    };
+    let spikes_never_fade = Lif { decay: 1.0, ..Lif::default() };
+    assert!(refused(spikes_never_fade, learning).contains("not finite"));
+    assert!(refused(out, Gradient { decay: true, ..learning }).contains("learns as its leak"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the tables of the trainers mean: every value in its range.
 
 use super::config::{
-    Augment, Checkpoint, Convert, Credit, Fit, Loss, Optimizer, Rates, Rule, Stdp, StdpReadout, Surrogate,
-    Thresholds,
+    Augment, Checkpoint, Convert, Credit, Derivative, Fit, Loss, Optimizer, Rates, Rule, Stdp, StdpReadout,
+    Storage, Surrogate, Thresholds,
 };
 use crate::experiment::check::Check;
 use crate::experiment::config::{Config, Connect, Encode, Neuron, Precision, Shape};
@@ -68,8 +68,21 @@ impl Check<'_> {
         zero_or_more.iter().for_each(|&(key, x)| self.range(&path(key), x, x >= 0.0, "0 or more"));
         let dropout = train.dropout;
         self.range(&path("dropout"), dropout, (0.0..1.0).contains(&dropout), "from 0 to below 1");
-        if let Some((key, value)) = train.surrogate.constant() {
+        for (key, value) in train.surrogate.constants() {
             self.range(&path(&format!("surrogate.{key}")), value, value > 0.0, "more than 0");
+        }
+        if let Derivative::LeakyBoxcar { outside, .. } = train.surrogate {
+            self.range(&path("surrogate.leaky-boxcar.outside"), outside, outside >= 0.0, "0 or more");
+        }
+        if let Loss::Tet { lambda, target } = train.loss {
+            let path = path("loss.tet");
+            self.range(&format!("{path}.lambda"), lambda, (0.0..=1.0).contains(&lambda), "from 0 to 1");
+            self.range(&format!("{path}.target"), target, target.is_finite(), "a number");
+        }
+        if train.learn_beta && train.learn_tau {
+            let help = "leave out one of the two";
+            let what = "`learn_beta` is the same number: the leak of a population, as such";
+            self.wrong(&path("learn_tau"), what.into(), Some(help.into()));
         }
         if let Loss::MseCount { correct, incorrect } = train.loss {
             let path = path("loss.mse-count");
@@ -127,7 +140,9 @@ impl Check<'_> {
         for (key, wrong) in [
             ("detach_reset", !train.detach_reset),
             ("learn_beta", train.learn_beta),
+            ("learn_tau", train.learn_tau),
             ("learn_threshold", train.learn_threshold),
+            ("storage", train.storage != Storage::F32),
             ("dropout", train.dropout > 0.0),
             ("batch_norm", train.batch_norm),
             ("micro_batch", train.micro_batch > 0),

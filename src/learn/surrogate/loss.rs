@@ -20,6 +20,14 @@ pub enum Loss {
     CeMembraneLast,
     /// CE(mean of u).
     CeMembraneMean,
+    /// Mean over steps of `(1 − λ) CE(u[t]) + λ · mean over outputs of (u[t] − target)²`: temporal efficient training
+    /// (Deng et al. 2022, arXiv:2202.11946, eq. 12).
+    Tet {
+        /// λ, 0 to 1.
+        lambda: f64,
+        /// What all outputs are drawn to, the threshold as a rule.
+        target: f64,
+    },
     /// Squared distance of counts from those of a right and of a wrong class, mean over outputs, over T:
     /// `mse_count_loss`. Wanted counts are rates times T, rounded down.
     MseCount {
@@ -35,7 +43,11 @@ pub enum Loss {
 impl Loss {
     /// Whether it reads membranes and not spikes.
     pub fn reads_membrane(self) -> bool {
-        matches!(self, Self::CeMembrane | Self::CeMembraneMax | Self::CeMembraneLast | Self::CeMembraneMean)
+        match self {
+            Self::CeMembrane | Self::CeMembraneMax | Self::CeMembraneLast | Self::CeMembraneMean => true,
+            Self::Tet { .. } => true,
+            Self::CeRate | Self::CeCount | Self::CeMeanRate | Self::MseCount { .. } | Self::MseRate => false,
+        }
     }
 
     /// The loss of outputs `[T, B, C]`, membranes or spikes as [`reads_membrane`](Self::reads_membrane) says, for labels
@@ -61,6 +73,11 @@ impl Loss {
                 // The mean over all steps and samples, with the labels of the batch at every step.
                 let labels = labels.reshape(&[1, batch])?.broadcast_to(&[steps, batch])?;
                 outputs.reshape(&[steps * batch, classes])?.cross_entropy(&labels.reshape(&[steps * batch])?)
+            }
+            Self::Tet { lambda, target } => {
+                let entropy = Self::CeMembrane.of(outputs, labels)?.mul_scalar(1.0 - lambda)?;
+                let difference = outputs.affine(1.0, -target)?;
+                entropy.add(&difference.mul(&difference)?.mean_all()?.mul_scalar(lambda)?)
             }
             Self::CeCount => outputs.sum(&[0])?.cross_entropy(labels),
             Self::CeMeanRate | Self::CeMembraneMean => outputs.mean(&[0])?.cross_entropy(labels),
@@ -142,5 +159,29 @@ impl RatePenalty {
             sum = sum.add(&over(rate.affine(1.0, -self.most)?, self.upper)?)?;
         }
         Ok(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporal_efficient_training_is_a_mean_over_steps() -> Result<()> {
+        let membranes = [[0.5f32, -1.0], [2.0, 0.25]];
+        let outputs = Tensor::from_f32(membranes.concat(), &[2, 1, 2])?;
+        let labels = Tensor::from_u32(vec![1], &[1])?;
+        let (lambda, target) = (0.3, 1.5);
+        let step = |u: [f32; 2]| {
+            let [a, b] = u.map(f64::from);
+            let entropy = (a.exp() + b.exp()).ln() - b;
+            let square = ((a - target).powi(2) + (b - target).powi(2)) / 2.0;
+            (1.0 - lambda) * entropy + lambda * square
+        };
+        let want = membranes.map(step).iter().sum::<f64>() / 2.0;
+        let loss = Loss::Tet { lambda, target };
+        let got = loss.of(&outputs, &labels)?.to_scalar()?;
+        assert!((got - want).abs() < 1e-6 && loss.reads_membrane(), "{got}, not {want}");
+        Ok(())
     }
 }

@@ -88,20 +88,40 @@ pub struct Gradient {
     pub detach: bool,
     /// Whether the leak of each population learns.
     pub decay: bool,
+    /// Whether the time constant of each population learns, as `1/τ = σ(w)` (Fang et al. 2021, arXiv:2007.05785): the leak
+    /// is `1 − 1/τ`, and a gain that is `1/τ` goes along.
+    pub time_constant: bool,
     /// Whether the threshold of each population learns.
     pub threshold: bool,
     /// Whether the currents of hidden populations are normalised over batch and steps (tdBN, arXiv:2011.05280, eq. 5–8):
     /// `θ w (x − mean) / √(variance + ε) + b`, by channel of an image, else by neuron. At work the statistics are
     /// running means, which [`Model::write_back`] folds into weights and biases.
     pub normalize: bool,
+    /// Whether potentials are kept in 16 bits for the way back, see [`Scan::half`].
+    pub half: bool,
+}
+
+impl Gradient {
+    /// With this derivative of the spike, without resets; weights and biases alone learn.
+    pub const fn of(surrogate: Surrogate) -> Self {
+        Self {
+            surrogate,
+            detach: true,
+            decay: false,
+            time_constant: false,
+            threshold: false,
+            normalize: false,
+            half: false,
+        }
+    }
 }
 
 /// A network, prepared.
 #[derive(Debug)]
 pub struct Model {
     /// Trained tensors: `projection.NAME.weights` `[sources, targets]` or `[outputs, inputs, k, k]`,
-    /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `population.NAME.threshold` and
-    /// `projection.NAME.norm.weight` and `.bias`. Weights of pairs that are not connected are 0; their gradients are for
+    /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `.rate` (w of `1/τ = σ(w)`),
+    /// `.threshold` and `projection.NAME.norm.weight` and `.bias`. Weights of pairs that are not connected are 0; their gradients are for
     /// [`keep_synapses`](Self::keep_synapses) to take out.
     pub parameters: BTreeMap<String, Tensor>,
     /// Running statistics where currents are normalised: `projection.NAME.norm.mean`, `.variance`.
@@ -130,6 +150,8 @@ struct Layer {
     incoming: Vec<Incoming>,
     /// A projection onto itself with a delay of a step, which the scan takes along.
     recurrent: Option<(String, Option<Frozen>)>,
+    /// Whether the gain is 1/τ and learns with it.
+    tied: bool,
     /// Whether anything before or in it is trained.
     traced: bool,
 }
@@ -311,6 +333,13 @@ impl Model {
         if let Some(decay) = learned("decay") {
             numbers.decay = decay.clone();
         }
+        if let Some(rate) = learned("rate") {
+            let rate = rate.sigmoid()?;
+            numbers.decay = rate.affine(-1.0, 1.0)?;
+            if layer.tied {
+                numbers.gain = rate;
+            }
+        }
         if let Some(threshold) = learned("threshold") {
             numbers.threshold = threshold.clone();
         }
@@ -437,10 +466,15 @@ impl Model {
             let (Some(model), Some(mut lif)) = (model, lif) else {
                 return Err(Error::value("population", name, "LIF neurons of this network"));
             };
-            let values = tensor.to_f32()?;
+            let layer = self.layers.iter().find(|layer| layer.name == name);
+            let layer = layer.ok_or_else(|| Error::Internal(format!("`{name}` is not trained")))?;
+            let numbers = self.numbers_of(layer)?;
             match what {
-                "decay" => lif.decay = values[0],
-                _ => lif.threshold = values[0],
+                "threshold" => lif.threshold = numbers.threshold.to_f32()?[0],
+                _ => {
+                    lif.decay = numbers.decay.to_f32()?[0];
+                    lif.gain = numbers.gain.to_f32()?[0];
+                }
             }
             *model = Box::new(lif);
         }
@@ -462,12 +496,12 @@ impl Model {
     /// What tensors return.
     pub fn clamp(&mut self) -> Result<()> {
         for (path, tensor) in &mut self.parameters {
-            let least = match path.strip_prefix("population.") {
-                Some(rest) if rest.ends_with(".decay") => 0.0,
-                Some(_) => 1e-3,
-                None => continue,
+            let range = match path.strip_prefix("population.") {
+                Some(rest) if rest.ends_with(".decay") => [0.0, 1.0],
+                Some(rest) if rest.ends_with(".threshold") => [1e-3, f32::MAX.into()],
+                _ => continue,
             };
-            *tensor = tensor.clamp(least, if least == 0.0 { 1.0 } else { f32::MAX.into() })?;
+            *tensor = tensor.clamp(range[0], range[1])?;
         }
         Ok(())
     }

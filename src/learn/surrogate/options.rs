@@ -115,13 +115,7 @@ impl Options {
         Self {
             loss: Loss::CeCount,
             penalty: RatePenalty::default(),
-            gradient: Gradient {
-                surrogate: Surrogate::Arctan { alpha: 2.0 },
-                detach: true,
-                decay: false,
-                threshold: false,
-                normalize: false,
-            },
+            gradient: Gradient::of(Surrogate::Arctan { alpha: 2.0 }),
             credit: Credit::Bptt,
             method: Method::Adam,
             lr: 1e-3,
@@ -201,6 +195,9 @@ impl Options {
         }
         if self.dropout > 0.0 {
             return refuse("with dropout");
+        }
+        if self.gradient.half {
+            return refuse("with potentials in 16 bits: none are kept");
         }
         Ok(())
     }

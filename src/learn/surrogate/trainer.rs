@@ -145,6 +145,10 @@ impl<'a> Trainer<'a> {
             let on = format!("on {device}, forward in time; use the CPU");
             return Err(Error::Unsupported { op: "training by surrogate gradients", on });
         }
+        if let (Device::Cuda(_), true) = (device, self.options.gradient.half) {
+            let on = format!("on {device}, with potentials in 16 bits; use the CPU");
+            return Err(Error::Unsupported { op: "training by surrogate gradients", on });
+        }
         if self.options.checkpoint != Checkpoint::None {
             self.model.check_stretches_on(device)?;
         }

@@ -65,6 +65,9 @@ impl Operation {
         if self.scan.smooth {
             return refuse("smooth spikes");
         }
+        if self.scan.half {
+            return refuse("potentials in 16 bits");
+        }
         Ok(())
     }
 

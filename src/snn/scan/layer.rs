@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
+use super::kept::{self, Kept, Room};
 use super::kernel::{PARAMETERS, Scratch};
 use super::product::Spikes;
 use super::simd::{self, COLUMNS as TILE};
@@ -215,7 +216,10 @@ impl Op for Layer {
             return Err(wrong(&self.shape, "spikes are [steps, batch, sources], none of them 0"));
         }
         let out = Meta::new(vec![steps, batch, neurons], w.dtype);
-        let potentials = Meta::new(vec![batch, neurons.div_ceil(TILE), steps, TILE], w.dtype);
+        let half = self.operation.scan.half;
+        kept::check(OP, half, w)?;
+        let shape = vec![batch, neurons.div_ceil(TILE), steps, TILE];
+        let potentials = Meta::new(shape, kept::dtype(half, w.dtype));
         let membrane = self.operation.scan.membrane.then(|| out.clone());
         Ok([out, potentials].into_iter().chain(membrane).collect())
     }
@@ -265,8 +269,9 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
     let past = layer.operation.past::<F>(sizes)?;
     let mut room = past.as_ref().map(Planes::room);
     let mut left = rows_of_planes(past.as_ref(), room.as_mut())?;
-    let pieces = potentials.slice::<F>()?.chunks_mut(task * tiles * steps * TILE);
+    let pieces = Room::of(potentials, layer.operation.scan.half)?.pieces(task * tiles * steps * TILE);
     let jobs: Vec<_> = pieces
+        .into_iter()
         .zip(words.chunks_mut(task * tiles * steps))
         .map(|(u, words)| {
             let rows =
@@ -274,10 +279,11 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
             (u, words, rows)
         })
         .collect();
-    type Job<'a, F> = (&'a mut [F], &'a mut [u64], [Vec<Vec<&'a mut [F]>>; 3]);
-    parallel::owned(jobs, |i, (u, words, [mut spikes, mut membranes, mut left]): Job<'_, F>| {
+    type Job<'a, F> = (Room<'a, F>, &'a mut [u64], [Vec<Vec<&'a mut [F]>>; 3]);
+    parallel::owned(jobs, |i, (mut kept, words, [mut spikes, mut membranes, mut left]): Job<'_, F>| {
         let mut scratch = Scratch::default();
         let (mut currents, mut s) = (vec![], vec![F::ZERO; steps * TILE]);
+        let mut room = s.clone();
         let mut v = vec![F::ZERO; if shows { steps * TILE } else { 0 }];
         for tile in 0..tiles {
             let (from, n) = (tile * TILE, TILE.min(neurons - tile * TILE));
@@ -287,9 +293,12 @@ fn forward<F: Float>(tiled: &Tiled<'_, F>, outputs: &mut [cpu::ViewMut<'_>]) -> 
                 tiled.currents(tile, (i * task + start) / group, &mut currents);
                 for (b, x) in (start..end).zip(currents.chunks_exact_mut(steps * TILE)) {
                     let at = (b * tiles + tile) * steps;
-                    let u = &mut u[at * TILE..][..steps * TILE];
                     scratch.past = past.as_ref().map(|past| past.read(i * task + b, (from, n), TILE));
+                    let u = kept.place(at * TILE, &mut room);
                     simd::forward(&rule, &rows, None, x, (u, &mut s, &mut v), &mut scratch);
+                    if let Room::Half(_) = kept {
+                        kept.keep(at * TILE, (&room, &s), rows[2], rule.above);
+                    }
                     if let (Some(past), Some(rows)) = (&past, &scratch.past) {
                         past.write(past.kept(rows), (from, n), &mut left[b]);
                     }
@@ -342,7 +351,7 @@ impl Layer {
                 &own
             }
         };
-        let u = at.output(1)?.buffer()?.slice::<F>()?;
+        let kept = Kept::of(at.output(1)?.buffer()?, self.operation.scan.half)?;
         let mut slices: [&[F]; 2] = [&[]; 2];
         for (slice, i) in slices.iter_mut().zip([0, 2]) {
             let shown = i == 0 || self.operation.scan.membrane;
@@ -375,6 +384,7 @@ impl Layer {
                 slices.map(|slice| vec![F::ZERO; if slice.is_empty() { 0 } else { steps * TILE }]);
             let mut sums: [Vec<F>; PARAMETERS] = Default::default();
             let (mut x, mut gx) = (vec![], vec![F::ZERO; group * steps * TILE]);
+            let mut room = vec![F::ZERO; steps * TILE];
             for (i, start) in (0..batch).step_by(group).enumerate() {
                 let end = batch.min(start + group);
                 if let Some(tiled) = &tiled {
@@ -391,7 +401,7 @@ impl Layer {
                         sum.clear();
                         sum.resize(total.len(), F::ZERO);
                     }
-                    let u = &u[(b * tiles + tile) * steps * TILE..][..steps * TILE];
+                    let u = kept.slice((b * tiles + tile) * steps * TILE, &mut room);
                     let x =
                         if tiled.is_some() { &x[(b - start) * steps * TILE..][..steps * TILE] } else { &[] };
                     let grads = [grads[0].as_slice(), &[], grads[1].as_slice()];

@@ -25,6 +25,7 @@
 mod blocks;
 mod convolution;
 mod cuda;
+mod kept;
 mod kernel;
 mod layer;
 mod operation;
@@ -64,6 +65,10 @@ pub struct Scan {
     pub surrogate: Surrogate,
     /// Also return membranes.
     pub membrane: bool,
+    /// Keep potentials for the way back in 16 bits, which is half the memory: bf16, on their side of the threshold, so that
+    /// spikes stay as they are. For f32 currents on the CPU; no gradient goes through [`Scanned::potential`], which is so
+    /// kept.
+    pub half: bool,
     /// Replace the spike by the smooth function whose derivative the surrogate is. Then gradients are those of
     /// differences: for tests.
     pub smooth: bool,
@@ -123,6 +128,7 @@ impl Scan {
             rest: 0.0,
             surrogate: Surrogate::Arctan { alpha: 2.0 },
             membrane: false,
+            half: false,
             smooth: false,
         }
     }
@@ -195,6 +201,20 @@ impl Scan {
         Err(refuse(format!("on neurons of the model `{}`", model.kind())))
     }
 
+    /// Whether the way back finds the spikes again in potentials of 16 bits: where one comparison with one threshold makes
+    /// them.
+    pub fn keeps_half(&self, parameters: &Parameters) -> bool {
+        parameters.adaptation.is_none() && self.acts != Acts::Corrected && !self.smooth
+    }
+
+    fn check_half(&self, parameters: &Parameters) -> Result<()> {
+        if self.half && !self.keeps_half(parameters) {
+            let on = "keeping potentials in 16 bits of thresholds that adapt, resets that act twice, or smooth spikes";
+            return Err(Error::Unsupported { op: OP, on: on.into() });
+        }
+        Ok(())
+    }
+
     /// Runs all steps over currents `[T, B, N]` (more axes after B count as neurons).
     ///
     /// # Errors
@@ -242,6 +262,7 @@ impl Scan {
         parameters: &Parameters,
         stretch: Option<&Stretch>,
     ) -> Result<Scanned> {
+        self.check_half(parameters)?;
         if let (Some(weights), Device::Cuda(_)) = (&parameters.recurrent, x.device()) {
             return self.in_turns(x, weights, parameters, stretch);
         }

@@ -1,5 +1,6 @@
 //! A scan as an operation on tensors: which inputs it has, shapes, the loops over samples and tiles of neurons, and gradients.
 
+use super::kept::{self, Kept, Room};
 use super::kernel::{PARAMETERS, Rule, Scratch};
 use super::stretch::{Planes, Stretch};
 use super::{Fires, OP, Parameters, Scan, simd};
@@ -123,10 +124,12 @@ impl Operation {
 
 /// For each sample, its rows of a sequence `[T, B, N]`, in the order of steps.
 pub(super) fn rows_of<F>(all: &mut [F], sizes: Sizes) -> Vec<Vec<&mut [F]>> {
-    let mut rows: Vec<Vec<&mut [F]>> = (0..sizes.batch).map(|_| Vec::new()).collect();
-    if sizes.neurons > 0 {
-        all.chunks_mut(sizes.neurons).enumerate().for_each(|(i, row)| rows[i % sizes.batch].push(row));
-    }
+    by_sample(all.chunks_mut(sizes.neurons.max(1)), sizes.batch)
+}
+
+fn by_sample<R>(all: impl IntoIterator<Item = R>, batch: usize) -> Vec<Vec<R>> {
+    let mut rows: Vec<Vec<R>> = (0..batch).map(|_| Vec::new()).collect();
+    all.into_iter().enumerate().for_each(|(i, row)| rows[i % batch].push(row));
     rows
 }
 
@@ -212,7 +215,10 @@ impl Op for Operation {
         }
         let mut out = x.clone();
         out.shape[0] = self.held.unwrap_or(out.shape[0]);
-        Ok(vec![out; if self.scan.membrane { 3 } else { 2 }])
+        kept::check(OP, self.scan.half, x)?;
+        let mut all = vec![out; if self.scan.membrane { 3 } else { 2 }];
+        all[1].dtype = kept::dtype(self.scan.half, x.dtype);
+        Ok(all)
     }
 
     fn cpu(&self, inputs: &[cpu::View<'_>], outputs: &mut [cpu::ViewMut<'_>]) -> Result<()> {
@@ -224,19 +230,24 @@ impl Op for Operation {
                 true => Some(inputs[self.feedback_place()].slice::<F>()?),
                 false => None,
             };
-            let mut all = Vec::new();
-            for output in outputs.iter_mut() {
-                all.push(rows_of(output.slice::<F>()?, sizes).into_iter());
-            }
+            let [spikes, potentials, membranes @ ..] = outputs else {
+                return Err(Error::Internal("a scan has two outputs".into()));
+            };
+            let potentials = Room::of(potentials, self.scan.half)?.pieces(sizes.neurons);
+            let rows = rows_of(spikes.slice::<F>()?, sizes).into_iter().zip(by_sample(potentials, sizes.batch));
+            let mut membranes = match membranes.first_mut() {
+                Some(membranes) => rows_of(membranes.slice::<F>()?, sizes).into_iter(),
+                None => vec![].into_iter(),
+            };
             let past = self.past::<F>(sizes)?;
             let mut room = past.as_ref().map(Planes::room);
             let mut left = rows_of_planes(past.as_ref(), room.as_mut())?;
-            let mut outputs_of = || all.iter_mut().filter_map(Iterator::next).collect();
-            type Job<'a, F> = (Vec<Vec<&'a mut [F]>>, Vec<&'a mut [F]>);
-            let jobs = (0..sizes.batch).map(|_| (outputs_of(), left.next().unwrap_or_default())).collect();
+            type Job<'a, F> = ((Vec<&'a mut [F]>, Vec<Room<'a, F>>), [Vec<&'a mut [F]>; 2]);
+            let jobs = rows.map(|rows| (rows, [&mut membranes, &mut left].map(|of| of.next().unwrap_or_default())));
+            let jobs = jobs.collect();
             let rule = self.rule::<F>();
             let width = self.tile(sizes.neurons);
-            parallel::owned(jobs, |b, (mut outputs, mut left): Job<'_, F>| {
+            parallel::owned(jobs, |b, ((mut spikes, mut kept), [mut membranes, mut left]): Job<'_, F>| {
                 let mut scratch = Scratch::default();
                 let [mut tile, mut u, mut s, mut v] = [const { Vec::new() }; 4];
                 for from in (0..sizes.neurons).step_by(width) {
@@ -252,9 +263,11 @@ impl Op for Operation {
                     if let (Some(past), Some(rows)) = (&past, &scratch.past) {
                         past.write(past.kept(rows), (from, n), &mut left);
                     }
-                    for (rows, tile) in outputs.iter_mut().zip([&s, &u, &v]) {
-                        scatter(tile, from, n, rows);
+                    for (kept, row) in kept.iter_mut().zip(u.chunks_exact(n).zip(s.chunks_exact(n))) {
+                        kept.keep(from, row, rows[2], rule.above);
                     }
+                    scatter(&s, from, n, &mut spikes);
+                    scatter(&v, from, n, &mut membranes);
                 }
             });
             if let (Some(past), Some(room)) = (&past, room) {
@@ -283,7 +296,7 @@ impl Op for Operation {
     }
 
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let meta = at.output_meta(1);
+        let meta = at.output_meta(0);
         if let Device::Cuda(_) = at.output(1)?.device() {
             return self.gradients_on_gpu(at, Sizes::of(meta));
         }
@@ -294,7 +307,7 @@ impl Op for Operation {
 impl Operation {
     fn gradients<F: Float>(&self, at: &Backward<'_>, sizes: Sizes) -> Result<Vec<Option<Tensor>>> {
         let parameters = self.spread::<F>(sizes.neurons, |i| at.input(i)?.buffer()?.slice::<F>())?;
-        let u = at.output(1)?.buffer()?.slice::<F>()?;
+        let kept = Kept::of(at.output(1)?.buffer()?, self.scan.half)?;
         let count = self.feedback_place() + usize::from(self.recurrent);
         let needs: Vec<bool> = (0..count).map(|i| at.needs(i)).collect();
         let reads = self.reads_input(&needs);
@@ -342,7 +355,10 @@ impl Operation {
                         add_feedback(&mut tile_x, weights, (fired, spikes), sizes, b);
                     }
                 }
-                gather(u, sizes, b, from, n, &mut tile_u);
+                tile_u.resize(sizes.steps * n, F::ZERO);
+                for (t, row) in tile_u.chunks_exact_mut(n).enumerate() {
+                    kept.read((t * sizes.batch + b) * sizes.neurons + from, row);
+                }
                 for (tile, slice) in tiles.iter_mut().zip(slices) {
                     if !slice.is_empty() {
                         gather(slice, sizes, b, from, n, tile);

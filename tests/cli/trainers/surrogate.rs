@@ -125,6 +125,71 @@ fn learnt_leaks_augmentation_poisson_and_early_stopping() {
 }
 
 #[test]
+fn time_constants_16_bits_and_a_loss_of_each_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        "train.surrogate.learn_tau=true",
+        "train.surrogate.storage=bf16",
+        "train.surrogate.loss.tet.lambda=0.1",
+        "population.output.neuron.lif={beta=0.5, dialect='spikingjelly'}",
+    ];
+    let summary = summary(folder.path(), SURROGATE, &set);
+    assert_eq!(summary["parameters"]["trained"], 784 * 40 + 40 * 10 + 10 + 2);
+    let bytes = |storage: &str| {
+        let mut json = ransnn(folder.path());
+        let storage = format!("train.surrogate.storage={storage}");
+        let set = ["--json", "--set", &storage, "--set", "encode.constant.steps=200"];
+        json.arg("plan").arg(write(folder.path(), SURROGATE)).args(set);
+        let plan: Value = serde_json::from_str(&outcome(json, 0).0).unwrap();
+        plan["training"]["activation_bytes"].as_u64().unwrap()
+    };
+    // Two bytes of four for each potential, of 50 neurons, 200 steps and 20 samples.
+    assert!(bytes("f32") - bytes("bf16") >= 2 * 50 * 200 * 20);
+    let derivatives = [
+        "arctan",
+        "fast-sigmoid",
+        "sigmoid",
+        "triangle",
+        "scaled-triangle",
+        "boxcar",
+        "leaky-boxcar",
+        "exponential",
+        "soft-sign",
+        "gaussian",
+        "signed-step",
+    ];
+    for derivative in derivatives {
+        let set = format!("train.surrogate.surrogate={{{derivative}={{}}}}");
+        verb(folder.path(), "plan", SURROGATE, &[&set], 0);
+    }
+    for (set, says) in [
+        (&["train.surrogate.loss.tet.lambda=1.5"][..], &["loss.tet.lambda", "from 0 to 1"][..]),
+        (
+            &["train.surrogate.learn_tau=true", "train.surrogate.learn_beta=true"],
+            &["`learn_beta` is the same number", "leave out one"],
+        ),
+        (
+            &["train.surrogate.surrogate={scaled-triangle={threshold=0.0}}"],
+            &["scaled-triangle.threshold", "more than 0"],
+        ),
+        (
+            &["train.surrogate.surrogate={leaky-boxcar={outside=-1.0}}"],
+            &["leaky-boxcar.outside", "0 or more"],
+        ),
+        (
+            &[
+                "train.surrogate.gradient=ottt",
+                "train.surrogate.loss=ce-rate",
+                "train.surrogate.storage=bf16",
+            ],
+            &["`storage` cannot be as it is"],
+        ),
+    ] {
+        mistake(folder.path(), SURROGATE, set, says);
+    }
+}
+
+#[test]
 fn checkpoints_in_time_take_less_memory() {
     let folder = tempfile::tempdir().unwrap();
     let steps = "encode.constant.steps=100";

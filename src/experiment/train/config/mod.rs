@@ -8,7 +8,7 @@ mod surrogate;
 pub use convert::{Convert, Fit, Thresholds};
 pub use stdp::{Constants, Stdp};
 pub use stdp_readout::{Rule, StdpReadout};
-pub use surrogate::{Checkpoint, Credit, Derivative, Loss, Optimizer, Rates, Schedule, Surrogate};
+pub use surrogate::{Checkpoint, Credit, Derivative, Loss, Optimizer, Rates, Schedule, Storage, Surrogate};
 
 use serde::{Deserialize, Serialize};
 

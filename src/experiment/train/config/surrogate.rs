@@ -26,9 +26,15 @@ pub struct Surrogate {
     /// The leak of each population learns.
     #[serde(default)]
     pub learn_beta: bool,
+    /// The time constant of each population learns: 1/τ = σ(w).
+    #[serde(default)]
+    pub learn_tau: bool,
     /// The threshold of each hidden population learns.
     #[serde(default)]
     pub learn_threshold: bool,
+    /// How potentials are kept between the way forth and the way back.
+    #[serde(default)]
+    pub storage: Storage,
     /// Normalise the currents of hidden populations over the batch; folded into the weights in the end.
     #[serde(default)]
     pub batch_norm: bool,
@@ -116,6 +122,15 @@ pub enum Loss {
     CeMembraneMean,
     /// Squared distance of mean rates from one-hot.
     MseRate,
+    /// CE of membranes in each step, and their squared distance from a target: temporal efficient training.
+    Tet {
+        /// Share of the squared distance.
+        #[serde(default = "share")]
+        lambda: f64,
+        /// What all membranes are drawn to.
+        #[serde(default = "one")]
+        target: f64,
+    },
     /// Squared distance of counts from those wanted.
     MseCount {
         /// Rate of the right class, spikes per step.
@@ -133,6 +148,21 @@ fn correct() -> f64 {
 
 fn incorrect() -> f64 {
     0.2
+}
+
+fn share() -> f64 {
+    0.05
+}
+
+/// `train.surrogate.storage`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Storage {
+    /// 4 bytes each.
+    #[default]
+    F32,
+    /// 2 bytes each.
+    Bf16,
 }
 
 /// `train.surrogate.gradient`: [`surrogate::Credit`].
@@ -189,16 +219,40 @@ pub enum Derivative {
         #[serde(default = "one")]
         alpha: f64,
     },
+    /// `(γ/θ) max(0, 1 − |x| / θ)`.
+    ScaledTriangle {
+        /// γ.
+        #[serde(default = "third")]
+        gamma: f64,
+        /// θ.
+        #[serde(default = "one")]
+        threshold: f64,
+    },
     /// `1 / 2w` where `|x| < w`.
     Boxcar {
         /// w.
         #[serde(default = "half")]
         width: f64,
     },
+    /// `1 / 2w` where `|x| < w`, else c.
+    LeakyBoxcar {
+        /// w.
+        #[serde(default = "one")]
+        width: f64,
+        /// c.
+        #[serde(default = "hundredth")]
+        outside: f64,
+    },
     /// `(α/2) e^(−α |x|)`.
     Exponential {
         /// α.
         #[serde(default = "one")]
+        alpha: f64,
+    },
+    /// `1 / (2 α (1/α + |x|)²)`.
+    SoftSign {
+        /// α.
+        #[serde(default = "two")]
         alpha: f64,
     },
     /// `(α/√π) e^(−α² x²)`.
@@ -207,8 +261,22 @@ pub enum Derivative {
         #[serde(default = "two")]
         alpha: f64,
     },
+    /// `h` where `x < 0`, else `−h`: snnTorch's `triangular`.
+    SignedStep {
+        /// h.
+        #[serde(default = "one")]
+        height: f64,
+    },
     /// 1.
     StraightThrough,
+}
+
+fn hundredth() -> f64 {
+    0.01
+}
+
+fn third() -> f64 {
+    0.3
 }
 
 fn half() -> f64 {
@@ -238,17 +306,23 @@ impl Default for Derivative {
 }
 
 impl Derivative {
-    /// The constant with its name.
-    pub(in crate::experiment) fn constant(self) -> Option<(&'static str, f64)> {
+    /// The constants that are above 0, with their names.
+    pub(in crate::experiment) fn constants(self) -> Vec<(&'static str, f64)> {
         match self {
-            Self::Arctan { alpha } => Some(("arctan.alpha", alpha)),
-            Self::FastSigmoid { slope } => Some(("fast-sigmoid.slope", slope)),
-            Self::Sigmoid { slope } => Some(("sigmoid.slope", slope)),
-            Self::Triangle { alpha } => Some(("triangle.alpha", alpha)),
-            Self::Boxcar { width } => Some(("boxcar.width", width)),
-            Self::Exponential { alpha } => Some(("exponential.alpha", alpha)),
-            Self::Gaussian { alpha } => Some(("gaussian.alpha", alpha)),
-            Self::StraightThrough => None,
+            Self::Arctan { alpha } => vec![("arctan.alpha", alpha)],
+            Self::FastSigmoid { slope } => vec![("fast-sigmoid.slope", slope)],
+            Self::Sigmoid { slope } => vec![("sigmoid.slope", slope)],
+            Self::Triangle { alpha } => vec![("triangle.alpha", alpha)],
+            Self::ScaledTriangle { gamma, threshold } => {
+                vec![("scaled-triangle.gamma", gamma), ("scaled-triangle.threshold", threshold)]
+            }
+            Self::Boxcar { width } => vec![("boxcar.width", width)],
+            Self::LeakyBoxcar { width, .. } => vec![("leaky-boxcar.width", width)],
+            Self::Exponential { alpha } => vec![("exponential.alpha", alpha)],
+            Self::SoftSign { alpha } => vec![("soft-sign.alpha", alpha)],
+            Self::Gaussian { alpha } => vec![("gaussian.alpha", alpha)],
+            Self::SignedStep { height } => vec![("signed-step.height", height)],
+            Self::StraightThrough => vec![],
         }
     }
 
@@ -259,9 +333,13 @@ impl Derivative {
             Self::FastSigmoid { slope } => Of::FastSigmoid { slope },
             Self::Sigmoid { slope } => Of::Sigmoid { slope },
             Self::Triangle { alpha } => Of::Triangle { alpha },
+            Self::ScaledTriangle { gamma, threshold } => Of::ScaledTriangle { gamma, threshold },
             Self::Boxcar { width } => Of::Boxcar { width },
+            Self::LeakyBoxcar { width, outside } => Of::LeakyBoxcar { width, outside },
             Self::Exponential { alpha } => Of::Exponential { alpha },
+            Self::SoftSign { alpha } => Of::SoftSign { alpha },
             Self::Gaussian { alpha } => Of::Gaussian { alpha },
+            Self::SignedStep { height } => Of::SignedStep { height },
             Self::StraightThrough => Of::StraightThrough,
         }
     }
@@ -330,6 +408,7 @@ impl Surrogate {
                 Loss::CeMembraneLast => surrogate::Loss::CeMembraneLast,
                 Loss::CeMembraneMean => surrogate::Loss::CeMembraneMean,
                 Loss::MseRate => surrogate::Loss::MseRate,
+                Loss::Tet { lambda, target } => surrogate::Loss::Tet { lambda, target },
                 Loss::MseCount { correct, incorrect } => surrogate::Loss::MseCount { correct, incorrect },
             },
             penalty: RatePenalty {
@@ -343,8 +422,10 @@ impl Surrogate {
                 surrogate: self.surrogate.of_library(),
                 detach: self.detach_reset,
                 decay: self.learn_beta,
+                time_constant: self.learn_tau,
                 threshold: self.learn_threshold,
                 normalize: self.batch_norm,
+                half: self.storage == Storage::Bf16,
             },
             credit: match self.gradient {
                 Credit::Bptt => surrogate::Credit::Bptt,
@@ -392,8 +473,13 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.output", "population with a neuron per class"),
     (
         "train.surrogate.loss",
-        "ce-count, ce-rate, ce-mean-rate, ce-membrane, -max, -last, -mean, mse-rate, or the table below",
+        "ce-count, ce-rate, ce-mean-rate, ce-membrane, -max, -last, -mean, mse-rate, or one of the tables below",
     ),
+    (
+        "train.surrogate.loss.tet.lambda",
+        "(1 − λ) CE of membranes in each step + λ of their squared distance to",
+    ),
+    ("train.surrogate.loss.tet.target", "this, the threshold as a rule"),
     ("train.surrogate.loss.mse-count.correct", "rate of the right class, spikes per step"),
     ("train.surrogate.loss.mse-count.incorrect", "rate of the others"),
     (
@@ -405,12 +491,29 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.surrogate.fast-sigmoid.slope", "k of 1 / (1 + k |x|)²"),
     ("train.surrogate.surrogate.sigmoid.slope", "k of k σ(k x) (1 − σ(k x))"),
     ("train.surrogate.surrogate.triangle.alpha", "max(0, α − α² |x|)"),
+    ("train.surrogate.surrogate.scaled-triangle.gamma", "γ of (γ/θ) max(0, 1 − |x| / θ), as in e-prop"),
+    ("train.surrogate.surrogate.scaled-triangle.threshold", "θ of it"),
     ("train.surrogate.surrogate.boxcar.width", "w of 1 / 2w where |x| < w"),
+    ("train.surrogate.surrogate.leaky-boxcar.width", "w of 1 / 2w where |x| < w, else c"),
+    ("train.surrogate.surrogate.leaky-boxcar.outside", "c of it"),
     ("train.surrogate.surrogate.exponential.alpha", "(α/2) exp(−α |x|)"),
+    ("train.surrogate.surrogate.soft-sign.alpha", "1 / (2 α (1/α + |x|)²)"),
     ("train.surrogate.surrogate.gaussian.alpha", "(α/√π) exp(−α² x²)"),
+    (
+        "train.surrogate.surrogate.signed-step.height",
+        "h where x < 0, else −h: what snnTorch calls triangular",
+    ),
     ("train.surrogate.detach_reset", "leave resets out of the gradient"),
     ("train.surrogate.learn_beta", "the leak of each population learns"),
+    (
+        "train.surrogate.learn_tau",
+        "the time constant of each population learns, 1/τ = σ(w); a gain of 1/τ goes along",
+    ),
     ("train.surrogate.learn_threshold", "the threshold of each hidden population learns"),
+    (
+        "train.surrogate.storage",
+        "potentials between the way forth and the way back: f32, or bf16 (half the memory, same spikes)",
+    ),
     (
         "train.surrogate.batch_norm",
         "normalise the currents of hidden populations over the batch; folded into the weights in the end",

@@ -3,6 +3,13 @@
 use super::{Incoming, Layer, Model, weights_path};
 use crate::tensor::Tensor;
 
+impl Layer {
+    /// Numbers of 4 bytes that so many kept potentials take.
+    fn potentials(&self, count: usize) -> usize {
+        if self.scan.half { count.div_ceil(2) } else { count }
+    }
+}
+
 impl Model {
     /// Bytes that the tape keeps of a batch until the way back: the potential of every population that training
     /// reaches, 4 T B N (behind spikes, N in whole tiles of 64), what convolutions and normalisations read, and what the
@@ -46,8 +53,8 @@ impl Model {
             // Forth: currents or weights, potentials, spikes and what is shown.
             let shown = if layer.scan.membrane { 2 * n } else { n };
             let forth = match behind {
-                true => weights + all(width),
-                false => currents * layer.incoming.len().min(2) + n,
+                true => weights + layer.potentials(all(width)),
+                false => currents * layer.incoming.len().min(2) + layer.potentials(n),
             };
             most = most.max(kept + sent + forth + shown);
             sent += n;
@@ -117,8 +124,9 @@ impl Model {
         let from_input = |from: &Incoming| from.pre == self.source.0 && held;
         let behind = self.is_behind(layer, held);
         let neurons = if behind { layer.neurons.next_multiple_of(64) } else { layer.neurons };
+        let all = steps * batch * neurons;
         // Weights that go along with the scan read the spikes.
-        let mut kept = if layer.recurrent.is_some() { 2 } else { 1 } * steps * batch * neurons;
+        let mut kept = layer.potentials(all) + if layer.recurrent.is_some() { all } else { 0 };
         for from in &layer.incoming {
             let rows = if from_input(from) { batch } else { steps * batch };
             let by_events = from.by_events().is_some() && !from_input(from) && from.frozen.is_none();

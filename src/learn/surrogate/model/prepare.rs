@@ -101,6 +101,11 @@ impl Layer {
         let model = population.model.as_deref();
         let model = model.ok_or_else(|| Error::Internal(format!("`{}` has no neurons", population.name)))?;
         let (scan, mut numbers) = Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
+        let scan = Scan { half: gradient.half, ..scan };
+        if gradient.half && !scan.keeps_half(&numbers) {
+            let what = "keeping potentials in 16 bits: its threshold adapts, or its reset acts twice";
+            return Err(refuse(format!("on `{}`, {what}", population.name)));
+        }
         let (mut incoming, mut recurrent) = (vec![], None);
         for p in net.incoming(pop) {
             let mut frozen = None;
@@ -142,9 +147,25 @@ impl Layer {
         if incoming.is_empty() {
             return Err(Error::Network(vec![format!("nothing projects to `{}`", population.name)]));
         }
-        if (gradient.decay || gradient.threshold) && !model.as_any().is::<Lif>() {
+        let lif = model.as_any().downcast_ref::<Lif>();
+        if (gradient.decay || gradient.time_constant || gradient.threshold) && lif.is_none() {
             let what = format!("on the leak and threshold of `{}`: only of LIF neurons", population.name);
             return Err(refuse(what));
+        }
+        let mut tied = false;
+        if let (true, true, Some(lif)) = (gradient.time_constant, traced, lif) {
+            // 1/τ, of which the logarithm of the odds learns.
+            let rate = 1.0 - f64::from(lif.decay);
+            if gradient.decay || !(rate > 0.0 && rate < 1.0) {
+                let what = match gradient.decay {
+                    true => "which learns as its leak",
+                    false => "which is not finite and above a step",
+                };
+                return Err(refuse(format!("on the time constant of `{}`, {what}", population.name)));
+            }
+            tied = (f64::from(lif.gain) - rate).abs() <= 1e-6;
+            let rate = Tensor::from_f32(vec![(rate / (1.0 - rate)).ln() as f32], &[1])?;
+            learned.parameters.insert(format!("population.{}.rate", population.name), rate);
         }
         // What is not traced cannot learn.
         for (wanted, what, number) in [
@@ -164,6 +185,7 @@ impl Layer {
             numbers,
             incoming,
             recurrent,
+            tied,
             traced,
         })
     }
