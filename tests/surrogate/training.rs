@@ -360,13 +360,17 @@ fn time_constants_learn_with_potentials_in_16_bits() {
     assert!(of_output.decay != 0.6 && (of_output.decay + of_output.gain - 1.0).abs() < 1e-6, "{of_output:?}");
     assert!((0.0..1.0).contains(&of_hidden.decay) && (0.0..1.0).contains(&of_output.decay));
 
-    let refused = |lif: Lif, gradient: Gradient| {
-        let options = Options { gradient, ..options };
-        Trainer::new(network(false, lif), BERNOULLI, OUT, data, options).err().unwrap().to_string()
+    let model = |net: &Network, gradient: Gradient| Model::new(net, OUT, true, gradient);
+    let refused = |net: &Network, gradient| model(net, gradient).err().unwrap().to_string();
+    assert!(refused(&net, Gradient { decay: true, ..learning }).contains("learns as its leak"));
+    // A population without a leak has no time constant.
+    let forever = Lif { decay: 1.0, ..Lif::default() };
+    let rates = |net: &Network| {
+        let learned = model(net, learning).unwrap();
+        learned.parameters.into_keys().filter(|path| path.ends_with(".rate")).collect::<Vec<_>>()
     };
-    let spikes_never_fade = Lif { decay: 1.0, ..Lif::default() };
-    assert!(refused(spikes_never_fade, learning).contains("not finite"));
-    assert!(refused(out, Gradient { decay: true, ..learning }).contains("learns as its leak"));
+    assert_eq!(rates(&network(false, forever)), ["population.hidden.rate"]);
+    assert!(refused(&network(true, forever), learning).contains("no population that is trained has one"));
 }
 
 #[test]

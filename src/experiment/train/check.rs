@@ -261,6 +261,8 @@ impl Check<'_> {
             Fit::Ridge { lambda } => {
                 self.range(&path("fit.ridge.lambda"), lambda, lambda > 0.0, "more than 0");
             }
+            // Its shapes are looked at with those of the layers.
+            Fit::File { .. } => {}
         }
         if let Thresholds::Percentile { percent, factor } = train.thresholds {
             let path = path("thresholds.percentile");

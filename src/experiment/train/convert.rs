@@ -24,7 +24,7 @@ impl Job<'_> {
         let steps = self.config.encode.steps();
         let (samples, labels) = (self.samples(&data.train, data.train.len()), &data.train.labels);
         let calibration = train.calibration.min(data.train.len());
-        let mut ann = Ann::draw(&train.description(), self.seed)?;
+        let mut ann = train.ann(self.seed)?;
         let mut losses = vec![];
         match train.fit {
             Fit::Gradient { .. } => (ann, losses) = self.fit_ann(ann, train, samples)?,
@@ -33,6 +33,7 @@ impl Job<'_> {
                 fit_readout(&mut ann, samples, labels, calibration, lambda)?;
                 self.progress.finish();
             }
+            Fit::File { .. } => {}
         }
         self.check_interrupt()?;
         let snn = convert(&ann, samples, calibration, &train.options(steps))?;
@@ -75,6 +76,7 @@ impl Job<'_> {
         let parameters = match train.fit {
             Fit::Gradient { .. } => Parameters { trained: all, frozen: 0 },
             Fit::Ridge { .. } => Parameters { trained: readout, frozen: all - readout },
+            Fit::File { .. } => Parameters { trained: 0, frozen: all },
         };
         let shown = if self.is_shown() {
             self.shown(train, &ann, &snn, &found, &losses, &predicted)?
@@ -194,7 +196,7 @@ impl Job<'_> {
         });
         let activations = match train.fit {
             Fit::Gradient { batch, .. } => activation_bytes(ann, batch)?,
-            Fit::Ridge { .. } => 0,
+            Fit::Ridge { .. } | Fit::File { .. } => 0,
         };
         let memory = [
             ("training samples", show::sample_bytes(&self.data.train)),

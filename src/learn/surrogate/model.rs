@@ -88,7 +88,7 @@ pub struct Gradient {
     pub detach: bool,
     /// Whether the leak of each population learns.
     pub decay: bool,
-    /// Whether the time constant of each population learns, as `1/τ = σ(w)` (Fang et al. 2021, arXiv:2007.05785): the leak
+    /// Whether the time constant of each population that has one (a leak between 0 and 1) learns, as `1/τ = σ(w)` (Fang et al. 2021, arXiv:2007.05785): the leak
     /// is `1 − 1/τ`, and a gain that is `1/τ` goes along.
     pub time_constant: bool,
     /// Whether the threshold of each population learns.

@@ -38,6 +38,30 @@ fn an_ordinary_network_is_trained_and_converted() {
 }
 
 #[test]
+fn a_network_that_was_trained_elsewhere_is_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let trained = summary(folder.path(), CONVERT, &["data.train_limit=600"]);
+    let file = folder.path().join("elsewhere.safetensors");
+    std::fs::copy(run_directory(folder.path(), "small").join("ann-0.safetensors"), &file).unwrap();
+    let set = format!("train.convert.fit={{file={{path='{}'}}}}", file.display());
+    let read = summary(folder.path(), CONVERT, &["data.train_limit=600", &set]);
+    assert_eq!(read["test"]["accuracy"], trained["test"]["accuracy"]);
+    assert_eq!(read["details"], trained["details"]);
+    assert_eq!(read["parameters"], serde_json::json!({"trained": 0, "frozen": 784 * 40 + 40 + 400 + 10}));
+    let (out, _) = verb(folder.path(), "plan", CONVERT, &[&set], 0);
+    assert!(!out.contains("numbers are trained"), "{out}");
+    for (set, says) in [
+        (
+            &[&set, "train.convert.layer=[{kind='flatten'}, {kind='linear', outputs=10}]"][..],
+            &["elsewhere.safetensors", "the description makes it [10, 784]"][..],
+        ),
+        (&["train.convert.fit={file={path='nowhere.safetensors'}}"], &["nowhere.safetensors"]),
+    ] {
+        mistake(folder.path(), CONVERT, set, says);
+    }
+}
+
+#[test]
 fn a_ransnn_is_converted() {
     let folder = tempfile::tempdir().unwrap();
     let text = CONVERT

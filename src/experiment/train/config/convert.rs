@@ -4,6 +4,7 @@ use super::Augment;
 use crate::Result;
 use crate::learn::convert::{self, Ann, Converted, Description, Options, Spec, Training};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// `[train.convert]`: an ordinary network is trained, and becomes a spiking one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +45,7 @@ fn calibration() -> usize {
 }
 
 /// `train.convert.fit`
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fit {
     /// All layers by AdamW on cross-entropy, the rate falling along half a cosine.
@@ -70,6 +71,11 @@ pub enum Fit {
         /// Strength, on standardised features.
         #[serde(default = "strength")]
         lambda: f64,
+    },
+    /// Not here: it was trained elsewhere.
+    File {
+        /// Tensors with the names that PyTorch gives them, see [`Ann::read`]; relative to the working directory.
+        path: PathBuf,
     },
 }
 
@@ -151,12 +157,23 @@ impl Convert {
         }
     }
 
-    /// The network with random weights, and what it becomes: sizes and refusals before anything is trained.
+    /// The network before it is trained: with random weights, or those of a file.
     ///
     /// # Errors
-    /// A layer that does not fit or cannot be converted, by name.
+    /// A layer that does not fit; a file that is not of these layers.
+    pub fn ann(&self, seed: u64) -> Result<Ann> {
+        match &self.fit {
+            Fit::File { path } => Ann::read(&self.description(), path),
+            _ => Ann::draw(&self.description(), seed),
+        }
+    }
+
+    /// That network, and what it becomes: sizes and refusals before anything is trained.
+    ///
+    /// # Errors
+    /// As [`ann`](Self::ann); a layer that cannot be converted, by name.
     pub fn untrained(&self, seed: u64) -> Result<(Ann, Converted)> {
-        let ann = Ann::draw(&self.description(), seed)?;
+        let ann = self.ann(seed)?;
         let grey = vec![127; self.input.iter().product()];
         let options = Options { correct_bias: None, ..self.options(1) };
         let converted = convert::convert(&ann, crate::engine::Input::U8(&grey), 1, &options)?;
@@ -174,6 +191,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.convert.fit.gradient.augment.rotation_degrees", "most degrees that it turns"),
     ("train.convert.fit.gradient.augment.elastic", "most pixels that places move by themselves"),
     ("train.convert.fit.ridge.lambda", "only the last layer learns: strength, on standardised features"),
+    (
+        "train.convert.fit.file.path",
+        "not trained here: a .safetensors file with the weights, named as PyTorch does",
+    ),
     ("train.convert.thresholds", "qcfs, twice-mean, least-squares, or the table below"),
     ("train.convert.thresholds.percentile.percent", "percentile of the activations, 0 to 100"),
     ("train.convert.thresholds.percentile.factor", "factor on it"),

@@ -26,7 +26,7 @@ pub struct Surrogate {
     /// The leak of each population learns.
     #[serde(default)]
     pub learn_beta: bool,
-    /// The time constant of each population learns: 1/τ = σ(w).
+    /// The time constant of each population that leaks learns: 1/τ = σ(w).
     #[serde(default)]
     pub learn_tau: bool,
     /// The threshold of each hidden population learns.
@@ -507,7 +507,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train.surrogate.learn_beta", "the leak of each population learns"),
     (
         "train.surrogate.learn_tau",
-        "the time constant of each population learns, 1/τ = σ(w); a gain of 1/τ goes along",
+        "the time constant of each population that leaks learns, 1/τ = σ(w); a gain of 1/τ goes along",
     ),
     ("train.surrogate.learn_threshold", "the threshold of each hidden population learns"),
     (

@@ -67,6 +67,9 @@ impl Model {
                 components.push((component, first..layers.len()));
             }
         }
+        if gradient.time_constant && !learned.parameters.keys().any(|path| path.ends_with(".rate")) {
+            return Err(refuse("on time constants: no population that is trained has one".into()));
+        }
         let input = net.populations.iter().position(|p| p.model.is_none()).map(Pop);
         let behind_frozen = source.is_some_and(|Pop(index)| has_neurons(index));
         let source =
@@ -154,18 +157,17 @@ impl Layer {
         }
         let mut tied = false;
         if let (true, true, Some(lif)) = (gradient.time_constant, traced, lif) {
-            // 1/τ, of which the logarithm of the odds learns.
-            let rate = 1.0 - f64::from(lif.decay);
-            if gradient.decay || !(rate > 0.0 && rate < 1.0) {
-                let what = match gradient.decay {
-                    true => "which learns as its leak",
-                    false => "which is not finite and above a step",
-                };
+            if gradient.decay {
+                let what = "which learns as its leak";
                 return Err(refuse(format!("on the time constant of `{}`, {what}", population.name)));
             }
-            tied = (f64::from(lif.gain) - rate).abs() <= 1e-6;
-            let rate = Tensor::from_f32(vec![(rate / (1.0 - rate)).ln() as f32], &[1])?;
-            learned.parameters.insert(format!("population.{}.rate", population.name), rate);
+            // 1/τ, of which the logarithm of the odds learns. Without a leak, or a memory, there is none.
+            let rate = 1.0 - f64::from(lif.decay);
+            if rate > 0.0 && rate < 1.0 {
+                tied = (f64::from(lif.gain) - rate).abs() <= 1e-6;
+                let odds = Tensor::from_f32(vec![(rate / (1.0 - rate)).ln() as f32], &[1])?;
+                learned.parameters.insert(format!("population.{}.rate", population.name), odds);
+            }
         }
         // What is not traced cannot learn.
         for (wanted, what, number) in [
