@@ -11,7 +11,7 @@ use super::boft::BoftAdapter;
 use super::config::Config;
 use super::full::FullAdapter;
 use super::lora::{LoraAdapter, adapter_dtype, ends};
-use super::manage::{each, is_finite};
+use super::manage::each;
 use super::urnn::UrnnAdapter;
 use super::{Adapter, Entry, Host, Kind, Lora, Method, Site};
 use crate::tensor::{DType, Tensor, Trainable, safetensors};
@@ -104,7 +104,7 @@ impl Tensors {
             return Err(Error::data(&self.path, what));
         }
         let tensor = self.file.tensor(&full)?.to_dtype(dtype)?;
-        if dtype.is_computing() && !is_finite(&tensor)? {
+        if dtype.is_computing() && !tensor.is_finite()? {
             self.warnings.push(format!("`{full}` holds NaN or infinity"));
         }
         Ok(Some(tensor))

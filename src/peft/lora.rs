@@ -240,22 +240,31 @@ impl LoraAdapter {
     /// ‖row‖ of `W + s B A`, without its gradient.
     fn row_lengths(&self, weight: &Tensor) -> Result<Tensor> {
         let (a, b) = self.factors()?;
-        let sum = weight.to_dtype(self.a.dtype())?.plus_product(&b, &a, self.scaling)?;
+        let (sum, _) = weight.to_dtype(self.a.dtype())?.plus_product(&b, &a, self.scaling)?;
         sum.mul(&sum)?.sum(&[1])?.sqrt()
     }
 
     pub(super) fn merged(&self, weight: &Tensor) -> Result<Tensor> {
+        self.sum(weight).map(|(sum, _)| sum)
+    }
+
+    /// The merged weight, and whether all of it is finite.
+    pub(super) fn sum(&self, weight: &Tensor) -> Result<(Tensor, bool)> {
         let (a, b) = self.factors()?;
         let wide = weight.to_dtype(self.a.dtype())?;
-        let sum = match self.embedding {
+        let (sum, finite) = match self.embedding {
             true => wide.plus_product(&a.transpose(0, 1)?, &b.transpose(0, 1)?, self.scaling)?,
             false => wide.plus_product(&b, &a, self.scaling)?,
         };
-        let sum = match self.magnitude_scale(&wide)? {
+        let merged = match self.magnitude_scale(&wide)? {
             Some(scale) => sum.mul(&scale.reshape(&[scale.len(), 1])?)?,
+            None if sum.dtype() == weight.dtype() => return Ok((sum, finite)),
             None => sum,
         };
-        sum.to_dtype(weight.dtype())
+        // What was finite may overflow when it is scaled, or in fewer bits.
+        let merged = merged.to_dtype(weight.dtype())?;
+        let finite = merged.is_finite()?;
+        Ok((merged, finite))
     }
 
     /// Where the adapter began; see [`Adapter::memory`](super::Adapter::memory).

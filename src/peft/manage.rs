@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Entry, Host, Kind, Method, Site, Targets};
 use crate::rng::Stream;
-use crate::tensor::cpu::loops;
-use crate::tensor::{DType, Tensor, Trainable};
+use crate::tensor::{Tensor, Trainable};
 use crate::{Error, Result};
 
 /// What [`attach`] did.
@@ -158,8 +157,7 @@ pub fn merge(host: &mut dyn Host) -> Result<usize> {
             weights.push(None);
             return Ok(());
         }
-        let weight = site.slot.merged_weight(site.weight)?;
-        let finite = is_finite(&weight)?;
+        let (weight, finite) = site.slot.merged_and_finite(site.weight)?;
         if !finite {
             return Err(Error::value(
                 format!("the merged weight of `{}`", site.path),
@@ -184,13 +182,6 @@ pub fn merge(host: &mut dyn Host) -> Result<usize> {
         count += 1;
     });
     Ok(count)
-}
-
-/// Whether no value is NaN or infinite: each times zero is zero then.
-pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let wide = tensor.to_dtype(DType::F32)?;
-    let values = wide.as_f32()?;
-    Ok(loops::dot_by(values, values, |x, _| x * 0.0) == 0.0)
 }
 
 /// [`merge`]s and takes the adapters off: what is left is a plain model. Returns how many weights changed.

@@ -154,9 +154,21 @@ impl Slot {
     /// The weight that alone gives what the weight and the enabled adapters give, in the kind of number of the weight.
     ///
     /// # Errors
-    /// Values that are not finite.
+    /// Shapes that do not fit.
     pub fn merged_weight(&self, weight: &Tensor) -> Result<Tensor> {
         self.top(weight).weight()
+    }
+
+    /// [`merged_weight`](Self::merged_weight), and whether all of it is finite.
+    pub(super) fn merged_and_finite(&self, weight: &Tensor) -> Result<(Tensor, bool)> {
+        match self.top(weight).split() {
+            Some((Entry { adapter: Adapter::Lora(adapter), .. }, below)) => adapter.sum(&below.weight()?),
+            _ => {
+                let weight = self.merged_weight(weight)?;
+                let finite = weight.is_finite()?;
+                Ok((weight, finite))
+            }
+        }
     }
 
     fn top<'a>(&'a self, weight: &'a Tensor) -> Below<'a> {

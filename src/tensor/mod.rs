@@ -302,26 +302,40 @@ impl Tensor {
         Arc::get_mut(&mut self.0).is_some_and(|inner| Arc::get_mut(&mut inner.storage).is_some())
     }
 
-    /// `self + factor · a · b` of matrices of one type, without gradients: the product is never in memory by itself.
-    pub(crate) fn plus_product(&self, a: &Self, b: &Self, factor: f64) -> Result<Self> {
+    /// `self + factor · a · b` of matrices of one type, without gradients, and whether all of it is finite: the product is
+    /// never in memory by itself.
+    pub(crate) fn plus_product(&self, a: &Self, b: &Self, factor: f64) -> Result<(Self, bool)> {
         let (a, b) = (a.detach()?, b.detach()?);
-        let in_steps = || a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?);
+        let in_steps = || {
+            let sum = a.mul_scalar(factor)?.matmul(&b)?.accumulate(self.detach()?)?;
+            let finite = sum.is_finite()?;
+            Ok((sum, finite))
+        };
         if *self.device() != Device::Cpu {
             return in_steps();
         }
         let (&[m, k], &[_, n]) = (a.shape(), b.shape()) else {
             return Err(Error::Internal("a sum with a product of other things than matrices".into()));
         };
-        let buffer = match (self.buffer()?, a.buffer()?, b.buffer()?) {
+        let (buffer, finite) = match (self.buffer()?, a.buffer()?, b.buffer()?) {
             (Buffer::F32(to), Buffer::F32(a), Buffer::F32(b)) => {
-                Buffer::F32(cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor as f32))
+                let (sum, finite) = cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor as f32);
+                (Buffer::F32(sum), finite)
             }
             (Buffer::F64(to), Buffer::F64(a), Buffer::F64(b)) => {
-                Buffer::F64(cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor))
+                let (sum, finite) = cpu::gemm::sum_with_product(to, a, b, [m, k, n], factor);
+                (Buffer::F64(sum), finite)
             }
             _ => return in_steps(),
         };
-        Self::from_buffer(buffer, self.shape())
+        Ok((Self::from_buffer(buffer, self.shape())?, finite))
+    }
+
+    /// Whether no value is NaN or infinite: each times zero is zero then.
+    pub(crate) fn is_finite(&self) -> Result<bool> {
+        let wide = self.to_dtype(DType::F32)?;
+        let values = wide.as_f32()?;
+        Ok(cpu::loops::dot_by(values, values, |x, _| x * 0.0) == 0.0)
     }
 
     /// The sum of two tensors of one shape, in the memory of one of them where nobody else sees it.

@@ -3,6 +3,9 @@
 //! The summation order depends on the shape and the processor, not on the number of threads (tested).
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::wide::{self, Width, Work};
 use crate::parallel;
 use crate::tensor::dtype::Float;
 
@@ -59,17 +62,19 @@ pub(crate) fn add_product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: 
 /// Elements of a sum with a product that are computed at once: they stay in the cache between the two.
 const PIECE: usize = 64 * 1024;
 
-/// `to + factor · a · b` on all threads, row-major, of shapes `[m, n]`, `[m, k]` and `[k, n]`. Memory is gone through once.
+/// `to + factor · a · b` on all threads, row-major, of shapes `[m, n]`, `[m, k]` and `[k, n]`, and whether all of it is finite.
+/// Memory is gone through once: each piece is copied, added to and looked at while it is in the cache.
 pub(crate) fn sum_with_product<T: Float>(
     to: &[T],
     a: &[T],
     b: &[T],
     [m, k, n]: [usize; 3],
     factor: T,
-) -> Vec<T> {
+) -> (Vec<T>, bool) {
     assert!(to.len() == m * n, "{m} × {n}");
     let mut sum = Vec::with_capacity(to.len());
     let rows = (PIECE / n.max(1)).max(1);
+    let finite = AtomicBool::new(true);
     let piece = |i: usize, out: &mut [std::mem::MaybeUninit<T>]| {
         let first = i * rows;
         for (out, &to) in out.iter_mut().zip(&to[first * n..]) {
@@ -79,11 +84,27 @@ pub(crate) fn sum_with_product<T: Float>(
         let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) };
         let m = out.len() / n;
         add_product_here(Matrix::new(&a[first * k..], m, k), Matrix::new(b, k, n), factor, out);
+        if !wide::run(Finite(out)) {
+            finite.store(false, Ordering::Relaxed);
+        }
     };
     parallel::chunks_mut(&mut sum.spare_capacity_mut()[..to.len()], rows * n, piece);
     // SAFETY: every piece wrote its elements, and together they are all of them.
     unsafe { sum.set_len(to.len()) };
-    sum
+    (sum, finite.into_inner())
+}
+
+/// Whether there is neither NaN nor infinity: what is finite less itself is 0.
+struct Finite<'a, T>(&'a [T]);
+
+impl<T: Float> Work for Finite<'_, T> {
+    type Out = bool;
+    const WIDEST: Width = Width::of_memory::<T>();
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        self.0.iter().fold(true, |finite, &x| finite & (x - x == T::ZERO))
+    }
 }
 
 /// `out += factor · a · b` on the calling thread.
@@ -174,8 +195,15 @@ mod tests {
             let to: Vec<f64> = numbers(m * n, 31).collect();
             let (a, b): (Vec<_>, Vec<_>) =
                 (numbers(m * k, 7919).collect(), numbers(k * n, 104_729).collect());
-            let sum = sum_with_product(&to, &a, &b, [m, k, n], -0.5);
-            assert_eq!(sum.len(), m * n);
+            let (sum, finite) = sum_with_product(&to, &a, &b, [m, k, n], -0.5);
+            assert!(sum.len() == m * n && finite);
+            for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                let mut to = to.clone();
+                if let Some(last) = to.last_mut() {
+                    *last = wrong;
+                    assert!(!sum_with_product(&to, &a, &b, [m, k, n], -0.5).1, "{wrong}");
+                }
+            }
             for (at, (&sum, &to)) in sum.iter().zip(&to).enumerate() {
                 let (i, j) = (at / n, at % n);
                 let want = to - 0.5 * (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f64>();
