@@ -189,8 +189,10 @@ pub fn chunks_mut<T: Send>(data: &mut [T], size: usize, work: impl Fn(usize, &mu
 const MANY: usize = 1 << 20;
 /// Bytes from which on an allocator asks the system for memory, which comes as zeros.
 const FROM_SYSTEM: usize = 32 << 20;
-/// Bytes of zeros that one piece of work writes.
-const PIECE: usize = 1 << 18;
+/// Zeros that are written at a time.
+const BLOCK: usize = 256;
+/// Blocks that one piece of work writes at least.
+const PIECE: usize = 256;
 
 /// `len` zeros: memory that an allocator has at hand must be written, which is half of the way to memory of an operation
 /// that does little else.
@@ -198,21 +200,15 @@ const PIECE: usize = 1 << 18;
 /// ```
 /// assert_eq!(ransnn::parallel::zeros::<f32>(3), [0.0; 3]);
 /// ```
-pub fn zeros<T: bytemuck::Zeroable + Send>(len: usize) -> Vec<T> {
+pub fn zeros<T: bytemuck::Pod + Send>(len: usize) -> Vec<T> {
     let bytes = len.saturating_mul(size_of::<T>());
     if !(MANY..FROM_SYSTEM).contains(&bytes) || rayon::current_num_threads() == 1 {
         return bytemuck::zeroed_vec(len);
     }
-    let mut zeros = Vec::with_capacity(len);
-    chunks_mut(&mut zeros.spare_capacity_mut()[..len], PIECE / size_of::<T>(), |_, piece| {
-        piece.fill_with(std::mem::MaybeUninit::zeroed);
-    });
-    #[allow(unsafe_code)]
-    // SAFETY: the capacity is `len` at least, and the pieces cover `len` elements, all bits of which were set to zero,
-    // which is a value of `T`.
-    unsafe {
-        zeros.set_len(len);
-    }
+    let blocks = (0..len.div_ceil(BLOCK)).into_par_iter().with_min_len(PIECE);
+    let blocks: Vec<[T; BLOCK]> = blocks.map(|_| [T::zeroed(); BLOCK]).collect();
+    let mut zeros = bytemuck::cast_vec(blocks);
+    zeros.truncate(len);
     zeros
 }
 
@@ -268,6 +264,15 @@ mod tests {
             assert!(data.iter().enumerate().all(|(i, &x)| x == i + 1), "{n} in pieces of {size}");
         }
         assert_eq!(map(0, |i| i), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn zeros_are_written_by_all() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+        for len in [0, 5, 300_000, MANY / 4, MANY / 4 + 1, MANY + 255, FROM_SYSTEM / 4] {
+            let zeros = pool.install(|| zeros::<f32>(len));
+            assert!(zeros.len() == len && zeros.iter().all(|&x| x.to_bits() == 0), "{len}");
+        }
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn time_constants_learn_as_in_spikingjelly() {
             let turned = weights.transpose(0, 1).unwrap().to_f32().unwrap();
             builder
                 .connect(pre, post, Rule::Dense)
-                .name(&format!("onto{layer}"))
+                .name(format!("onto{layer}"))
                 .weights(Init::Listed(turned))
                 .bias(Init::Listed(bias.to_f32().unwrap()))
                 .precision(Precision::F32);

@@ -94,7 +94,7 @@ pub(crate) fn sum_with_product<T: Float>(
     (sum, finite.into_inner())
 }
 
-/// Whether there is neither NaN nor infinity: what is finite less itself is 0.
+/// Whether there is neither NaN nor infinity: what is finite is 0 times 0.
 struct Finite<'a, T>(&'a [T]);
 
 impl<T: Float> Work for Finite<'_, T> {
@@ -103,7 +103,7 @@ impl<T: Float> Work for Finite<'_, T> {
 
     #[inline(always)]
     fn run(self) -> bool {
-        self.0.iter().fold(true, |finite, &x| finite & (x - x == T::ZERO))
+        self.0.iter().fold(true, |finite, &x| finite & (x * T::ZERO == T::ZERO))
     }
 }
 
