@@ -185,33 +185,6 @@ pub fn chunks_mut<T: Send>(data: &mut [T], size: usize, work: impl Fn(usize, &mu
     owned(data.chunks_mut(size.max(1)).collect(), work);
 }
 
-/// Bytes from which on zeros are written by all threads.
-const MANY: usize = 1 << 20;
-/// Bytes from which on an allocator asks the system for memory, which comes as zeros.
-const FROM_SYSTEM: usize = 32 << 20;
-/// Zeros that are written at a time.
-const BLOCK: usize = 256;
-/// Blocks that one piece of work writes at least.
-const PIECE: usize = 256;
-
-/// `len` zeros: memory that an allocator has at hand must be written, which is half of the way to memory of an operation
-/// that does little else.
-///
-/// ```
-/// assert_eq!(ransnn::parallel::zeros::<f32>(3), [0.0; 3]);
-/// ```
-pub fn zeros<T: bytemuck::Pod + Send>(len: usize) -> Vec<T> {
-    let bytes = len.saturating_mul(size_of::<T>());
-    if !(MANY..FROM_SYSTEM).contains(&bytes) || rayon::current_num_threads() == 1 {
-        return bytemuck::zeroed_vec(len);
-    }
-    let blocks = (0..len.div_ceil(BLOCK)).into_par_iter().with_min_len(PIECE);
-    let blocks: Vec<[T; BLOCK]> = blocks.map(|_| [T::zeroed(); BLOCK]).collect();
-    let mut zeros = bytemuck::cast_vec(blocks);
-    zeros.truncate(len);
-    zeros
-}
-
 /// Calls `work(i, item)` for each item, which it then owns.
 ///
 /// For items that are not pieces of one slice: zip mutable chunks of several slices, collect, and give them here.
@@ -264,15 +237,6 @@ mod tests {
             assert!(data.iter().enumerate().all(|(i, &x)| x == i + 1), "{n} in pieces of {size}");
         }
         assert_eq!(map(0, |i| i), Vec::<usize>::new());
-    }
-
-    #[test]
-    fn zeros_are_written_by_all() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
-        for len in [0, 5, 300_000, MANY / 4, MANY / 4 + 1, MANY + 255, FROM_SYSTEM / 4] {
-            let zeros = pool.install(|| zeros::<f32>(len));
-            assert!(zeros.len() == len && zeros.iter().all(|&x| x.to_bits() == 0), "{len}");
-        }
     }
 
     #[test]

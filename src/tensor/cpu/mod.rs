@@ -13,7 +13,6 @@ use half::{bf16, f16};
 
 use super::dtype::Element;
 use super::{DType, Meta};
-use crate::parallel;
 use crate::{Error, Result};
 
 /// Elements in main memory, row-major.
@@ -55,8 +54,8 @@ impl Buffer {
     /// `len` zeros.
     pub fn zeros(dtype: DType, len: usize) -> Self {
         match dtype {
-            DType::F32 => Self::F32(parallel::zeros(len)),
-            DType::F64 => Self::F64(parallel::zeros(len)),
+            DType::F32 => Self::F32(vec![0.0; len]),
+            DType::F64 => Self::F64(vec![0.0; len]),
             DType::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
             DType::F16 => Self::F16(vec![f16::ZERO; len]),
             DType::U8 => Self::U8(vec![0; len]),
