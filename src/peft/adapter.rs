@@ -117,11 +117,8 @@ impl Adapter {
     /// Moves it to a device.
     ///
     /// # Errors
-    /// A unitary map to a GPU, which has no kernel for it; what the device reports.
+    /// What the device reports.
     pub(super) fn move_to(&mut self, device: &Device) -> Result<()> {
-        if let (Self::Urnn(_), Device::Cuda(_)) = (&*self, device) {
-            return Err(Error::Unsupported { op: "unitary", on: format!("on {device}; use the CPU") });
-        }
         for tensor in self.tensors_mut() {
             *tensor = tensor.to_device(device)?;
         }

@@ -248,23 +248,20 @@ impl LoraAdapter {
         self.sum(weight).map(|(sum, _)| sum)
     }
 
-    /// The merged weight, and whether all of it is finite.
-    pub(super) fn sum(&self, weight: &Tensor) -> Result<(Tensor, bool)> {
+    /// The merged weight, and whether all of it is finite where that is known.
+    pub(super) fn sum(&self, weight: &Tensor) -> Result<(Tensor, Option<bool>)> {
         let (a, b) = self.factors()?;
         let wide = weight.to_dtype(self.a.dtype())?;
         let (sum, finite) = match self.embedding {
             true => wide.plus_product(&a.transpose(0, 1)?, &b.transpose(0, 1)?, self.scaling)?,
             false => wide.plus_product(&b, &a, self.scaling)?,
         };
-        let merged = match self.magnitude_scale(&wide)? {
-            Some(scale) => sum.mul(&scale.reshape(&[scale.len(), 1])?)?,
-            None if sum.dtype() == weight.dtype() => return Ok((sum, finite)),
-            None => sum,
-        };
-        // What was finite may overflow when it is scaled, or in fewer bits.
-        let merged = merged.to_dtype(weight.dtype())?;
-        let finite = merged.is_finite()?;
-        Ok((merged, finite))
+        match self.magnitude_scale(&wide)? {
+            // What was finite may overflow when it is scaled, or in fewer bits.
+            Some(scale) => Ok((sum.mul(&scale.reshape(&[scale.len(), 1])?)?.to_dtype(weight.dtype())?, None)),
+            None if sum.dtype() != weight.dtype() => Ok((sum.to_dtype(weight.dtype())?, None)),
+            None => Ok((sum, finite)),
+        }
     }
 
     /// Where the adapter began; see [`Adapter::memory`](super::Adapter::memory).

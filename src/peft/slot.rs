@@ -161,14 +161,12 @@ impl Slot {
 
     /// [`merged_weight`](Self::merged_weight), and whether all of it is finite.
     pub(super) fn merged_and_finite(&self, weight: &Tensor) -> Result<(Tensor, bool)> {
-        match self.top(weight).split() {
-            Some((Entry { adapter: Adapter::Lora(adapter), .. }, below)) => adapter.sum(&below.weight()?),
-            _ => {
-                let weight = self.merged_weight(weight)?;
-                let finite = weight.is_finite()?;
-                Ok((weight, finite))
-            }
-        }
+        let (merged, finite) = match self.top(weight).split() {
+            Some((Entry { adapter: Adapter::Lora(adapter), .. }, below)) => adapter.sum(&below.weight()?)?,
+            _ => (self.merged_weight(weight)?, None),
+        };
+        let finite = finite.map_or_else(|| merged.is_finite(), Ok)?;
+        Ok((merged, finite))
     }
 
     fn top<'a>(&'a self, weight: &'a Tensor) -> Below<'a> {

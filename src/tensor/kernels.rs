@@ -134,6 +134,7 @@ pub static SOURCES: &[&Source] = &[
     &operations::reduce::SOURCE,
     &operations::scan::SOURCE,
     &operations::softmax::SOURCE,
+    &operations::unitary::SOURCE,
 ];
 
 /// Files that sources include: name and text.

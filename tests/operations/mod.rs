@@ -6,18 +6,14 @@ mod training;
 pub use models::models;
 pub use training::surrogate;
 
+use ransnn::Result;
 use ransnn::nn::{Adam, Optimizer, Sgd};
 use ransnn::rng::Stream;
 use ransnn::snn::scan::{Acts, Parameters, Reset, Scan, Scanned, Stretch};
 use ransnn::tensor::check::{Tolerance, assert_close, close, random, registry};
 use ransnn::tensor::cuda::Gpu;
 use ransnn::tensor::{Attention, DType, Device, Surrogate, Tensor, grad};
-use ransnn::{Error, Result};
 use std::collections::BTreeMap;
-
-/// Operations without a kernel, and why.
-pub const WITHOUT: [(&str, &str); 1] =
-    [("unitary", "its Fourier transform of any length has no kernel; adapters that use it train on the CPU")];
 
 /// A value and its gradients by all inputs, in main memory.
 type Found = (Tensor, Vec<Tensor>);
@@ -78,14 +74,6 @@ pub fn registered(gpu: &Gpu) -> usize {
             for dtype in [DType::F64, DType::F32] {
                 let inputs: Vec<Tensor> = case.inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
                 let got = run(&on, &inputs, &case.run, entry.differentiable);
-                if let Some((_, why)) = WITHOUT.iter().find(|(name, _)| *name == entry.name) {
-                    assert!(
-                        matches!(got, Err(Error::Unsupported { .. })),
-                        "{}: {why}, but {got:?}",
-                        case.what
-                    );
-                    continue;
-                }
                 let got = got.unwrap_or_else(|error| panic!("{} in {dtype}: {error}", case.what));
                 let want = run(&Device::Cpu, &inputs, &case.run, entry.differentiable).unwrap();
                 compare(&case.what, &got, &want, tolerance(dtype));
@@ -262,6 +250,26 @@ pub fn reordered(gpu: &Gpu) {
     }
     let rows = [floats("x", &[300, 32], -1.0, 1.0), floats("q", &[3, 4, 8, 8], -0.4, 0.4)];
     check("butterfly of many rows".into(), &rows, &|x| x[0].butterfly(&x[1]), true);
+    // Factors of every kind, a prime, and more numbers than threads.
+    for k in [1, 7, 12, 97, 256, 300] {
+        let inputs = [
+            floats("x", &[150, 2 * k], -1.0, 1.0),
+            floats("phases", &[3, k], -3.0, 3.0),
+            floats("reflections", &[2, k, 2], 0.2, 1.0),
+        ];
+        let order = Tensor::from_u32((0..k as u32).rev().collect(), &[k]).unwrap();
+        for inverse in [false, true] {
+            let map = |x: &[Tensor]| {
+                let order = order.to_device(x[0].device())?;
+                if inverse {
+                    x[0].unitary_inverse(&x[1], &x[2], &order)
+                } else {
+                    x[0].unitary(&x[1], &x[2], &order)
+                }
+            };
+            check(format!("unitary of {k}, inverse {inverse}"), &inputs, &map, true);
+        }
+    }
     check("cayley of 40".into(), &[floats("r", &[3, 40, 40], -1.0, 1.0)], &|x| x[0].cayley(), true);
     faults(&on);
 }
@@ -373,6 +381,10 @@ fn faults(on: &Device) {
     assert!(error(logits.cross_entropy(&labels([u32::MAX; 3]))).contains("labels that count"));
     let message = error(logits.index_select(0, &labels([2, 1, 3])));
     assert_eq!(message, "index 2 is 3; it must be below 3, the size of the axis");
+    let of = |name, shape: &[usize]| there(floats(name, shape, 0.5, 1.0));
+    let message =
+        error(of("x", &[2, 6]).unitary(&of("phases", &[3, 3]), &of("v", &[2, 3, 2]), &labels([0, 3, 1])));
+    assert_eq!(message, "index 1 is 3; it must be below 3, the size of the axis");
 }
 
 /// Scans over some of the steps, one after another, put together.

@@ -407,3 +407,18 @@ source! {
         In("grad", T), In("q", T), Out("dr", T), Out("work", T), Scalar("b", U32)
     ]
 }
+
+source! {
+    /// The structured unitary map.
+    unitary "unitary.cu"
+    floats UNITARY_PLAN "unitary_plan" [In("theta", T), In("v", T), Out("plan", T), Scalar("k", U32)]
+    floats UNITARY "unitary" [
+        In("x", T), In("plan", T), In("v", T), In("from", U32), Out("out", T), Out("work", T), Fault,
+        Scalar("k", U32), Scalar("rows", U32), Scalar("chunk", U32), Scalar("inverse", U32)
+    ]
+    floats UNITARY_CHAIN "unitary_chain" [
+        In("grad", T), In("y", T), In("plan", T), In("v", T), In("from", U32), Out("dx", T), Out("dtheta", T),
+        Out("dv", T), Out("work", T), Fault, Scalar("k", U32), Scalar("rows", U32), Scalar("chunk", U32),
+        Scalar("inverse", U32)
+    ]
+}

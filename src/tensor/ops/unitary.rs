@@ -9,10 +9,12 @@ use crate::Result;
 use crate::tensor::check::{self, Case};
 use crate::tensor::cpu::wide::{self, Width, Work};
 use crate::tensor::cpu::{View, ViewMut};
+use crate::tensor::cuda::{self, Arg};
 use crate::tensor::dtype::{Element, Float, each_float};
+use crate::tensor::kernels::operations::unitary;
 use crate::tensor::op::{Backward, Keep, Op, apply, apply1, infer};
 use crate::tensor::shape::mismatch;
-use crate::tensor::{DType, Meta, Tensor};
+use crate::tensor::{DType, Device, Meta, Tensor};
 
 /// Rows that are worked on together: number j of all of them lies side by side, so that loops over rows vectorise.
 const LANES: usize = 8;
@@ -391,6 +393,24 @@ impl Op for Unitary {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [x, theta, v, order] = inputs else { return Ok(()) };
+        let [out] = outputs else { return Ok(()) };
+        let (op, dtype, k) = (self.name(), out.meta.dtype, order.meta.len());
+        let [rows, chunk, chunks] = chunks(out.meta, BLOCKS);
+        let plan = plan_on(gpu, theta, v, k)?;
+        let mut work = gpu.empty(dtype.into(), chunks * 2 * 2 * k)?;
+        let mut args = vec![x.arg(), Arg::In(&plan), v.arg(), order.arg(), out.arg(), Arg::Out(&mut work)];
+        args.push(Arg::Fault);
+        args.extend(cuda::sizes([k, rows, chunk, self.inverse.into()])?);
+        gpu.blocks(unitary::UNITARY.of(op, dtype)?, [chunks, 1, 1], 0, &mut args)
+    }
+
     fn keep(&self, needs: &[bool]) -> Keep {
         let trained = needs[1] || needs[2];
         Keep::NOTHING.input(1, true).input(2, true).input(3, true).output(0, trained)
@@ -449,9 +469,57 @@ impl Op for Chain {
         })
     }
 
+    fn cuda(
+        &self,
+        gpu: &cuda::Gpu,
+        inputs: &[cuda::View<'_>],
+        outputs: &mut [cuda::ViewMut<'_>],
+    ) -> Result<()> {
+        let [grad, y, theta, v, order] = inputs else { return Ok(()) };
+        let [dx, dtheta, dv] = outputs else { return Ok(()) };
+        let (op, dtype, k) = (self.name(), dx.meta.dtype, order.meta.len());
+        let [rows, chunk, chunks] = chunks(dx.meta, CHAINS);
+        if rows == 0 {
+            gpu.clear(dtheta.data)?;
+            return gpu.clear(dv.data);
+        }
+        let plan = plan_on(gpu, theta, v, k)?;
+        let [mut of_theta, mut of_v] =
+            [gpu.empty(dtype.into(), chunks * 3 * k)?, gpu.empty(dtype.into(), chunks * 4 * k)?];
+        let mut work = gpu.empty(dtype.into(), chunks * 3 * 2 * k)?;
+        let mut args = vec![grad.arg(), y.arg(), Arg::In(&plan), v.arg(), order.arg(), dx.arg()];
+        args.extend([Arg::Out(&mut of_theta), Arg::Out(&mut of_v), Arg::Out(&mut work), Arg::Fault]);
+        args.extend(cuda::sizes([k, rows, chunk, self.0.inverse.into()])?);
+        gpu.blocks(unitary::UNITARY_CHAIN.of(op, dtype)?, [chunks, 1, 1], 0, &mut args)?;
+        gpu.sum_middle(dtype, &of_theta, [1, chunks, 3 * k], dtheta.data)?;
+        gpu.sum_middle(dtype, &of_v, [1, chunks, 4 * k], dv.data)
+    }
+
     fn backward(&self, at: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         at.none()
     }
+}
+
+/// Blocks of a launch at most: each has memory for two rows.
+const BLOCKS: usize = 1024;
+/// Chunks of rows whose gradients are summed apart.
+const CHAINS: usize = 128;
+
+/// Rows, those of a chunk, and chunks, at most so many.
+fn chunks(x: &Meta, most: usize) -> [usize; 3] {
+    let rows = x.len() / x.shape.last().map_or(1, |&n| n.max(1));
+    let chunk = rows.div_ceil(most).max(1);
+    [rows, chunk, rows.div_ceil(chunk)]
+}
+
+/// [`Plan`] on a GPU, but for what is read as it is.
+fn plan_on(gpu: &cuda::Gpu, theta: &cuda::View<'_>, v: &cuda::View<'_>, k: usize) -> Result<cuda::Buffer> {
+    let dtype = theta.meta.dtype;
+    let mut plan = gpu.empty(dtype.into(), 8 * k + 2)?;
+    let mut args = [theta.arg(), v.arg(), Arg::Out(&mut plan), cuda::size(k)?];
+    let blocks = (3 * k).div_ceil(cuda::THREADS).max(2);
+    gpu.blocks(unitary::UNITARY_PLAN.of("unitary", dtype)?, [blocks, 1, 1], 0, &mut args)?;
+    Ok(plan)
 }
 
 /// Rows through all stages.
@@ -569,6 +637,9 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes or kinds that do not fit, a list that is no permutation, a reflection of length zero.
+    ///
+    /// On a GPU, where looking would mean waiting, a number of the list that is none is reported when values are read, and
+    /// a list with repetitions or a reflection of length zero gives wrong or no numbers.
     pub fn unitary(&self, phases: &Self, reflections: &Self, permutation: &Self) -> Result<Self> {
         checked(reflections, permutation)?;
         apply1(Unitary { inverse: false }, &[self, phases, reflections, permutation])
@@ -582,6 +653,9 @@ impl Tensor {
 }
 
 fn checked(reflections: &Tensor, permutation: &Tensor) -> Result<()> {
+    if let Device::Cuda(_) = permutation.device() {
+        return Ok(());
+    }
     let mut order = permutation.to_u32()?;
     order.sort_unstable();
     if order.iter().enumerate().any(|(i, &at)| i != at as usize) {
