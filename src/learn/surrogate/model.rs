@@ -88,8 +88,8 @@ pub struct Gradient {
     pub detach: bool,
     /// Whether the leak of each population learns.
     pub decay: bool,
-    /// Whether the time constant of each population that has one (a leak between 0 and 1) learns, as `1/τ = σ(w)` (Fang et al. 2021, arXiv:2007.05785): the leak
-    /// is `1 − 1/τ`, and a gain that is `1/τ` goes along.
+    /// Whether the time constant of each population that has one (a leak between 0 and 1) learns, as `1/τ = σ(w)` (Fang
+    /// et al. 2021, arXiv:2007.05785): the leak is `1 − 1/τ`, and a gain that is `1/τ` goes along.
     pub time_constant: bool,
     /// Whether the threshold of each population learns.
     pub threshold: bool,
@@ -120,9 +120,9 @@ impl Gradient {
 #[derive(Debug)]
 pub struct Model {
     /// Trained tensors: `projection.NAME.weights` `[sources, targets]` or `[outputs, inputs, k, k]`,
-    /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `.rate` (w of `1/τ = σ(w)`),
-    /// `.threshold` and `projection.NAME.norm.weight` and `.bias`. Weights of pairs that are not connected are 0; their gradients are for
-    /// [`keep_synapses`](Self::keep_synapses) to take out.
+    /// `projection.NAME.bias`, and where they learn `population.NAME.decay`, `.rate` (w of `1/τ = σ(w)`), `.threshold`
+    /// and `projection.NAME.norm.weight` and `.bias`. Weights of pairs that are not connected are 0; their gradients are
+    /// for [`keep_synapses`](Self::keep_synapses) to take out.
     pub parameters: BTreeMap<String, Tensor>,
     /// Running statistics where currents are normalised: `projection.NAME.norm.mean`, `.variance`.
     pub statistics: BTreeMap<String, Tensor>,

@@ -104,8 +104,9 @@ impl Layer {
         let model = population.model.as_deref();
         let model = model.ok_or_else(|| Error::Internal(format!("`{}` has no neurons", population.name)))?;
         let (scan, mut numbers) = Scan::of(model, gradient.surrogate, gradient.detach, DType::F32)?;
-        let scan = Scan { half: gradient.half, ..scan };
-        if gradient.half && !scan.keeps_half(&numbers) {
+        // What is not traced keeps nothing.
+        let scan = Scan { half: gradient.half && traced, ..scan };
+        if scan.half && !scan.keeps_half(&numbers) {
             let what = "keeping potentials in 16 bits: its threshold adapts, or its reset acts twice";
             return Err(refuse(format!("on `{}`, {what}", population.name)));
         }
