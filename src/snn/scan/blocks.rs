@@ -36,6 +36,10 @@ impl Blocks {
             rows_of(spikes, shape, samples.clone()).flat_map(move |(row, sources)| {
                 let (mut list, mut first) = (row, 0);
                 sources.iter().map(move |&source| {
+                    // Lists ascend as a rule, but nobody promises it.
+                    if (source as usize) < first {
+                        (list, first) = (row, 0);
+                    }
                     while source as usize >= first + width {
                         (list, first) = (list + rows, first + width);
                     }
@@ -127,6 +131,9 @@ mod tests {
         assert_eq!(blocks.below(2), 1);
         let turned = Blocks::by_source(&spikes, [3, 2], 0..2);
         assert_eq!(lists(&turned, 0, 5), [vec![0, 2, 5], vec![1, 5], vec![1, 5], vec![1, 5], vec![0, 4, 5]]);
+        let jumbled = Spikes::from_rows(&[1, 1], 5, [&[4, 0, 3, 2, 1][..]])?;
+        let blocks = Blocks::by_row(&jumbled, [1, 1], 0..1, 2);
+        assert_eq!([0, 1, 2].map(|block| blocks.list(block, 0).to_vec()), [vec![0, 1], vec![1, 0], vec![0]]);
         // Sample 1 alone.
         let blocks = Blocks::by_row(&spikes, [3, 2], 1..2, 2);
         assert_eq!(lists(&blocks, 0, 3), [empty.clone(), empty, vec![0, 1]]);
