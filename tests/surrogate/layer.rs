@@ -162,6 +162,9 @@ fn potentials_in_16_bits_leave_spikes_as_they_are() -> Result<()> {
     adaptive.adaptation = Some((number.clone(), number));
     let refused = scan.run(&Tensor::zeros(&[2, 1, 3], DType::F32)?, &adaptive);
     assert!(refused.unwrap_err().to_string().contains("thresholds that adapt"));
+    let weights = numbers(&[131, 3], 0.1);
+    let refused = scan.run_behind(&lists, None, (&weights, None), &adaptive, None);
+    assert!(refused.unwrap_err().to_string().contains("thresholds that adapt"));
     Ok(())
 }
 

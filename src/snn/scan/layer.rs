@@ -53,6 +53,7 @@ impl Scan {
         let Some(shape) = shape else {
             return Err(Error::Unsupported { op: OP, on: "on these spikes".into() });
         };
+        self.check_half(parameters)?;
         let (operation, mut inputs) = Operation::new(self, None, weights, parameters, stretch);
         inputs.extend(bias);
         inputs.extend(x);

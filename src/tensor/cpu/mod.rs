@@ -7,6 +7,7 @@ pub(crate) mod gemm;
 pub(crate) mod loops;
 pub(crate) mod math;
 pub(crate) mod rotate;
+pub(crate) mod unitary;
 pub(crate) mod wide;
 
 use half::{bf16, f16};
