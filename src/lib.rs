@@ -12,6 +12,7 @@
 pub mod bench;
 pub mod cli;
 pub mod data;
+pub mod document;
 pub mod engine;
 pub mod error;
 pub mod experiment;

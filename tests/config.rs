@@ -42,7 +42,8 @@ fn every_fine_tuning_is_right() {
         let text = std::fs::read_to_string(&path).expect("text");
         let source = Source::new(&path.display().to_string(), &text, &[]).expect("parses");
         let config = ransnn::experiment::peft::config::Config::load(&source).expect("it is right");
-        let again = Source::new("resolved", &toml::to_string(&config).expect("TOML"), &[]).expect("parses");
+        let again =
+            Source::new("resolved", &ransnn::document::text(&config).expect("TOML"), &[]).expect("parses");
         assert_eq!(ransnn::experiment::peft::config::Config::load(&again).expect("it is right"), config);
     }
 }

@@ -4,6 +4,7 @@ use super::args::{self, Global, Peft};
 use super::verbs::{json, kernels, store, threads, write_json};
 use super::{print, progress};
 use crate::data::Store;
+use crate::document;
 use crate::experiment::diagnose::{Source, suggestion};
 use crate::experiment::peft::{
     self, code,
@@ -48,7 +49,7 @@ fn with_threads<R: Send>(
 fn train(global: &Global, train: &args::PeftTrain) -> Result<()> {
     let (file, text) = (train.file.display().to_string(), read_text(&train.file)?);
     let config = Config::load(&Source::new(&file, &text, &train.set)?)?;
-    let resolved = toml::to_string(&config).map_err(|e| Error::Internal(e.to_string()))?;
+    let resolved = document::text(&config).map_err(|e| Error::Internal(e.to_string()))?;
     let run_dir = match &train.resume {
         Some(path) => {
             let run_dir = RunDir::open(path)?;

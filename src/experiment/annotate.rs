@@ -1,6 +1,7 @@
 //! The resolved configuration with a line of documentation at each key: the reference of the schema.
 
 use super::{neuron, simulate, train};
+use crate::document;
 
 /// Documentation by key path; `*` stands for a name of the user's.
 pub const KEYS: &[(&str, &str)] = &[
@@ -138,7 +139,7 @@ pub fn documentation(path: &str) -> Option<&'static str> {
 
 /// The configuration as TOML, every default written out, with its documentation.
 pub fn annotated(config: &impl serde::Serialize) -> String {
-    let text = toml::to_string(config).unwrap_or_default();
+    let text = document::text(config).unwrap_or_default();
     let mut table = String::new();
     let mut out = String::new();
     for line in text.lines() {

@@ -4,6 +4,7 @@
 //! again, until nothing is wrong any more or nothing can be taken out.
 
 use super::config::Config;
+use crate::document::{self, Mistake, NO_CHOICE, TWO_CHOICES};
 use crate::error::{Error, Problem, Result};
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -53,13 +54,13 @@ impl Source {
     pub fn parse_as<C: serde::de::DeserializeOwned>(&self) -> Result<(C, Places)> {
         let file_end = self.overrides.first().map_or(self.text.len(), |range| range.start);
         let (mut document, errors) = DeTable::parse_recoverable(&self.text[..file_end]);
-        let mut problems: Vec<Problem> = errors.iter().map(problem).collect();
+        let mut problems: Vec<Problem> = errors.iter().map(|error| problem(error.into())).collect();
         // Spaces in front of an override keep the byte positions of the whole text.
         let padded: Vec<String> =
             self.overrides.iter().map(|range| " ".repeat(range.start) + &self.text[range.clone()]).collect();
         for text in &padded {
             let (entry, errors) = DeTable::parse_recoverable(text);
-            problems.extend(errors.iter().map(problem));
+            problems.extend(errors.iter().map(|error| problem(error.into())));
             merge(document.get_mut(), entry.into_inner(), text);
         }
         let places = Places::of_document(document.get_ref());
@@ -69,11 +70,11 @@ impl Source {
         let mut removed: Vec<Range<usize>> = vec![];
         let mut taken: Vec<String> = vec![];
         loop {
-            match C::deserialize(toml::Deserializer::from(document.clone())) {
+            match document::read::<C>(&document) {
                 Ok(config) if problems.is_empty() => return Ok((config, places)),
                 Ok(_) => return Err(self.fail(problems)),
                 Err(error) => {
-                    let mut problem = problem(&error);
+                    let mut problem = problem(error);
                     let entry = problem.span.as_ref().and_then(|span| remove(document.get_mut(), span));
                     // An absence around something taken out is our own doing, not a mistake of the user's.
                     let consequence = absent(&problem.message, &taken)
@@ -213,14 +214,8 @@ fn extent(key: Range<usize>, value: &toml::Spanned<DeValue<'_>>) -> Range<usize>
     range
 }
 
-const NO_CHOICE: &str = "a choice is missing here";
-const TWO_CHOICES: &str = "more than one choice is given here";
-
 /// What serde says about types of Rust, for people who write TOML.
 fn in_words(message: &str) -> String {
-    if message.starts_with("wanted exactly 1 element") {
-        return if message.contains("more than 1") { TWO_CHOICES } else { NO_CHOICE }.into();
-    }
     if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return format!("the key `{field}` is missing");
     }
@@ -236,9 +231,8 @@ fn in_words(message: &str) -> String {
     format!("{got}, expected {expected}")
 }
 
-/// A problem as the TOML reader tells it, with a suggestion where it lists what it expected.
-fn problem(error: &toml::de::Error) -> Problem {
-    let message = error.message().trim_end_matches('.').to_string();
+/// A problem as the reader tells it, with a suggestion where it lists what it expected.
+fn problem(Mistake { message, span }: Mistake) -> Problem {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let (first, rest) = match (unknown, quoted.next()) {
@@ -253,7 +247,7 @@ fn problem(error: &toml::de::Error) -> Problem {
         TWO_CHOICES => Some("keep one of them; `--set KEY={ … }` puts one in the place of another".into()),
         _ => rest,
     };
-    Problem { message: first, span: error.span(), help: rest }
+    Problem { message: first, span, help: rest }
 }
 
 /// Whether a text, which may have mistakes, has a table of that name: it says what kind of experiment the file is.

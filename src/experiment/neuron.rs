@@ -357,6 +357,7 @@ impl Model for LeakyIntegrator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document;
 
     #[test]
     fn every_kind_has_sound_defaults_and_documented_keys() {
@@ -365,7 +366,7 @@ mod tests {
         assert_eq!(kinds.len(), 10);
         for kind in kinds {
             let text = format!("shape = 3\nneuron.{kind} = {{}}");
-            let population: config::Population = toml::from_str(&text).expect("a model with defaults");
+            let population: config::Population = document::parse(&text).expect("a model with defaults");
             let model = population.neuron.physical(Ms(0.1)).expect("a model");
             model.validate().expect("sound defaults");
             assert!(
@@ -374,7 +375,7 @@ mod tests {
                     || model.kind() == kind
             );
             let wrong = format!("shape = 3\nneuron.{kind} = {{ bogus = 1 }}");
-            assert!(toml::from_str::<config::Population>(&wrong).is_err());
+            assert!(document::parse::<config::Population>(&wrong).is_err());
         }
     }
 
@@ -382,14 +383,14 @@ mod tests {
     fn keys_reach_the_model() {
         let text =
             "shape = 3\nneuron.exp-lif = { tau_mem_ms = 20, tau_excitatory_ms = 5, refractory_ms = 5 }";
-        let population: config::Population = toml::from_str(text).expect("right");
+        let population: config::Population = document::parse(text).expect("right");
         let model = population.neuron.physical(Ms(0.1)).expect("a model");
         let iaf = model.as_any().downcast_ref::<Iaf>().expect("of this kind");
         assert_eq!((iaf.tau_mem, iaf.refractory_steps), (Ms(20.0), 50));
         assert_eq!(iaf.receptors, Receptors::Two(Ms(5.0), Ms(2.0)));
         assert!((iaf.resistance - 20.0 / 250.0).abs() < 1e-15);
         let text = "shape = 3\nneuron.cond-lif = { capacitance_pf = 0 }";
-        let population: config::Population = toml::from_str(text).expect("parses");
+        let population: config::Population = document::parse(text).expect("parses");
         let error = population.neuron.physical(Ms(0.1)).expect("a model").validate().expect_err("refused");
         assert_eq!(error.to_string(), "capacitance is 0 pF; it must be above 0");
     }

@@ -3,6 +3,7 @@
 //! `runs/<name>/<UTC time>-<4 hex digits of the configuration's hash>/`, and `runs/<name>/latest` as a link.
 
 use super::config::Config;
+use crate::document;
 use crate::error::{Error, Result};
 use crate::files::{read_text, write_atomic};
 use serde::Serialize;
@@ -17,7 +18,7 @@ pub struct RunDir {
 
 /// SHA-256 of the resolved configuration, in hexadecimal.
 pub fn config_hash(config: &Config) -> String {
-    text_hash(&toml::to_string(config).unwrap_or_default())
+    text_hash(&document::text(config).unwrap_or_default())
 }
 
 /// SHA-256 of a text, in hexadecimal.

@@ -99,6 +99,7 @@ element! {
 /// The two types that operations compute in.
 pub(crate) trait Float:
     Element
+    + super::cpu::gemm::Dense
     + Default
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>

@@ -3,7 +3,7 @@
 use crate::source::{Finding, Source, words};
 
 /// What everything stands on; its members import no layer but `error`.
-const GROUND: &[&str] = &["error", "units", "rng", "files", "progress", "parallel", "lines"];
+const GROUND: &[&str] = &["error", "units", "rng", "document", "files", "progress", "parallel", "lines"];
 
 /// Which folders of `src/` may import which, besides [`GROUND`]. `Result` and `Error` at the crate's root count as
 /// `error`.

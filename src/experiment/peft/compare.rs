@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::{Curves, Summary};
+use crate::document;
 use crate::experiment::diagnose::Source;
 use crate::experiment::run_dir::{RunDir, difference};
 use crate::experiment::summary::Stat;
@@ -105,7 +106,7 @@ impl Run {
     pub fn kept(&self, folder: &Path, base: &str) -> Result<Kept> {
         let home = folder.join(&self.config.name);
         let Ok(entries) = std::fs::read_dir(&home) else { return Ok(Kept::None) };
-        let wanted = toml::to_string(&self.config).map_err(|e| Error::Internal(e.to_string()))?;
+        let wanted = document::text(&self.config).map_err(|e| Error::Internal(e.to_string()))?;
         // The link to the latest run is the same folder again.
         let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let mut paths: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();

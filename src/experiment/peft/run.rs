@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Dtype};
 use super::curves::{Curves, Moment};
+use crate::document;
 use crate::experiment::device::{Device, device};
 use crate::experiment::run_dir::{RunDir, environment};
 use crate::experiment::summary::peak_rss_bytes;
@@ -417,7 +418,7 @@ fn page(config: &Config, summary: &Summary, curves: Curves) -> Page {
         }),
         curves: plots,
         peak_rss_bytes: summary.peak_rss_bytes,
-        config: toml::to_string(config).unwrap_or_default(),
+        config: document::text(config).unwrap_or_default(),
         ..Page::default()
     }
 }

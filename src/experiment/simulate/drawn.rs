@@ -113,6 +113,7 @@ impl<'de> Visitor<'de> for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct File {
@@ -129,10 +130,10 @@ mod tests {
             ("x = { normal = { std = 2.0 } }", Drawn::Normal { mean: 0.0, std: 2.0 }),
             ("x.listed = [1, 2.5]", Drawn::Listed(vec![1.0, 2.5])),
         ] {
-            let file: File = toml::from_str(text).expect(text);
+            let file: File = document::parse(text).expect(text);
             assert_eq!(file.x, expected, "{text}");
-            let again = toml::to_string(&file).expect("it is TOML");
-            assert_eq!(toml::from_str::<File>(&again).expect(&again), file);
+            let again = document::text(&file).expect("it is TOML");
+            assert_eq!(document::parse::<File>(&again).expect(&again), file);
         }
     }
 
@@ -146,7 +147,7 @@ mod tests {
             ("x = { normal = { std = 1, men = 1 } }", "unknown field `men`"),
             ("x = { uniform = { low = 1 } }", "missing field `high`"),
         ] {
-            let error = toml::from_str::<File>(text).expect_err(text).to_string();
+            let error = document::parse::<File>(text).expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
     }

@@ -7,6 +7,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::ann::{Ann, Layer, Norm};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::tensor::{DType, Tensor, safetensors};
@@ -106,8 +107,8 @@ impl std::str::FromStr for Description {
     /// From TOML.
     fn from_str(text: &str) -> Result<Self> {
         let wrong =
-            |error: toml::de::Error| Error::value("description of layers", error.message(), "as documented");
-        toml::from_str(text).map_err(wrong)
+            |mistake: document::Mistake| Error::value("description of layers", mistake, "as documented");
+        document::parse(text).map_err(wrong)
     }
 }
 

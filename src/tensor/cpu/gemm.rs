@@ -1,9 +1,11 @@
-//! Dense products by the `gemm` crate. Unsafe because that crate takes pointers and strides; sizes are checked here.
+//! Dense products by the `gemm` crates, of which only those for real numbers are built. Unsafe because they take pointers and strides; sizes are checked here.
 //!
 //! The summation order depends on the shape and the processor, not on the number of threads (tested).
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use gemm_common::Parallelism;
 
 use super::wide::{self, Width, Work};
 use crate::parallel;
@@ -44,19 +46,61 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+/// The product of a `gemm` crate: sizes; destination with its strides, and whether to add to it; both operands with their
+/// strides; factors of the destination and of the product; conjugations; threads.
+type Product<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    Parallelism,
+);
+
+/// Numbers of which there are dense products.
+pub(crate) trait Dense: Sized {
+    /// For the processor at hand.
+    fn product() -> Product<Self>;
+}
+
+impl Dense for f32 {
+    fn product() -> Product<Self> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
+}
+
+impl Dense for f64 {
+    fn product() -> Product<Self> {
+        gemm_f64::gemm::f64::get_gemm_fn()
+    }
+}
+
 /// `out = a · b` on all threads, with `out` row-major of shape `[a.rows, b.cols]`.
 pub(crate) fn product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
-    run(a, b, T::ONE, false, out, gemm::Parallelism::Rayon(0));
+    run(a, b, T::ONE, false, out, Parallelism::Rayon(0));
 }
 
 /// `out = a · b` on the calling thread.
 pub(crate) fn product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
-    run(a, b, T::ONE, false, out, gemm::Parallelism::None);
+    run(a, b, T::ONE, false, out, Parallelism::None);
 }
 
 /// `out += factor · a · b` on all threads.
 pub(crate) fn add_product<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
-    run(a, b, factor, true, out, gemm::Parallelism::Rayon(0));
+    run(a, b, factor, true, out, Parallelism::Rayon(0));
 }
 
 /// Elements of a sum with a product that are computed at once: they stay in the cache between the two.
@@ -109,7 +153,7 @@ impl<T: Float> Work for Finite<'_, T> {
 
 /// `out += factor · a · b` on the calling thread.
 pub(crate) fn add_product_here<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, factor: T, out: &mut [T]) {
-    run(a, b, factor, true, out, gemm::Parallelism::None);
+    run(a, b, factor, true, out, Parallelism::None);
 }
 
 fn run<T: Float>(
@@ -118,7 +162,7 @@ fn run<T: Float>(
     factor: T,
     add: bool,
     out: &mut [T],
-    threads: gemm::Parallelism,
+    threads: Parallelism,
 ) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k && out.len() == m * n, "{m} × {k} times {} × {n}", b.rows);
@@ -131,7 +175,7 @@ fn run<T: Float>(
     // SAFETY: the constructors of `Matrix` assert that every element lies inside of its slice, and the assertion above
     // that `out` holds m × n; `out` is borrowed mutably, so it overlaps neither operand; it is initialised.
     unsafe {
-        gemm::gemm(
+        T::product()(
             m,
             n,
             k,
