@@ -75,7 +75,7 @@ pub fn equal_the_cpu(gpu: &Gpu) -> Vec<u64> {
                 }
             }
             let net = net.build(i as u64).unwrap();
-            spikes.push(compare_with(start(gpu, &net), &net, &[1, 2, 30, 25]));
+            spikes.push(compare_with(start(gpu, &net), &net, &[1, 2, 20, 12]));
         }
     }
 
@@ -147,7 +147,7 @@ pub fn equal_stored(gpu: &Gpu) {
         assert_eq!(counts(&again), counts(&stored));
         for simulator in [&mut stored, &mut again] {
             simulator.record_spikes(cells).unwrap();
-            simulator.run_steps(50).unwrap();
+            simulator.run_steps(30).unwrap();
         }
         // The state in the file has what is in the rings.
         stored.checkpoint(&one).unwrap();
@@ -157,7 +157,7 @@ pub fn equal_stored(gpu: &Gpu) {
         stored.restore(&other).unwrap();
         again.restore(&one).unwrap();
         for simulator in [&mut stored, &mut again] {
-            simulator.run_steps(40).unwrap();
+            simulator.run_steps(20).unwrap();
         }
         assert!(again.spikes(cells).unwrap() == stored.spikes(cells).unwrap(), "{pre} and {post} neurons");
         assert!(
