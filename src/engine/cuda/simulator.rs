@@ -94,7 +94,8 @@ impl<'n> Simulator<'n> {
     }
 
     /// As [`Simulator::new`], with the synapses stored or drawn again whenever their source fires: the same spikes, and
-    /// sums, in other memory. Those that are drawn again are counted here, and not kept on the host either.
+    /// sums, in other memory. Those that are drawn again are counted here, and not kept on the host either; a network for
+    /// whose tables [`NetworkBuilder::memory`](crate::snn::NetworkBuilder::memory) is too little has to raise it all the same.
     ///
     /// ```no_run
     /// use ransnn::engine::cuda::{Connectivity, Simulator};

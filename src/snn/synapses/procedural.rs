@@ -204,3 +204,79 @@ pub(crate) fn problems(net: &Network) -> Vec<String> {
     let named = |p: &Projection| problem(p).map(|why| format!("projection `{}`: {why}", p.name));
     net.projections.iter().filter_map(named).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snn::neurons::Iaf;
+    use crate::snn::synapses::Synapses;
+    use crate::units::Ms;
+
+    fn network(rules: &[Rule], weights: &Init, delays: &Init, autapses: bool) -> Result<Network> {
+        let dt = Ms(0.5);
+        let mut net = Network::simulation(dt);
+        let cells = net.population("cells", 150, Iaf::delta(Ms(10.0), dt));
+        for (i, rule) in rules.iter().enumerate() {
+            let edge = net.connect(cells, cells, rule.clone()).name(format!("p{i}"));
+            let edge = edge.weights(weights.clone()).delays(delays.clone());
+            if !autapses {
+                edge.no_autapses();
+            }
+        }
+        net.build(7)
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_drawn() -> Result<()> {
+        let rules = [
+            Rule::Dense,
+            Rule::FixedProbability { p: 0.0 },
+            Rule::FixedProbability { p: 0.2 },
+            Rule::FixedProbability { p: 1.0 },
+            Rule::FixedOutDegree { k: 149 },
+            Rule::Gaussian { p_max: 0.5, sigma: 0.2 },
+        ];
+        let uniform = Init::Uniform { low: -1.0, high: 2.0 };
+        let (constant, late) = (Init::Constant(1.5), Init::Uniform { low: 0.6, high: 40.0 });
+        for (weights, delays) in
+            [(&constant, &constant), (&uniform, &constant), (&constant, &late), (&uniform, &late)]
+        {
+            for autapses in [true, false] {
+                let net = network(&rules, weights, delays, autapses)?;
+                for index in 0..rules.len() {
+                    let stored = Synapses::draw(&net, index, &[0..64, 64..150], false)?;
+                    let mut wanted = vec![0.25; 150];
+                    for source in 0..150 {
+                        stored.each(source, |target, weight, _| wanted[target as usize] += weight.abs());
+                    }
+                    let mut largest = vec![0.25; 150];
+                    for largest in [&mut largest[..], &mut []] {
+                        let found = survey(&net, index, largest)?;
+                        assert_eq!(
+                            (found.synapses, found.delays),
+                            (stored.len(), stored.delay_range()),
+                            "{index}"
+                        );
+                    }
+                    assert_eq!(largest, wanted, "{index}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn jumps_and_places_follow_the_rule() -> Result<()> {
+        let (one, two) = (Init::Constant(1.0), Init::Uniform { low: 1.0, high: 3.0 });
+        let net = network(&[Rule::FixedProbability { p: 0.25 }], &two, &one, false)?;
+        let row = Procedural::new(&net, 0)?;
+        assert_eq!(row.targets, Targets::Jumps { miss: (-0.25f64).ln_1p() });
+        assert_eq!((row.choices, row.skips_itself, row.delays), (149, true, Numbers::Same(2.0)));
+        let stream = Stream::named(7, "projection/p0/weights");
+        assert_eq!(row.weights, Numbers::Uniform { low: 1.0, span: 2.0, stream });
+        let refused = network(&[Rule::FixedInDegree { k: 2 }, Rule::Dense], &one, &one, true)?;
+        assert!(matches!(Procedural::new(&refused, 0), Err(Error::Network(_))));
+        assert_eq!(problems(&refused).len(), 1);
+        Ok(())
+    }
+}
