@@ -101,7 +101,7 @@ __device__ __forceinline__ void deliver(const Row &row, u32 place, u32 target) {
     }
 }
 
-// The sum of the lanes up to this one, cut off at `most`, which two of them may not exceed 2^31.
+// The sum of the lanes up to this one, cut off at `most`, which is at most 2^30.
 __device__ __forceinline__ u32 sum_up_to(u32 value, u32 most, int lane) {
 #pragma unroll
     for (int by = 1; by < 32; by *= 2) {
