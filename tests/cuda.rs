@@ -30,6 +30,11 @@ fn simulations_equal_the_grid_clock() {
     simulation::checkpoints(&gpu);
     simulation::compare_plastic(&gpu);
     simulation::refusals(&gpu);
+    let spikes = simulation::procedural::equal_the_cpu(&gpu);
+    assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 8, "{spikes:?}");
+    simulation::procedural::many_different_targets(&gpu);
+    simulation::procedural::equal_stored(&gpu);
+    simulation::procedural::refusals(&gpu);
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod simulation;
 
 use cuda_emu::Emulator;
 use ransnn::Error;
-use ransnn::engine::cuda::Simulator;
+use ransnn::engine::cuda::{Connectivity, Simulator};
 use ransnn::snn::{Init, Network, Rule, neurons::Iaf};
 use ransnn::tensor::cuda::{self, Arg, Buffer, Geometry, Gpu};
 use ransnn::tensor::kernels::{self, Argument, ElementType, Kernel, Source};
@@ -191,6 +191,47 @@ fn simulations_go_on_from_a_file_and_refuse_what_they_cannot_do() {
     simulation::checkpoints(&gpu);
     simulation::refusals(&gpu);
     assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn procedural_simulations_equal_the_grid_clock() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let spikes = simulation::procedural::equal_the_cpu(&gpu);
+    assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 8, "{spikes:?}");
+    simulation::procedural::many_different_targets(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn procedural_simulations_equal_those_with_stored_synapses() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    emulator.set_order(12345);
+    simulation::procedural::equal_stored(&gpu);
+    emulator.set_order(0);
+    simulation::procedural::refusals(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn procedural_synapses_take_no_memory() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    let mut net = Network::simulation(Ms(0.5));
+    let n = 12_000;
+    let input = net.source("input", n, ransnn::snn::Source::Spikes(vec![(0, 7), (1, 11_999), (1, 0)]));
+    let cells = net.population("cells", n, Iaf::delta(Ms(10.0), Ms(0.5)));
+    // 144 million synapses of 2 bytes: more than there is.
+    net.connect(input, cells, Rule::Dense).weights(Init::Constant(0.1)).delay(Ms(0.5));
+    let net = net.build(1).unwrap();
+    assert!(matches!(Simulator::new(&gpu, &net), Err(Error::Memory { .. })));
+    let free = gpu.memory().unwrap().0;
+    let mut simulator = Simulator::with_connectivity(&gpu, &net, Connectivity::Procedural).unwrap();
+    assert!(free - gpu.memory().unwrap().0 < 1 << 20);
+    assert_eq!(simulator.synapses()[0].0, 144_000_000);
+    simulator.run_steps(3).unwrap();
+    assert_eq!(simulator.activity().unwrap().synaptic_events, 3 * n as u64);
 }
 
 #[test]

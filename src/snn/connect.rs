@@ -2,6 +2,7 @@
 
 use super::weights::Conv2d;
 use crate::rng::Stream;
+use crate::tensor::cpu::math::f64::ln;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -291,7 +292,8 @@ fn indices(n: usize) -> impl IndexedParallelIterator<Item = usize> {
     (0..n).into_par_iter().with_min_len(64)
 }
 
-/// Targets of one source, each with probability `p`: jumps from hit to hit, whose lengths are geometric.
+/// Targets of one source, each with probability `p`: jumps from hit to hit, whose lengths are geometric. The logarithm is
+/// the one that `kernels/procedural.cu` has, too.
 pub(crate) fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64) -> Vec<u32> {
     if p <= 0.0 {
         return Vec::new();
@@ -305,7 +307,7 @@ pub(crate) fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64
     let mut next = 0.0;
     loop {
         // 1 − u lies in (0, 1], so the logarithm is finite.
-        next += ((1.0 - walk.random::<f64>()).ln() / miss).floor();
+        next += (ln(1.0 - walk.random::<f64>()) / miss).floor();
         if next >= targets as f64 {
             return hits;
         }

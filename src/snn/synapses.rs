@@ -14,6 +14,7 @@ use crate::units::Ms;
 use std::ops::Range;
 
 mod draw;
+pub(crate) mod procedural;
 
 /// Most targets of a block.
 pub const MOST_TARGETS: usize = 1 << 16;

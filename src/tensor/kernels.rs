@@ -123,6 +123,7 @@ pub static SOURCES: &[&Source] = &[
     &RESERVOIR_CONV,
     &POOL,
     &SIMULATE,
+    &PROCEDURAL,
     &PLASTIC,
     &operations::attention::SOURCE,
     &operations::butterfly::SOURCE,
@@ -348,6 +349,37 @@ pub static SIMULATE_ADVANCE: Kernel = Kernel {
         Out("spikes", U64),
         Out("masks", U32),
         Out("traces", F32),
+    ],
+};
+
+/// Synapses of simulations that are drawn again whenever their source fires.
+pub static PROCEDURAL: Source = Source {
+    file: "procedural.cu",
+    text: include_str!("../../kernels/procedural.cu"),
+    options: &[],
+    kernels: &[&PROCEDURAL_DELIVER],
+};
+
+/// Spikes of a stretch into the rings.
+pub static PROCEDURAL_DELIVER: Kernel = Kernel {
+    name: "procedural_deliver",
+    arguments: &[
+        In("fans", U32),
+        In("tables", U32),
+        In("numbers", F64),
+        In("fired", U64),
+        In("fired_count", U32),
+        In("inputs", U64),
+        Scalar("inputs_from", U32),
+        Scalar("inputs_until", U32),
+        Scalar("list", I32),
+        Scalar("slot", I32),
+        Scalar("slots", I32),
+        Scalar("fan", I32),
+        Scalar("words", I32),
+        Out("counts", U32),
+        Out("sums", U64),
+        Out("events", U64),
     ],
 };
 

@@ -187,6 +187,16 @@ fn mistakes_are_named_with_their_place_and_nothing_is_written() {
         ("population.exc.size=4000000000", &["needs", "bytes, but `run.memory_gib` allows 4294967296"]),
         ("projection.exc-inh.weights={gamma=1}", &["unknown choice `gamma`", "`normal`"]),
         ("simulate.clock=lasy", &["unknown choice `lasy`", "did you mean `lazy`?"]),
+        ("simulate.connectivity=procedual", &["unknown choice `procedual`", "did you mean `procedural`?"]),
+        (
+            "simulate.connectivity=procedural",
+            &[
+                "procedural connectivity is of GPUs, but `run.device` is `cpu`",
+                "set `run.device = \"cuda\"`, or take `connectivity = \"stored\"`",
+                "projection `exc-exc`: weights are drawn again until they fit",
+                "projection `exc-inh`: no procedural connectivity: fixed-in-degree-multapses draws target by target",
+            ],
+        ),
         ("data.dataset=mnist", &["unknown key `data`"]),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -213,6 +223,20 @@ fn the_other_verbs_know_simulations() {
     let (synapses, bytes) = (plan["synapses"].as_u64().unwrap(), plan["bytes"].as_u64().unwrap());
     assert_eq!((&plan["neurons"], &plan["steps"]), (&1103.into(), &10_000.into()));
     assert!(ok(&["plan", &file()]).contains("synapses"));
+    assert_eq!(plan["saved_bytes"], 0);
+    // Synapses that a GPU draws again take nothing, and the plan says what they would have taken.
+    let network = repository("experiments/sim/vogels-abbott-cuba.toml").display().to_string();
+    let planned = |set: &[&str]| ok(&[&["plan", &network, "--set", "run.device=cuda"], set].concat());
+    let of =
+        |set: &[&str]| -> Value { serde_json::from_str(&planned(&[set, &["--json"]].concat())).unwrap() };
+    let again = ["--set", "simulate.connectivity=procedural"];
+    let (stored, procedural) = (of(&[]), of(&again));
+    let saved = procedural["saved_bytes"].as_u64().unwrap();
+    assert!(saved > 600_000, "{procedural}");
+    assert_eq!(stored["bytes"].as_u64().unwrap() - procedural["bytes"].as_u64().unwrap(), saved);
+    let device = |plan: &Value| plan["device_bytes"].as_u64().unwrap();
+    assert!((device(&stored) - device(&procedural)).abs_diff(saved) < 1000);
+    assert!(planned(&again).contains("drawn again whenever their source fires, which saves"));
     // The plan is what the run then has.
     let summary: Value = serde_json::from_str(&texts(&run(folder.path(), &["--json"]), 0).0).unwrap();
     let drawn = summary["synapses"].as_u64().unwrap();

@@ -171,6 +171,14 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, int with, int width
     const int lane = emu::thread->lane, source = lane ^ with;
     return emu::shuffle(mask, value, source & 31, (source & ~(width - 1)) == (lane & ~(width - 1)));
 }
+template <class T> unsigned __match_any_sync(unsigned mask, T value) {
+    const uint64_t *all = emu::collective(mask, emu::to_bits(value)), own = all[emu::thread->lane];
+    unsigned lanes = 0;
+    for (int lane = 0; lane < 32; ++lane) {
+        if ((mask >> lane & 1) && all[lane] == own) lanes |= 1u << lane;
+    }
+    return lanes;
+}
 static inline int __reduce_add_sync(unsigned mask, int value) {
     const uint64_t *all = emu::collective(mask, emu::to_bits(value));
     int sum = 0;

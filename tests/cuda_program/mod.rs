@@ -181,6 +181,17 @@ fn a_simulation_on_a_gpu_is_the_one_on_the_cpu() {
         assert_eq!(gpu, cpu, "{name}");
         assert!(same == recordings, "{name}: other recordings");
     }
+    // Synapses that are drawn again are the same; only their tables are not there.
+    let per_synapse = |summary: &mut Value| summary["bytes_per_synapse"].take().as_f64().unwrap();
+    let stored = per_synapse(&mut cpu);
+    for name in ["cuda", "auto"] {
+        let (mut gpu, same) = simulation(name, &["simulate.connectivity=procedural"]).unwrap();
+        assert_eq!(device(&mut gpu), "cuda:0 (CPU under the stand-in driver)", "{name}");
+        let procedural = per_synapse(&mut gpu);
+        assert!(procedural < 0.3 && 2.0 < stored, "{procedural} instead of {stored}");
+        assert_eq!(gpu, cpu, "{name}");
+        assert!(same == recordings, "{name}: other recordings");
+    }
     let double = ["simulate.precision=f64"];
     assert!(simulation("cuda", &double).unwrap_err().contains("in double precision"));
     assert_eq!(device(&mut simulation("auto", &double).unwrap().0), "cpu");

@@ -4,6 +4,8 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
 
+pub mod procedural;
+
 use rand::RngExt;
 use ransnn::engine::clock::SpikeTrain;
 use ransnn::engine::{Options, Precision, Simulator, cuda};
@@ -137,8 +139,11 @@ fn same(net: &Network, pop: Pop, variable: &str, found: &[f64], wanted: &[f64]) 
 
 /// Runs both in uneven pieces and compares everything; returns the spikes of the neurons.
 fn compare(gpu: &Gpu, net: &Network, pieces: &[u64]) -> u64 {
+    compare_with(cuda::Simulator::new(gpu, net).unwrap(), net, pieces)
+}
+
+fn compare_with(mut device: cuda::Simulator<'_>, net: &Network, pieces: &[u64]) -> u64 {
     let mut cpu = Simulator::new(net, Options::default()).unwrap();
-    let mut device = cuda::Simulator::new(gpu, net).unwrap();
     let neurons = |p: usize| net.populations[p].model.as_ref().map(|model| (Pop(p), model.state()));
     for (p, population) in net.populations.iter().enumerate() {
         cpu.record_spikes(Pop(p)).unwrap();

@@ -4,10 +4,12 @@
 //! weight and one delay are counted; individual weights, and individual delays, are summed.
 
 use super::plastic::{self, Spec};
+use super::procedural::{self, Connectivity};
 use crate::engine::clock::{self, Poisson};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::snn::plasticity::Pair;
+use crate::snn::synapses::procedural::{self as rows, Numbers};
 use crate::snn::synapses::{Block, Delays, MOST_TARGETS, Strengths};
 use crate::snn::{Drive, GpuModel, Init, Network, Neuron, Population, Synapses, stimulus};
 use crate::tensor::kernels::ElementType;
@@ -56,6 +58,8 @@ pub(super) struct Layout {
     pub synapses: Vec<(u64, u64)>,
     /// The synapses whose weights change.
     pub plastic: Vec<Spec>,
+    /// The projections that are drawn again and not stored.
+    pub procedural: Vec<procedural::Spec>,
 }
 
 /// Where a population is.
@@ -104,11 +108,12 @@ struct Table {
 }
 
 impl Layout {
-    /// Draws the synapses.
+    /// Draws the synapses, or counts them.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for models and rules that have no kernel, by name; what cannot be drawn.
-    pub fn new(net: &Network) -> Result<Self> {
+    /// [`Error::Unsupported`] for models and rules that have no kernel, by name; what cannot be drawn, or drawn again.
+    pub fn new(net: &Network, connectivity: Connectivity) -> Result<Self> {
+        connectivity.check(net)?;
         let mut layout = Self::default();
         let mut channels: Vec<Vec<Channel>> = net.populations.iter().map(|_| Vec::new()).collect();
         let mut tables = Vec::new();
@@ -123,13 +128,21 @@ impl Layout {
             let rule = p.wiring.plasticity.as_ref().map(|plasticity| Spec::rule(p, plasticity, source));
             let rule = rule.transpose()?;
             let size = net.populations[p.post.0].size();
+            let mut within = |delays: Option<(u32, u32)>| {
+                let (least, most) = delays.unwrap_or((shortest, longest));
+                (shortest, longest) = (shortest.min(least), longest.max(most));
+            };
+            if connectivity == Connectivity::Procedural {
+                within(layout.draw_again(net, index, &mut channels[p.post.0])?);
+                continue;
+            }
             let synapses = Synapses::draw(net, index, &clock::cut(size, MOST_TARGETS, 1), false)?;
             layout.synapses.push((synapses.len(), synapses.bytes()));
-            let Some((least, most)) = synapses.delay_range() else { continue };
-            (shortest, longest) = (shortest.min(least), longest.max(most));
+            within(synapses.delay_range());
             for block in synapses.blocks {
                 let (pre, post) = (p.pre.0, p.post.0);
-                let channel = channel(&mut channels[post], p.wiring.receptor as u32, &block, size, rule);
+                let channel =
+                    block_channel(&mut channels[post], p.wiring.receptor as u32, &block, size, rule);
                 let Some(rule) = rule else {
                     tables.push(layout.table(pre, post, channel, block)?);
                     continue;
@@ -164,11 +177,37 @@ impl Layout {
             + bytes(self.targets.len() + self.long_delays.len(), ElementType::U16)
             + bytes(self.delays.len(), ElementType::U8)
             + plastic::bytes(&self.plastic, self.slots)
+            + procedural::BYTES * self.procedural.len() as u64
     }
 
     /// Most spikes of a stretch.
     pub fn spikes(&self) -> usize {
         self.padded * self.stretch as usize
+    }
+
+    /// A projection whose synapses are counted, and drawn again by the kernel; its delays in steps.
+    fn draw_again(
+        &mut self,
+        net: &Network,
+        index: usize,
+        channels: &mut Vec<Channel>,
+    ) -> Result<Option<(u32, u32)>> {
+        let (p, row) = (&net.projections[index], rows::Procedural::new(net, index)?);
+        let kind = match (row.delays, row.weights) {
+            (Numbers::Same(_), Numbers::Same(weight)) => Kind::Count(f64::from(weight as f32)),
+            (Numbers::Same(_), _) => Kind::Sum,
+            _ => Kind::Ring,
+        };
+        let size = net.populations[p.post.0].size();
+        let channel = channel(channels, p.wiring.receptor as u32, kind, size);
+        let most = if let Kind::Count(_) = kind { &mut [][..] } else { &mut channels[channel].most };
+        let survey = rows::survey(net, index, most)?;
+        self.synapses.push((survey.synapses, procedural::BYTES));
+        let (pre, post, sums, ring, padded, scale) = (p.pre.0, p.post.0, 0, 0, 0, 0.0);
+        if survey.synapses > 0 {
+            self.procedural.push(procedural::Spec { pre, post, channel, sums, ring, padded, scale, row });
+        }
+        Ok(survey.delays)
     }
 
     /// Appends the synapses of a block.
@@ -284,6 +323,11 @@ impl Layout {
             let words = &all_channels[CHANNEL_WORDS * (first_channel[spec.post] + spec.channel)..];
             (spec.ring, spec.padded, spec.scale) = (words[2], words[3], f32::from_bits(words[5]));
         }
+        for spec in &mut self.procedural {
+            let words = &all_channels[CHANNEL_WORDS * (first_channel[spec.post] + spec.channel)..];
+            (spec.sums, spec.ring, spec.padded) = (words[1], words[2], words[3]);
+            spec.scale = f32::from_bits(words[5]);
+        }
         tables.sort_by_key(|table| table.pre); // stable
         let (mut fans, mut words) = (vec![0u32], Vec::new());
         for pre in 0..net.populations.len() {
@@ -352,7 +396,7 @@ impl Layout {
 
 /// Bytes that a network with delays of at most `longest` steps is expected to take on a GPU, before anything is drawn;
 /// without what recording takes.
-pub fn planned_bytes(net: &Network, longest: u64) -> u64 {
+pub fn planned_bytes(net: &Network, longest: u64, connectivity: Connectivity) -> u64 {
     let slots = longest.saturating_add(1);
     let mut bytes = 0u64;
     for (index, p) in net.populations.iter().enumerate() {
@@ -373,7 +417,11 @@ pub fn planned_bytes(net: &Network, longest: u64) -> u64 {
         let each = 4 * model.state().len() as u64 + 8 * u64::from(LONGEST_STRETCH);
         bytes = bytes.saturating_add(padded.saturating_mul(slots.saturating_mul(ring).saturating_add(each)));
     }
-    net.expected_synapses().iter().fold(bytes, |bytes, (_, synapses)| bytes.saturating_add(*synapses))
+    let each = net.expected_synapses().into_iter().map(|(_, synapses)| match connectivity {
+        Connectivity::Stored => synapses,
+        Connectivity::Procedural => procedural::BYTES,
+    });
+    each.fold(bytes, u64::saturating_add)
 }
 
 const POPULATION_WORDS: u32 = 12;
@@ -390,8 +438,17 @@ fn model(p: &Population) -> Result<Option<Model<'_>>> {
     }
 }
 
-/// The channel of a table, found or made, with the table's part in its largest sum.
-fn channel(
+/// A channel, found or made.
+fn channel(channels: &mut Vec<Channel>, receptor: u32, kind: Kind, size: usize) -> usize {
+    let found = channels.iter().position(|channel| channel.receptor == receptor && channel.kind == kind);
+    found.unwrap_or_else(|| {
+        channels.push(Channel { receptor, kind, most: vec![0.0; size] });
+        channels.len() - 1
+    })
+}
+
+/// The channel of a table, with the table's part in its largest sum.
+fn block_channel(
     channels: &mut Vec<Channel>,
     receptor: u32,
     block: &Block,
@@ -403,11 +460,7 @@ fn channel(
         (Delays::Same(_), _) => Kind::Sum,
         _ => Kind::Ring,
     };
-    let found = channels.iter().position(|channel| channel.receptor == receptor && channel.kind == kind);
-    let at = found.unwrap_or_else(|| {
-        channels.push(Channel { receptor, kind, most: vec![0.0; size] });
-        channels.len() - 1
-    });
+    let at = channel(channels, receptor, kind, size);
     if !matches!(kind, Kind::Count(_)) {
         let most = &mut channels[at].most[block.range.start as usize..];
         for (i, &target) in block.targets.iter().enumerate() {
@@ -475,7 +528,7 @@ mod tests {
         let dt = Ms(0.1);
         let mut net = Network::simulation(dt);
         net.population("cells", 3, Alpha::new(0.85, 0.6));
-        let error = Layout::new(&net.build(1)?).expect_err("refused").to_string();
+        let error = Layout::new(&net.build(1)?, Connectivity::Stored).expect_err("refused").to_string();
         assert!(
             error.contains("on a GPU") && error.contains("`alpha`") && error.contains("`cells`"),
             "{error}"
@@ -487,7 +540,7 @@ mod tests {
             .weights(Init::Constant(0.1))
             .delays(Init::Uniform { low: 0.1, high: 0.5 })
             .plasticity(Pair::default());
-        let error = Layout::new(&net.build(1)?).expect_err("refused").to_string();
+        let error = Layout::new(&net.build(1)?, Connectivity::Stored).expect_err("refused").to_string();
         let what = "a delay for each synapse, in the plastic projection `cells->cells`";
         assert!(error.contains(what), "{error}");
         Ok(())
@@ -505,7 +558,7 @@ mod tests {
         net.connect(cells, cells, fixed.clone()).name("c").weights(drawn).delay(Ms(0.3));
         let delays = Init::Uniform { low: 0.3, high: 1.0 };
         net.connect(cells, cells, fixed).name("d").weights(Init::Constant(0.1)).delays(delays);
-        let layout = Layout::new(&net.build(1)?)?;
+        let layout = Layout::new(&net.build(1)?, Connectivity::Stored)?;
         assert_eq!((layout.stretch, layout.slots, layout.fan, layout.blocks), (3, 21, 4, 2));
         // One ring of counts for a and b; one of sums for c, another for d.
         assert_eq!((layout.counts, layout.sums), (21 * 512, 2 * 21 * 512));

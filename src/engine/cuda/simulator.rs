@@ -9,6 +9,7 @@
 
 use super::layout::{BLOCK, Layout, lacks};
 use super::plastic::{Plastic, Spikes};
+use super::procedural::{Connectivity, Procedural};
 use crate::engine::clock::{self, Activity, Input, SpikeTrain, Trace};
 use crate::engine::{Connections, Options, Precision, whole_steps};
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub struct Simulator<'n> {
     tables: Tables,
     pub(super) moving: Moving,
     pub(super) plastic: Option<Plastic>,
+    procedural: Option<Procedural>,
     pub(super) inputs: Vec<(usize, Input)>,
     pub(super) now: u64,
     /// Stretches done.
@@ -88,9 +90,28 @@ impl<'n> Simulator<'n> {
     /// [`Error::Unsupported`] for what has no kernel (models, rules of plasticity), by name; [`Error::Memory`] where the network is
     /// larger than what is free, before anything is allocated there; as [`clock::Simulator::new`].
     pub fn new(gpu: &Gpu, net: &'n Network) -> Result<Self> {
+        Self::with_connectivity(gpu, net, Connectivity::Stored)
+    }
+
+    /// As [`Simulator::new`], with the synapses stored or drawn again whenever their source fires: the same spikes, and
+    /// sums, in other memory. Those that are drawn again are counted here, and not kept on the host either; a network for
+    /// whose tables [`NetworkBuilder::memory`](crate::snn::NetworkBuilder::memory) is too little has to raise it all the same.
+    ///
+    /// ```no_run
+    /// use ransnn::engine::cuda::{Connectivity, Simulator};
+    /// # use ransnn::snn::{Network, standard};
+    /// # use ransnn::tensor::cuda::Gpu;
+    /// let net = standard::vogels_abbott_cuba(1)?;
+    /// let simulator = Simulator::with_connectivity(&Gpu::open(0, None)?, &net, Connectivity::Procedural)?;
+    /// # Ok::<(), ransnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Simulator::new`], and as [`Connectivity::check`].
+    pub fn with_connectivity(gpu: &Gpu, net: &'n Network, connectivity: Connectivity) -> Result<Self> {
         let options = Options { precision: Precision::Single, block: 0 };
         clock::check(net, &options)?;
-        let mut layout = Layout::new(net)?;
+        let mut layout = Layout::new(net, connectivity)?;
         let (needed, (available, _)) = (layout.bytes(), gpu.memory()?);
         if needed > available {
             let what = format!("the network on cuda:{} ({})", gpu.index(), gpu.name());
@@ -112,6 +133,11 @@ impl<'n> Simulator<'n> {
             true => None,
             false => Some(Plastic::new(gpu, specs, net.dt, layout.slots)?),
         };
+        let specs = std::mem::take(&mut layout.procedural);
+        let procedural = match specs.is_empty() {
+            true => None,
+            false => Some(Procedural::new(gpu, specs, net)?),
+        };
         let moving = Moving {
             state: gpu.upload(&std::mem::take(&mut layout.state))?,
             counts: gpu.zeros(ElementType::U32, layout.counts)?,
@@ -131,6 +157,7 @@ impl<'n> Simulator<'n> {
             tables,
             moving,
             plastic,
+            procedural,
             inputs: clock::inputs(net),
             now: 0,
             stretches: 0,
@@ -389,10 +416,18 @@ impl<'n> Simulator<'n> {
 
     /// The spikes of a stretch into the rings.
     fn deliver(&mut self, steps: &Range<u64>, inputs: &Buffer, range: Range<u32>) -> Result<()> {
+        let (tables, moving) = (&self.tables, &mut self.moving);
+        if let Some(procedural) = &self.procedural {
+            let (fired, fired_count, list) =
+                (&moving.fired, &moving.fired_count, (self.stretches % 2) as i32);
+            let spikes = Spikes { fired, fired_count, list, inputs, range: range.clone() };
+            let slots = self.layout.slots;
+            let into = [&mut moving.counts, &mut moving.sums, &mut moving.events];
+            procedural.deliver(spikes, [steps.start % slots, slots], into)?;
+        }
         if self.layout.fan == 0 {
             return Ok(());
         }
-        let (tables, moving) = (&self.tables, &mut self.moving);
         let mut args = [
             Arg::In(&tables.words),
             Arg::In(&tables.bases),

@@ -2,6 +2,7 @@
 
 use super::config::{Config, Connect, Drive, Projection, Standard};
 use super::drawn::Drawn;
+use crate::engine::cuda::Connectivity;
 use crate::error::Result;
 use crate::experiment::config::Neuron;
 use crate::snn::{self, Network, NetworkBuilder, Pop, Rule, Source, standard};
@@ -150,6 +151,14 @@ pub(super) fn options(config: &Config) -> crate::engine::Options {
         super::config::Precision::F64 => Precision::Double,
     };
     crate::engine::Options { precision, ..Default::default() }
+}
+
+/// Whether a GPU stores the synapses.
+pub(super) fn connectivity(config: &Config) -> Connectivity {
+    match config.simulate.connectivity {
+        super::config::Connectivity::Stored => Connectivity::Stored,
+        super::config::Connectivity::Procedural => Connectivity::Procedural,
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 //! findings are reported together.
 
 use super::build;
-use super::config::{Clock, Config, MEMBRANE, Projection, Standard, Trace};
+use super::config::{Clock, Config, Connectivity, MEMBRANE, Precision, Projection, Standard, Trace};
 use super::plan;
 use super::plastic::Plasticity;
 use crate::error::{Error, Result};
 use crate::experiment::check::Check;
 use crate::experiment::config::Neuron;
 use crate::experiment::diagnose::{Source, suggestion};
-use crate::snn::standard;
+use crate::snn::{Network, standard};
 use crate::units::Ms;
 
 /// Reads and checks a simulation.
@@ -173,6 +173,9 @@ impl Check<'_> {
             problems.retain(|what| !what.contains("has no source of spikes"));
             self.network_problems(problems);
         }
+        if config.simulate.connectivity == Connectivity::Procedural {
+            self.procedural(config, &net);
+        }
         let plan = plan::of_network(config, &net);
         let available = config.run.memory_gib * (1u64 << 30) as f64;
         if plan.bytes as f64 > available {
@@ -190,6 +193,29 @@ impl Check<'_> {
             );
             let help = "make it smaller, or raise `run.memory_gib` where there is as much";
             self.wrong(&path, what, Some(help.into()));
+        }
+    }
+
+    /// Synapses that are drawn again: by a GPU's grid clock, and where they can be.
+    fn procedural(&mut self, config: &Config, net: &Network) {
+        let (path, s) = ("simulate.connectivity", &config.simulate);
+        let mut only = |on: &str, help: &str| {
+            let help = format!("{help}, or take `connectivity = \"stored\"`");
+            self.wrong(path, format!("procedural connectivity is {on}"), Some(help));
+        };
+        if config.run.device == "cpu" {
+            only("of GPUs, but `run.device` is `cpu`", "set `run.device = \"cuda\"`");
+        }
+        if s.clock == Clock::Lazy {
+            only("of the grid clock", "set `clock = \"grid\"`");
+        }
+        if s.precision == Precision::F64 {
+            only("in single precision", "set `precision = \"f32\"`");
+        }
+        match (build::connectivity(config).check(net), &s.network) {
+            (Err(Error::Network(problems)), None) => self.network_problems(problems),
+            (Err(error), _) => self.wrong(path, error.to_string(), None),
+            (Ok(()), _) => {}
         }
     }
 
@@ -518,6 +544,42 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_drawn_again_is_told_at_its_place() {
+        let again = "simulate.connectivity=procedural";
+        let found = problems(&[again, "run.device=cuda"]);
+        let at = |name: &str| {
+            let of = format!("projection `{name}`");
+            let mut found = found.iter().filter(|(message, ..)| message.starts_with(&of));
+            let (message, text, _) = found.next().unwrap_or_else(|| panic!("{name} in {found:#?}"));
+            assert!(found.next().is_none() && message.contains("no procedural connectivity"), "{message}");
+            text.clone().unwrap_or_default()
+        };
+        for (name, key) in [
+            ("exc-exc", "weights"),
+            ("exc-inh", "connect"),
+            ("inh-exc", "delay_ms"),
+            ("inh-inh", "connect"),
+            ("volley-inh", "connect"),
+        ] {
+            assert_eq!(at(name), key, "{name}");
+        }
+        assert_eq!(found.len(), 5, "{found:#?}");
+        for (set, says) in [
+            ("run.device=cpu", "`run.device` is `cpu`"),
+            ("simulate.clock=lazy", "of the grid clock"),
+            ("simulate.precision=f64", "in single precision"),
+        ] {
+            let found = problems(&[again, "run.device=cuda", set]);
+            let (_, text, help) = found
+                .iter()
+                .find(|(message, ..)| message.contains(says))
+                .unwrap_or_else(|| panic!("{found:#?}"));
+            assert_eq!(text.as_deref(), Some("procedural"), "{set}");
+            assert!(help.contains("`connectivity = \"stored\"`"), "{help}");
+        }
+    }
+
+    #[test]
     fn all_of_them_are_told_together() {
         let found = problems(&[
             "projection.exc-inh.delay_ms=0.05",
@@ -553,6 +615,10 @@ mod tests {
             ("network.microcircuit = { scale = 2.0 }", "scale` is 2"),
             ("network.feedforward = { size = 0 }", "size` is 0"),
             ("network.feedforward = { size = 1000000000 }", "the network needs"),
+            (
+                "network.brunel = {}\nconnectivity = \"procedural\"",
+                "fixed-in-degree-multapses draws target by target",
+            ),
             ("", "there is no network"),
         ] {
             let source = Source::new("x", &file(network), &[]).expect("parses");

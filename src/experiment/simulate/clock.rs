@@ -7,6 +7,7 @@ use crate::engine::{Connections, Lazy, Precision, Simulator, WeightTrace, cuda};
 use crate::error::{Error, Result};
 use crate::experiment::device::{self, Device};
 use crate::snn::{Network, Pop};
+use crate::tensor::cuda::Gpu;
 use crate::units::Ms;
 use std::path::Path;
 
@@ -18,18 +19,28 @@ pub(super) enum Clock<'n> {
 }
 
 impl<'n> Clock<'n> {
-    /// Draws the synapses.
+    /// Draws the synapses, or, for a GPU that draws them again, counts them.
     pub fn new(net: &'n Network, config: &Config, device: &Device) -> Result<Self> {
         if config.simulate.clock == config::Clock::Lazy {
             return Ok(Self::Lazy(Box::new(Lazy::new(net)?)));
         }
         let options = build::options(config);
         let lacks = |what: &str| Error::Unsupported { op: "a simulation", on: format!("on a GPU {what}") };
-        let on_gpu = device.try_gpu(|gpu| match options.precision {
+        let connectivity = build::connectivity(config);
+        let work = |gpu: &Gpu| match options.precision {
             Precision::Double => Err(lacks("in double precision")),
             _ if !config.record.weights.is_empty() => Err(lacks("with weights that are recorded")),
-            Precision::Single => cuda::Simulator::new(gpu, net),
-        })?;
+            Precision::Single => cuda::Simulator::with_connectivity(gpu, net, connectivity),
+        };
+        let on_gpu = match (connectivity, device) {
+            (cuda::Connectivity::Stored, _) => device.try_gpu(work)?,
+            // Asked for by name: `auto` leaves nothing of it to the CPU.
+            (cuda::Connectivity::Procedural, Device::Gpu { gpu, .. }) => Some(work(gpu)?),
+            (cuda::Connectivity::Procedural, Device::Cpu) => {
+                let on = "on the CPU, and there is no GPU that can be used (`ransnn devices` says why); take connectivity = \"stored\"";
+                return Err(Error::Unsupported { op: "procedural connectivity", on: on.into() });
+            }
+        };
         Ok(match on_gpu {
             Some(clock) => Self::Gpu(Box::new(clock)),
             None => Self::Grid(Box::new(Simulator::new(net, options)?)),

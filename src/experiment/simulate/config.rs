@@ -76,6 +76,9 @@ pub struct Simulate {
     /// Numbers of the grid; without it they are always `f64`.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether synapses are stored, or drawn again whenever their source fires.
+    #[serde(default)]
+    pub connectivity: Connectivity,
     /// Simulated time between checkpoints; 0 writes one on Ctrl-C only.
     #[serde(default = "ten_seconds")]
     pub checkpoint_every_ms: f64,
@@ -154,6 +157,17 @@ pub enum Precision {
     F32,
     /// 64-bit floating point.
     F64,
+}
+
+/// `simulate.connectivity`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connectivity {
+    /// In tables.
+    #[default]
+    Stored,
+    /// Drawn again whenever their source fires, in no memory; on a GPU.
+    Procedural,
 }
 
 /// `[population.NAME]`

@@ -17,6 +17,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("simulate.step_ms", "time step"),
     ("simulate.clock", "grid (every neuron in every step), or lazy (exact spike times, linear models)"),
     ("simulate.precision", "numbers of the grid: f32 or f64"),
+    (
+        "simulate.connectivity",
+        "stored, or procedural: on a GPU, synapses are drawn again whenever their source fires",
+    ),
     ("simulate.checkpoint_every_ms", "simulated time between checkpoints; 0 for one on Ctrl-C only"),
     (
         "simulate.rewards",

@@ -2,7 +2,7 @@
 
 use super::build;
 use super::config::{Config, Precision};
-use crate::engine::cuda::planned_bytes;
+use crate::engine::cuda::{Connectivity, planned_bytes};
 use crate::error::Result;
 use crate::report::number::{bytes, grouped};
 use crate::snn::{Init, Network};
@@ -32,6 +32,8 @@ pub struct Plan {
     pub bytes: u64,
     /// Bytes on a GPU, as expected.
     pub device_bytes: u64,
+    /// Bytes that synapses would take, as expected, if they were stored and not drawn again.
+    pub saved_bytes: u64,
 }
 
 /// A population.
@@ -52,7 +54,7 @@ pub struct Projection {
     pub name: String,
     /// Expected number.
     pub synapses: u64,
-    /// Tables of synapses.
+    /// Tables of synapses; 0 where they are drawn again.
     pub bytes: u64,
 }
 
@@ -79,14 +81,19 @@ pub(super) fn of_network(config: &Config, net: &Network) -> Plan {
         Population { name: p.name.clone(), neurons, bytes: neurons.saturating_mul(each) }
     };
     let populations: Vec<_> = net.populations.iter().enumerate().map(population).collect();
-    let expected = net.expected_synapses();
+    let (expected, connectivity) = (net.expected_synapses(), build::connectivity(config));
+    let sum = |values: &mut dyn Iterator<Item = u64>| values.fold(0, u64::saturating_add);
+    let stored = sum(&mut expected.iter().map(|(_, bytes)| *bytes));
     let projections: Vec<_> = net
         .projections
         .iter()
         .zip(expected)
-        .map(|(p, (synapses, bytes))| Projection { name: p.name.clone(), synapses, bytes })
+        .map(|(p, (synapses, bytes))| Projection {
+            name: p.name.clone(),
+            synapses,
+            bytes: if connectivity == Connectivity::Stored { bytes } else { 0 },
+        })
         .collect();
-    let sum = |values: &mut dyn Iterator<Item = u64>| values.fold(0, u64::saturating_add);
     let neurons = sum(&mut populations.iter().map(|p| p.neurons));
     let modelled: Vec<bool> = net.populations.iter().map(|p| p.model.is_some()).collect();
     let updated = sum(&mut populations.iter().zip(modelled).filter(|(_, m)| *m).map(|(p, _)| p.neurons));
@@ -98,7 +105,8 @@ pub(super) fn of_network(config: &Config, net: &Network) -> Plan {
         neurons,
         synapses: sum(&mut projections.iter().map(|p| p.synapses)),
         bytes: sum(&mut populations.iter().map(|p| p.bytes).chain(projections.iter().map(|p| p.bytes))),
-        device_bytes: planned_bytes(net, waits(net)),
+        device_bytes: planned_bytes(net, waits(net), connectivity),
+        saved_bytes: if connectivity == Connectivity::Stored { 0 } else { stored },
         populations,
         projections,
     }
@@ -148,6 +156,10 @@ impl std::fmt::Display for Plan {
             bytes(self.bytes as f64),
             bytes(self.device_bytes as f64)
         )?;
+        if self.saved_bytes > 0 {
+            let saved = bytes(self.saved_bytes as f64);
+            writeln!(f, "  synapses are drawn again whenever their source fires, which saves {saved}")?;
+        }
         writeln!(f, "  {} steps, {} updates of a neuron", grouped(self.steps), grouped(self.neuron_updates))
     }
 }

@@ -267,7 +267,10 @@ impl NetworkBuilder {
                 post.receptors().join(", ")
             ));
         }
-        if !spec.autapses && spec.pre == spec.post && pre.is_some_and(|p| p.shape == [1]) {
+        if !spec.autapses
+            && spec.pre == spec.post
+            && pre.is_some_and(|p| p.shape.iter().all(|&side| side == 1))
+        {
             problems.push("one neuron without a connection to itself leaves nothing".into());
         }
         if !spec.autapses && matches!(spec.rule, Rule::OneToOne | Rule::Explicit { .. }) {

@@ -8,6 +8,7 @@ use crate::snn::connect::{Rule, distinct, with_probability};
 use crate::snn::init::{Base, Init, Recipe};
 use crate::snn::network::{Network, Projection};
 use crate::snn::weights::{Values, Weights};
+use crate::tensor::cpu::math::f64::exp;
 use rand::RngExt;
 use rand_distr::{Binomial, Distribution};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::ops::Range;
 /// Sources whose rows are drawn at once, before they are cut by target.
 const SOURCES_AT_ONCE: usize = 1 << 14;
 /// Sources of one piece of parallel work.
-const SOURCES_PER_PIECE: usize = 64;
+pub(super) const SOURCES_PER_PIECE: usize = 64;
 
 impl Synapses {
     /// Draws a projection, for targets cut into `blocks`; `double` keeps individual weights in `f64`.
@@ -40,20 +41,22 @@ impl Synapses {
 }
 
 /// Draws weights and delays, and knows how they are kept.
-struct Pen<'a> {
-    weights: Option<Recipe<'a>>,
-    same: f64,
+pub(super) struct Pen<'a> {
+    /// `None` where all are `same`.
+    pub weights: Option<Recipe<'a>>,
+    pub same: f64,
     double: bool,
-    delays: Option<Recipe<'a>>,
-    delay: u32,
+    /// `None` where all are `delay`, in steps.
+    pub delays: Option<Recipe<'a>>,
+    pub delay: u32,
     short: bool,
     dt: f64,
-    weight_stream: Stream,
-    delay_stream: Stream,
+    pub weight_stream: Stream,
+    pub delay_stream: Stream,
 }
 
 impl<'a> Pen<'a> {
-    fn new(net: &'a Network, p: &'a Projection, double: bool) -> Result<Self> {
+    pub fn new(net: &'a Network, p: &'a Projection, double: bool) -> Result<Self> {
         let stream = |of: &str| Stream::named(net.seed, &format!("projection/{}/{of}", p.name));
         let recipe = p.init.recipe().map_err(Error::Network)?;
         let (mut weights, mut same) = (Some(recipe), 0.0);
@@ -245,11 +248,11 @@ fn too_many(name: &str, got: u64) -> Error {
 }
 
 /// Rows of a few sources.
-struct Rows {
-    targets: Vec<u32>,
+pub(super) struct Rows {
+    pub targets: Vec<u32>,
     ends: Vec<usize>,
-    weights: Strengths,
-    delays: Delays,
+    pub weights: Strengths,
+    pub delays: Delays,
 }
 
 /// All other rules: row by row, then cut by target.
@@ -312,7 +315,7 @@ impl Block {
     }
 }
 
-fn rows(
+pub(super) fn rows(
     net: &Network,
     p: &Projection,
     pen: &Pen<'_>,
@@ -370,7 +373,7 @@ fn rows(
                 let mut walk = stream.walk(at);
                 let here = from.position(source);
                 let probability =
-                    |there: (f64, f64)| p_max * (-Torus::squared(here, there) / (2.0 * sigma * sigma)).exp();
+                    |there: (f64, f64)| p_max * exp(-Torus::squared(here, there) / (2.0 * sigma * sigma));
                 // One number for each pair, connected or not, so that no pair moves another.
                 rows.targets.extend((0..choices as u32).filter(|&t| {
                     let t = t as usize + usize::from(!self_connected && t as usize >= source);
@@ -414,14 +417,15 @@ fn stored(p: &Projection, place: usize, target: usize) -> f64 {
 }
 
 /// Positions on a grid over the unit torus.
-struct Torus {
-    height: usize,
-    width: usize,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Torus {
+    pub height: usize,
+    pub width: usize,
 }
 
 impl Torus {
     /// `[channels, height, width]`, or neurons on a ring.
-    fn of(shape: &[usize]) -> Self {
+    pub fn of(shape: &[usize]) -> Self {
         match *shape {
             [_, height, width] => Self { height, width },
             _ => Self { height: 1, width: shape.iter().product() },
@@ -438,7 +442,8 @@ impl Torus {
     fn squared(a: (f64, f64), b: (f64, f64)) -> f64 {
         let along = |a: f64, b: f64| {
             let d = (a - b).abs();
-            d.min(1.0 - d).powi(2)
+            let short = d.min(1.0 - d);
+            short * short
         };
         along(a.0, b.0) + along(a.1, b.1)
     }
