@@ -143,6 +143,7 @@ pub static HEADERS: &[(&str, &str)] = &[
     ("lif.cuh", include_str!("../../kernels/lif.cuh")),
     ("math.cuh", include_str!("../../kernels/math.cuh")),
     ("tensor.cuh", include_str!("../../kernels/tensor.cuh")),
+    ("scan.cuh", include_str!("../../kernels/scan.cuh")),
     ("neurons.cuh", include_str!("../../kernels/neurons.cuh")),
 ];
 
