@@ -130,6 +130,7 @@ pub static SOURCES: &[&Source] = &[
     &operations::layout::SOURCE,
     &operations::matmul::SOURCE,
     &operations::norm::SOURCE,
+    &operations::online::SOURCE,
     &operations::optimizer::SOURCE,
     &operations::reduce::SOURCE,
     &operations::scan::SOURCE,
