@@ -78,6 +78,9 @@ fn operations_equal_the_cpu() {
     let last = (0..20).map(|_| training.step()).last().unwrap();
     assert!(last.to_scalar().unwrap() < 0.5 * first);
     operations::surrogate(&gpu);
+    operations::online(&gpu);
+    let batch = operations::Batch::new(&gpu, false, 30);
+    assert_eq!(batch.gradients(), batch.gradients(), "from run to run");
     operations::models(&gpu);
     eprintln!("{cases} cases of registered operations; scans with {spikes} spikes");
 }

@@ -87,6 +87,40 @@ fn surrogate_training_equals_the_cpu() {
 }
 
 #[test]
+fn gradients_forward_in_time_equal_the_cpu() {
+    let Some(_alone) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    gpu.use_cublas(false);
+    operations::online(&gpu);
+    assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
+}
+
+#[test]
+fn gradients_forward_in_time_wait_once_in_the_memory_of_a_step() {
+    let Some((emulator, _alone)) = alone() else { return };
+    let gpu = Gpu::open(0, None).unwrap();
+    for constant in [true, false] {
+        let of = |steps| {
+            let batch = operations::Batch::new(&gpu, constant, steps);
+            let (waits, launches, unpooled) =
+                (emulator.synchronizations(), emulator.launches(), emulator.unpooled());
+            emulator.most_memory();
+            let loss = batch.gradients();
+            let (most, launches) = (emulator.most_memory(), emulator.launches() - launches);
+            assert_eq!((emulator.synchronizations() - waits, emulator.unpooled() - unpooled), (1, 0));
+            emulator.set_order(12345);
+            assert_eq!(batch.gradients(), loss, "in another order of threads");
+            emulator.set_order(0);
+            assert!(loss > 0.1);
+            (most, launches)
+        };
+        let ((few, launches), (many, more)) = (of(3), of(60));
+        assert_eq!(few, many, "bytes of 3 and of 60 steps, constant {constant}");
+        assert!(few > 17 * 17 * 6 * 4 && more > 15 * launches, "{few} bytes, {launches} and {more} launches");
+    }
+}
+
+#[test]
 fn scans_and_optimizers_equal_the_cpu() {
     let Some((emulator, _alone)) = alone() else { return };
     let gpu = Gpu::open(0, None).unwrap();

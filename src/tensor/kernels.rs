@@ -131,6 +131,7 @@ pub static SOURCES: &[&Source] = &[
     &operations::layout::SOURCE,
     &operations::matmul::SOURCE,
     &operations::norm::SOURCE,
+    &operations::online::SOURCE,
     &operations::optimizer::SOURCE,
     &operations::reduce::SOURCE,
     &operations::scan::SOURCE,
@@ -144,6 +145,7 @@ pub static HEADERS: &[(&str, &str)] = &[
     ("lif.cuh", include_str!("../../kernels/lif.cuh")),
     ("math.cuh", include_str!("../../kernels/math.cuh")),
     ("tensor.cuh", include_str!("../../kernels/tensor.cuh")),
+    ("scan.cuh", include_str!("../../kernels/scan.cuh")),
     ("neurons.cuh", include_str!("../../kernels/neurons.cuh")),
 ];
 

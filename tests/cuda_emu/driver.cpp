@@ -66,7 +66,15 @@ struct Allocation {
 };
 static std::mutex memory_lock;
 static std::map<DevicePointer, Allocation> allocations;
-static size_t used;
+static size_t used, most;
+
+// Most bytes in use at a time since the last call.
+extern "C" __attribute__((visibility("default"))) unsigned long long emu_most_memory() {
+    std::lock_guard<std::mutex> guard(memory_lock);
+    const size_t until_now = most;
+    most = used;
+    return until_now;
+}
 
 API cuMemGetInfo_v2(size_t *free, size_t *total) {
     std::lock_guard<std::mutex> guard(memory_lock);
@@ -91,6 +99,7 @@ static int allocate(DevicePointer *pointer, size_t bytes) {
     *pointer = reinterpret_cast<DevicePointer>(first);
     allocations[*pointer] = {start, pages + PAGE, bytes};
     used += bytes;
+    if (used > most) most = used;
     return OK;
 }
 

@@ -29,6 +29,7 @@ pub struct Emulator {
     launches: unsafe extern "C" fn() -> i32,
     products: unsafe extern "C" fn() -> i32,
     unpooled: unsafe extern "C" fn() -> i32,
+    most_memory: unsafe extern "C" fn() -> u64,
 }
 
 impl Emulator {
@@ -54,6 +55,12 @@ impl Emulator {
     pub fn unpooled(&self) -> i32 {
         // SAFETY: reads one integer.
         unsafe { (self.unpooled)() }
+    }
+
+    /// Most bytes in use at a time since the last call.
+    pub fn most_memory(&self) -> u64 {
+        // SAFETY: reads and writes integers under a lock.
+        unsafe { (self.most_memory)() }
     }
 
     /// How many products cuBLAS has been asked for.
@@ -97,6 +104,7 @@ fn build_and_open() -> Option<Emulator> {
             synchronizations: *cuda.get(b"emu_synchronizations").unwrap(),
             launches: *cuda.get(b"emu_launches").unwrap(),
             unpooled: *cuda.get(b"emu_unpooled").unwrap(),
+            most_memory: *cuda.get(b"emu_most_memory").unwrap(),
             products: *cublas.get(b"emu_products").unwrap(),
         }
     };

@@ -257,16 +257,16 @@ fn training_by_surrogate_gradients_on_a_gpu_is_that_on_the_cpu() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("small.toml"), SURROGATE).unwrap();
-    let run = |name: &str, set: &[&str]| -> Result<(Value, Vec<f64>), String> {
-        let mut args = vec!["run", "small.toml", "--json", "--device", name];
-        set.iter().for_each(|pair| args.extend(["--set", pair]));
+    let run = |file: &str, options: &[&str]| -> Result<(Value, Vec<f64>), String> {
+        let args = [&["run", file, "--json"], options].concat();
         let summary: Value = serde_json::from_str(&ransnn(folder.path(), &args)?).unwrap();
         let metrics = folder.path().join(summary["run_directory"].as_str().unwrap()).join("metrics.jsonl");
         let lines = std::fs::read_to_string(metrics).unwrap();
         let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         Ok((summary, lines.filter_map(|line| line["loss"].as_f64()).collect()))
     };
-    let ((mut cpu, want), (mut gpu, losses)) = (run("cpu", &[]).unwrap(), run("cuda", &[]).unwrap());
+    let on = |device| run("small.toml", &["--device", device]).unwrap();
+    let ((mut cpu, want), (mut gpu, losses)) = (on("cpu"), on("cuda"));
     assert_eq!(
         (device(&mut cpu), device(&mut gpu)),
         ("cpu".into(), "cuda:0 (CPU under the stand-in driver)".into())
@@ -281,9 +281,23 @@ fn training_by_surrogate_gradients_on_a_gpu_is_that_on_the_cpu() {
     let accuracy = |summary: &Value| summary["test"]["accuracy"].as_f64().unwrap();
     assert!((accuracy(&cpu) - accuracy(&gpu)).abs() < 0.03 && accuracy(&gpu) > 0.3, "{cpu} and {gpu}");
 
-    let online = ["train.surrogate.gradient=eprop", "train.surrogate.loss=ce-rate"];
-    assert!(run("cuda", &online).unwrap_err().contains("forward in time"));
-    assert_eq!(device(&mut run("auto", &online).unwrap().0), "cpu");
+    // Forward in time, with the device in the file.
+    for gradient in ["eprop", "ottt"] {
+        let of = |device: &str| {
+            let more =
+                format!("gradient = \"{gradient}\"\nloss = \"ce-rate\"\n[run]\ndevice = \"{device}\"\n");
+            std::fs::write(folder.path().join("online.toml"), [SURROGATE, &more].concat()).unwrap();
+            run("online.toml", &[]).unwrap()
+        };
+        let ((mut cpu, want), (mut gpu, losses)) = (of("cpu"), of("cuda"));
+        assert_eq!(device(&mut cpu), "cpu");
+        assert!(device(&mut gpu).starts_with("cuda:0"));
+        assert!(losses.len() == want.len() && losses[losses.len() - 1] < losses[0], "{losses:?}");
+        for (got, want) in losses.iter().zip(&want) {
+            assert!((got - want).abs() < 1e-3 * want, "{gradient}: {losses:?} and {want:?}");
+        }
+        assert!((accuracy(&cpu) - accuracy(&gpu)).abs() < 0.03 && accuracy(&gpu) > 0.3, "{cpu} and {gpu}");
+    }
 }
 
 const FINE_TUNING: &str = "schema = 1\nname = \"tiny\"\n[model]\npath = \"config.json\"\nrandom = true\n[data]\ntrain = \"text.txt\"\n\

@@ -1,9 +1,11 @@
 //! Operations on a GPU against the same on the CPU, forward and backward: every registered one, and many sizes.
 
 mod models;
+mod online;
 mod training;
 
 pub use models::models;
+pub use online::{Batch, online};
 pub use training::surrogate;
 
 use ransnn::Result;

@@ -7,7 +7,7 @@ use ransnn::learn::surrogate::{
 };
 use ransnn::rng::Stream;
 use ransnn::snn::builder::Precision;
-use ransnn::snn::neurons::{Alif, Lif, Reset, Synaptic};
+use ransnn::snn::neurons::{Alif, Lif, Reset, ResetActs, Synaptic};
 use ransnn::snn::scan::Spikes;
 use ransnn::snn::{Encoding, Init, Network, Neuron, Pop, Rule};
 use ransnn::tensor::{Surrogate, Tensor, grad};
@@ -356,8 +356,20 @@ fn what_only_goes_backwards_is_refused_by_name() {
     assert!(refused(&net, Credit::Ottt, Gradient { detach: false, ..gradient() }).contains("resets must be"));
     assert!(refused(&net, Credit::Ottt, Gradient { decay: true, ..gradient() }).contains("only weights"));
     let model = Model::new(&net, Pop(3), true, gradient()).unwrap();
-    let error = model.online(Credit::Ottt, &inputs(3)[0], &[0, 1, 2, 4, 0]).unwrap_err().to_string();
-    assert_eq!(error, "label is 4; it must be below 4");
+    let error = |labels: &[u32]| model.online(Credit::Ottt, &inputs(3)[0], labels).unwrap_err().to_string();
+    assert_eq!(error(&[0, 1, 2, 4, 0]), "label is 4; it must be below 4");
+    assert_eq!(error(&[0; 4]), "labels is 4; it must be 5, one for each sample");
+    // Of a frozen population, too: a step forward in time has one reset.
+    let mut net = Network::builder(Ms(1.0));
+    let pixels = net.input("pixels", INPUTS);
+    let twice = Synaptic { acts: ResetActs::SameStep, ..Synaptic::new(0.6, 0.85) };
+    let (hidden, out) = (net.population("twice", 7, twice), net.population("out", CLASSES, integrator()));
+    for (from, to) in [(pixels, hidden), (hidden, out), (pixels, out)] {
+        net.connect(from, to, Rule::Dense).precision(Precision::F32);
+    }
+    let mut net = net.build(5).unwrap();
+    net.projections[0].frozen = true;
+    assert!(refused(&net, Credit::Ottt, gradient()).contains("`twice`: its reset acts twice"));
 
     let labels = [0u16; 10];
     let data = Data { samples: Input::U8(&[9; 10 * INPUTS]), labels: &labels };

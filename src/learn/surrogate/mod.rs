@@ -12,7 +12,7 @@
 //! | `model::sparse` | projections that connect some of the pairs |
 //! | `model::memory` | how much memory a batch takes |
 //! | `model::normalize` | normalisation over the batch, and how it ends in weights |
-//! | `model::online` | e-prop and OTTT: gradients forward in time |
+//! | `model::online` | e-prop and OTTT: gradients forward in time, on CPU and GPU |
 //! | `model::stretches` | gradients backwards in the memory of some of the steps |
 //! | `loss` | what is made small |
 //! | `options` | how it is trained, and what does not go together |

@@ -138,13 +138,9 @@ impl<'a> Trainer<'a> {
     /// Goes on training on a device; the engine still judges, and the trained network comes back to main memory.
     ///
     /// # Errors
-    /// Online training, which has no kernels; checkpoints in time with populations that hear themselves; as
-    /// [`Model::move_to`]. The trainer stays where it was.
+    /// Potentials in 16 bits; checkpoints in time with populations that hear themselves; as [`Model::move_to`]. The trainer
+    /// stays where it was.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
-        if let (Device::Cuda(_), Credit::Eprop | Credit::Ottt) = (device, self.options.credit) {
-            let on = format!("on {device}, forward in time; use the CPU");
-            return Err(Error::Unsupported { op: "training by surrogate gradients", on });
-        }
         if let (Device::Cuda(_), true) = (device, self.options.gradient.half) {
             let on = format!("on {device}, with potentials in 16 bits; use the CPU");
             return Err(Error::Unsupported { op: "training by surrogate gradients", on });

@@ -1,13 +1,13 @@
 //! A scan on a GPU: `kernels/scan.cu`, all steps in one launch each way.
 
 use super::kernel::{Acts, PARAMETERS, Reset};
-use super::{Fires, OP, Operation, Sizes, Spikes};
+use super::{Fires, OP, Operation, Scan, Sizes, Spikes};
 use crate::tensor::cuda::{self, Arg, Gpu};
 use crate::tensor::kernels::operations::scan;
 use crate::tensor::{Backward, DType, Device, Meta, Op, Storage, Tensor, apply, cpu};
 use crate::{Error, Result};
 
-// Bits of the kernels' `flags`.
+// Bits of the kernels' `flags`, see `kernels/scan.cuh`.
 const ABOVE: u32 = 1;
 const CURRENT: u32 = 2;
 const ADAPTATION: u32 = 4;
@@ -21,34 +21,50 @@ const STRETCH: u32 = 512;
 const PAST: u32 = 1024;
 const FUTURE: u32 = 2048;
 
-impl Operation {
-    fn flags(&self) -> u32 {
-        let bits = [
-            (self.scan.fires == Fires::Above, ABOVE),
-            (self.current, CURRENT),
-            (self.adaptive, ADAPTATION),
-            (self.scan.membrane, MEMBRANE),
-            (self.held.is_some(), HELD),
-            (self.scan.detach, DETACHED),
-            (self.stretch.is_some(), STRETCH),
-        ];
-        bits.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum()
-    }
+/// Settings of a scan by the numbers that `kernels/scan.cuh` knows them by.
+pub(crate) struct Codes {
+    /// What a spike does to the potential.
+    pub reset: u32,
+    /// When.
+    pub acts: u32,
+    /// What there is.
+    pub flags: u32,
+    /// The value that it resets to.
+    pub value: f64,
+}
 
-    /// Reset, when it acts, and the value that it resets to.
-    fn reset(&self) -> ([Arg<'static>; 2], f64) {
-        let (reset, value) = match self.scan.reset {
+impl Scan {
+    /// For kernels, of neurons with a synaptic current, with a threshold that adapts.
+    pub(crate) fn codes(&self, current: bool, adaptive: bool) -> Codes {
+        let (reset, value) = match self.reset {
             Reset::None => (0, 0.0),
             Reset::Subtract => (1, 0.0),
             Reset::To(value) => (2, value),
         };
-        let acts = match self.scan.acts {
+        let acts = match self.acts {
             Acts::SameStep => 0,
             Acts::NextStep => 1,
             Acts::BeforeNextStep => 2,
             Acts::Corrected => 3,
         };
-        ([Arg::U32(reset), Arg::U32(acts)], value)
+        let bits = [
+            (self.fires == Fires::Above, ABOVE),
+            (current, CURRENT),
+            (adaptive, ADAPTATION),
+            (self.membrane, MEMBRANE),
+            (self.detach, DETACHED),
+        ];
+        let flags = bits.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
+        Codes { reset, acts, flags, value }
+    }
+}
+
+impl Operation {
+    fn codes(&self) -> Codes {
+        let mut codes = self.scan.codes(self.current, self.adaptive);
+        codes.flags |= if self.held.is_some() { HELD } else { 0 };
+        codes.flags |= if self.stretch.is_some() { STRETCH } else { 0 };
+        codes
     }
 
     /// What has no kernel.
@@ -112,11 +128,10 @@ impl Operation {
         }
         args.push(Arg::Out(&mut left));
         args.extend(cuda::sizes([steps, batch, neurons])?);
-        let (reset, value) = self.reset();
-        args.push(Arg::U32(spread));
-        args.extend(reset);
-        let flags = self.flags() | if past.is_some() { PAST } else { 0 };
-        args.extend([Arg::U32(flags), Arg::F64(self.scan.rest), Arg::F64(value)]);
+        let Codes { reset, acts, flags, value } = self.codes();
+        let flags = flags | if past.is_some() { PAST } else { 0 };
+        args.extend([spread, reset, acts, flags].map(Arg::U32));
+        args.extend([self.scan.rest, value].map(Arg::F64));
         let grid = [(batch * neurons).div_ceil(cuda::THREADS), 1, 1];
         gpu.blocks(scan::SCAN.of(OP, dtype)?, grid, 0, &mut args)?;
         if self.stretch.is_some() {
@@ -226,12 +241,10 @@ impl Op for Chain {
         args.push(carried(FUTURE));
         args.extend([dx.arg(), sums.arg(), back.arg(), Arg::Out(&mut history)]);
         args.extend(cuda::sizes([steps, batch, neurons])?);
-        let (reset, value) = self.of.reset();
-        args.push(Arg::U32(spread));
-        args.extend(reset);
+        let Codes { reset, acts, flags, value } = self.of.codes();
         let wanted: u32 = self.wanted.iter().map(|p| 1 << p).sum();
-        args.extend([Arg::U32(self.of.flags() | self.carried), Arg::U32(wanted)]);
-        args.extend([Arg::F64(self.of.scan.rest), Arg::F64(value)]);
+        args.extend([spread, reset, acts, flags | self.carried, wanted].map(Arg::U32));
+        args.extend([self.of.scan.rest, value].map(Arg::F64));
         let code = self.of.scan.surrogate.code();
         args.push(Arg::U32(code.function));
         args.extend(code.numbers.map(Arg::F64));
@@ -267,12 +280,14 @@ impl Spikes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::kernels::HEADERS;
 
     #[test]
     fn flags_are_those_of_the_kernel() {
         let bit = |name: &str| -> u32 {
             let define = format!("#define HAS_{name} ");
-            let line = scan::SOURCE.text.lines().find_map(|line| line.strip_prefix(define.as_str()));
+            let (_, text) = HEADERS.iter().find(|(name, _)| *name == "scan.cuh").expect("a header");
+            let line = text.lines().find_map(|line| line.strip_prefix(define.as_str()));
             line.and_then(|value| value.strip_suffix('u')?.parse().ok()).expect("the kernel defines it")
         };
         let names = ["ABOVE", "CURRENT", "ADAPTATION", "MEMBRANE", "HELD", "DETACHED"];

@@ -36,6 +36,7 @@ mod stretch;
 mod turns;
 
 pub use convolution::{LARGEST_WINDOW, spike_conv2d};
+pub(crate) use cuda::Codes;
 pub use kernel::{Acts, Reset};
 pub use product::{Spikes, product_of, spike_product};
 pub use stretch::Stretch;

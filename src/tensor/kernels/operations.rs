@@ -364,6 +364,39 @@ source! {
 }
 
 source! {
+    /// Training forward in time.
+    online "online.cu"
+    single STEP "online_step" [
+        In("x", F32), In("decay", F32), In("gain", F32), In("theta", F32), In("alpha", F32), In("rho", F32),
+        In("strength", F32), In("before", F32), Out("carry", F32), Out("current", F32), Out("adaptation", F32),
+        Out("spikes", F32), Out("membranes", F32), Out("slope", F32), Scalar("reset", U32),
+        Scalar("acts", U32), Scalar("flags", U32), Scalar("rest", F64), Scalar("value", F64),
+        Scalar("kind", U32), Scalar("a", F64), Scalar("b", F64), Scalar("c", F64), Scalar("n", U64)
+    ]
+    single FILTER "online_filter" [
+        In("spikes", F32), In("decay", F32), In("alpha", F32), Out("current", F32), Out("trace", F32),
+        Scalar("filters", U32), Scalar("n", U64)
+    ]
+    single LOSS "online_loss" [
+        In("scores", F32), In("labels", U32), Out("signal", F32), Out("outputs", F32), Out("losses", F64),
+        Scalar("rows", U32), Scalar("n", U32), Scalar("wide", U32), Scalar("share", F64)
+    ]
+    single DELTA "online_delta" [
+        In("signal", F32), In("slope", F32), In("gain", F32), Out("delta", F32), Scalar("through", U32),
+        Scalar("n", U64)
+    ]
+    single COLLECT "online_collect" [
+        In("trace", F32), In("delta", F32), Out("sum", F32), Scalar("rows", U32), Scalar("n", U64)
+    ]
+    single SYNAPSES "online_synapses" [
+        In("trace", F32), In("signal", F32), In("slope", F32), In("kappa", F32), In("gain", F32),
+        In("rho", F32), In("strength", F32), Out("filtered", F32), Out("adaptation", F32), Out("sum", F32),
+        Scalar("sources", U32), Scalar("batch", U32), Scalar("neurons", U32), Scalar("shared", U32),
+        Scalar("adapts", U32)
+    ]
+}
+
+source! {
     /// Attention and rotary embedding.
     attention "attention.cu"
     floats ATTENTION "attention" [

@@ -58,7 +58,7 @@ impl Sent {
     }
 
     /// As a tensor with one row a sample and a step, or a sample.
-    fn tensor(&self, device: &Device) -> Result<Tensor> {
+    pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         match self {
             Self::Held(tensor) | Self::Spikes { tensor, .. } => Ok(tensor.clone()),
             Self::Lists(lists) => lists.to_tensor_on(device, DType::F32),
@@ -122,12 +122,9 @@ impl Model {
             let current = spike_conv2d(&lists, x, weights, &all)?;
             return largest(&self.normalized(from, channels, &current, statistics)?, &geometry);
         }
-        let current = match (&from.geometry, sent, &self.device) {
-            (Some(geometry), ..) => convolved(&sent.tensor(&self.device)?, geometry, weights, bias)?,
-            // Row by row, which costs what the spikes cost.
-            (None, Sent::Spikes { tensor, .. }, Device::Cpu) => spike_product(tensor, weights, bias)?,
-            (None, Sent::Lists(lists), Device::Cpu) => product_of(lists, weights, bias)?,
-            _ => dense(&sent.tensor(&self.device)?, weights, bias)?,
+        let current = match &from.geometry {
+            Some(geometry) => convolved(&sent.tensor(&self.device)?, geometry, weights, bias)?,
+            None => product(sent, weights, bias, &self.device)?,
         };
         let current = match (&from.frozen, from.channels, statistics) {
             (Some(frozen), ..) => current.mul(&frozen.scale)?.add(&frozen.bias)?,
@@ -143,10 +140,22 @@ impl Model {
     }
 }
 
-/// `x W + b` for x `[T, B, K]`.
-fn dense(x: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let current = x.matmul(weights)?;
-    bias.map_or(Ok(current.clone()), |bias| current.add(bias))
+/// `x W + b` for what was sent, x `[.., K]`.
+pub(super) fn product(
+    sent: &Sent,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    device: &Device,
+) -> Result<Tensor> {
+    match (sent, device) {
+        // Row by row, which costs what the spikes cost.
+        (Sent::Spikes { tensor, .. }, Device::Cpu) => spike_product(tensor, weights, bias),
+        (Sent::Lists(lists), Device::Cpu) => product_of(lists, weights, bias),
+        _ => {
+            let current = sent.tensor(device)?.matmul(weights)?;
+            bias.map_or(Ok(current.clone()), |bias| current.add(bias))
+        }
+    }
 }
 
 /// The largest of each window of currents `[T, B, N]`, where a convolution says so.
