@@ -11,7 +11,7 @@ use rand::rand_core::{Infallible, TryRng};
 /// // Known answer from the Random123 distribution.
 /// assert_eq!(ransnn::rng::philox([0; 4], [0; 2]), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
 /// ```
-#[inline]
+#[inline(always)]
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let product0 = 0xD251_1F53u64 * u64::from(counter[0]);
@@ -53,7 +53,7 @@ impl Stream {
     }
 
     /// Four words at a counter.
-    #[inline]
+    #[inline(always)]
     pub fn block(&self, counter: [u32; 4]) -> [u32; 4] {
         philox(counter, self.key)
     }

@@ -3,6 +3,7 @@
 use super::weights::Conv2d;
 use crate::rng::Stream;
 use crate::tensor::cpu::math::f64::ln;
+use crate::tensor::cpu::wide::{self, Width, Work};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -301,18 +302,72 @@ pub(crate) fn with_probability(p: f64, targets: usize, stream: &Stream, row: u64
     if p >= 1.0 {
         return (0..targets as u32).collect();
     }
-    let mut walk = stream.walk(row);
     let miss = (-p).ln_1p();
-    let mut hits = Vec::with_capacity((p * targets as f64 * 1.1) as usize + 8);
+    let expected = p * targets as f64;
+    let mut hits = Vec::with_capacity((expected * 1.1) as usize + 8);
     let mut next = 0.0;
-    loop {
-        // 1 − u lies in (0, 1], so the logarithm is finite.
-        next += (ln(1.0 - walk.random::<f64>()) / miss).floor();
-        if next >= targets as f64 {
-            return hits;
+    let mut land = |length: f64| {
+        next += length;
+        let within = next < targets as f64;
+        if within {
+            hits.push(next as u32);
+            next += 1.0;
         }
-        hits.push(next as u32);
-        next += 1.0;
+        within
+    };
+    if expected < 0.25 * JUMPS as f64 {
+        let mut walk = stream.walk(row);
+        while land(jump(walk.random::<f64>(), miss)) {}
+    } else {
+        let mut lengths = [0.0; JUMPS];
+        let mut first = 0;
+        loop {
+            wide::run(Jumps { lengths: &mut lengths, stream, row, first, miss });
+            if !lengths.iter().all(|&length| land(length)) {
+                break;
+            }
+            first += JUMPS as u64 / 2;
+        }
+    }
+    hits
+}
+
+/// Jumps that are drawn at once where a row has many.
+const JUMPS: usize = 64;
+
+/// 1 − u lies in (0, 1], so the logarithm is finite.
+#[inline(always)]
+fn jump(u: f64, miss: f64) -> f64 {
+    (ln(1.0 - u) / miss).floor()
+}
+
+/// The jumps of a row from its block `first` on: two a block, as a walk draws them.
+struct Jumps<'a> {
+    lengths: &'a mut [f64; JUMPS],
+    stream: &'a Stream,
+    row: u64,
+    first: u64,
+    miss: f64,
+}
+
+impl Work for Jumps<'_> {
+    type Out = ();
+    const WIDEST: Width = Width::Avx512;
+
+    #[inline(always)]
+    fn run(self) {
+        for (i, two) in self.lengths.as_chunks_mut().0.iter_mut().enumerate() {
+            let block = self.first + i as u64;
+            let counter = [block as u32, (block >> 32) as u32, self.row as u32, (self.row >> 32) as u32];
+            let [a, b, c, d] = self.stream.block(counter);
+            let uniform = |low: u32, high: u32| {
+                ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+            };
+            *two = [uniform(a, b), uniform(c, d)];
+        }
+        for length in self.lengths {
+            *length = jump(*length, self.miss);
+        }
     }
 }
 
@@ -373,6 +428,26 @@ mod tests {
             let (n, got) = (150_000.0f64, rows.targets.len() as f64);
             assert!((got - n * p).abs() <= 4.0 * (n * p * (1.0 - p)).sqrt(), "{p}: {got}");
             assert!(ascending(&rows));
+        }
+    }
+
+    #[test]
+    fn jumps_at_once_are_those_of_a_walk() {
+        let stream = Stream::named(5, "c");
+        for (p, targets) in [(0.02f64, 799), (0.02, 801), (0.02, 30_000), (0.3, 1), (0.3, 5000), (0.97, 400)]
+        {
+            for row in 0..20 {
+                let (mut walk, mut wanted, mut next) = (stream.walk(row), vec![], 0.0);
+                loop {
+                    next += jump(walk.random::<f64>(), (-p).ln_1p());
+                    if next >= targets as f64 {
+                        break;
+                    }
+                    wanted.push(next as u32);
+                    next += 1.0;
+                }
+                assert_eq!(with_probability(p, targets, &stream, row), wanted, "{p} of {targets}, row {row}");
+            }
         }
     }
 
