@@ -58,6 +58,20 @@ impl Stream {
         philox(counter, self.key)
     }
 
+    /// The numbers of a [`walk`](Self::walk) from its block `first` on, two a block, as `random::<f64>` draws them.
+    #[inline(always)]
+    pub(crate) fn uniform(&self, index: u64, first: u64, numbers: &mut [f64; 64]) {
+        for (i, two) in numbers.as_chunks_mut().0.iter_mut().enumerate() {
+            let block = first + i as u64;
+            let counter = [block as u32, (block >> 32) as u32, index as u32, (index >> 32) as u32];
+            let [a, b, c, d] = self.block(counter);
+            let uniform = |low: u32, high: u32| {
+                ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+            };
+            *two = [uniform(a, b), uniform(c, d)];
+        }
+    }
+
     /// A generator that walks the counters `(0, 0, index)`, `(1, 0, index)`, …, for `rand` and `rand_distr`.
     ///
     /// ```

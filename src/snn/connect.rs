@@ -356,15 +356,7 @@ impl Work for Jumps<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (i, two) in self.lengths.as_chunks_mut().0.iter_mut().enumerate() {
-            let block = self.first + i as u64;
-            let counter = [block as u32, (block >> 32) as u32, self.row as u32, (self.row >> 32) as u32];
-            let [a, b, c, d] = self.stream.block(counter);
-            let uniform = |low: u32, high: u32| {
-                ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
-            };
-            *two = [uniform(a, b), uniform(c, d)];
-        }
+        self.stream.uniform(self.row, self.first, self.lengths);
         for length in self.lengths {
             *length = jump(*length, self.miss);
         }

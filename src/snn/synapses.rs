@@ -15,6 +15,7 @@ use std::ops::Range;
 
 mod draw;
 pub(crate) mod procedural;
+mod torus;
 
 /// Most targets of a block.
 pub const MOST_TARGETS: usize = 1 << 16;

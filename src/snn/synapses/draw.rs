@@ -1,5 +1,6 @@
 //! Drawing the synapses of a projection: by target where the rule fixes something per target, else by source.
 
+use super::torus::Near;
 use super::{Block, Delays, Strengths, Synapses};
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -8,7 +9,6 @@ use crate::snn::connect::{Rule, distinct, with_probability};
 use crate::snn::init::{Base, Init, Recipe};
 use crate::snn::network::{Network, Projection};
 use crate::snn::weights::{Values, Weights};
-use crate::tensor::cpu::math::f64::exp;
 use rand::RngExt;
 use rand_distr::{Binomial, Distribution};
 use std::ops::Range;
@@ -333,7 +333,7 @@ pub(super) fn rows(
         weights: pen.no_weights(),
         delays: pen.no_delays(),
     };
-    let mut taken = Vec::new();
+    let (mut taken, mut near) = (Vec::new(), None);
     for source in sources {
         let start = rows.targets.len();
         // Where the row begins in a listed table.
@@ -369,16 +369,8 @@ pub(super) fn rows(
                 rows.targets[start..].sort_unstable();
             }
             (_, Rule::Gaussian { p_max, sigma }) => {
-                let (from, to) = (Torus::of(&pre.shape), Torus::of(&post.shape));
-                let mut walk = stream.walk(at);
-                let here = from.position(source);
-                let probability =
-                    |there: (f64, f64)| p_max * exp(-Torus::squared(here, there) / (2.0 * sigma * sigma));
-                // One number for each pair, connected or not, so that no pair moves another.
-                rows.targets.extend((0..choices as u32).filter(|&t| {
-                    let t = t as usize + usize::from(!self_connected && t as usize >= source);
-                    walk.random::<f64>() < probability(to.position(t))
-                }));
+                let near = near.get_or_insert_with(|| Near::new(*p_max, *sigma, &pre.shape, &post.shape));
+                near.row(source, !self_connected, &stream, &mut rows.targets);
             }
             (_, Rule::Explicit { edges: list }) => {
                 let row = edges.partition_point(|&e| (list[e as usize].0 as usize) < source)
@@ -414,37 +406,4 @@ fn stored(p: &Projection, place: usize, target: usize) -> f64 {
         Values::Int8 { quanta, scale } => f64::from(quanta[place]) * of(scale),
     };
     weight * of(&p.gain)
-}
-
-/// Positions on a grid over the unit torus.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Torus {
-    pub height: usize,
-    pub width: usize,
-}
-
-impl Torus {
-    /// `[channels, height, width]`, or neurons on a ring.
-    pub fn of(shape: &[usize]) -> Self {
-        match *shape {
-            [_, height, width] => Self { height, width },
-            _ => Self { height: 1, width: shape.iter().product() },
-        }
-    }
-
-    fn position(&self, neuron: usize) -> (f64, f64) {
-        let place = neuron % (self.height * self.width);
-        let along = |i: usize, n: usize| (i as f64 + 0.5) / n as f64;
-        (along(place / self.width, self.height), along(place % self.width, self.width))
-    }
-
-    /// Squared distance the short way round.
-    fn squared(a: (f64, f64), b: (f64, f64)) -> f64 {
-        let along = |a: f64, b: f64| {
-            let d = (a - b).abs();
-            let short = d.min(1.0 - d);
-            short * short
-        };
-        along(a.0, b.0) + along(a.1, b.1)
-    }
 }

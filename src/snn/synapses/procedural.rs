@@ -3,7 +3,8 @@
 //! A row can be drawn again where it has counters of its own: rules that draw source by source, with weights and delays
 //! that are constant or uniform, since a uniform number takes two words at a place that is known.
 
-use super::draw::{Pen, SOURCES_PER_PIECE, Torus, rows};
+use super::draw::{Pen, SOURCES_PER_PIECE, rows};
+use super::torus::Torus;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::rng::Stream;
