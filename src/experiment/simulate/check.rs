@@ -574,7 +574,7 @@ mod tests {
                 .iter()
                 .find(|(message, ..)| message.contains(says))
                 .unwrap_or_else(|| panic!("{found:#?}"));
-            assert_eq!(text.as_deref(), Some("procedural"), "{set}");
+            assert_eq!(text.as_deref(), Some("\"procedural\""), "{set}");
             assert!(help.contains("`connectivity = \"stored\"`"), "{help}");
         }
     }
