@@ -1,15 +1,17 @@
-//! Kernels on a GPU: time, bytes moved at least and share of the measured bandwidth, products in TFLOP/s, training in samples/s.
+//! Kernels on a GPU: time, bytes moved at least and share of the measured bandwidth, products in TFLOP/s, training in samples/s,
+//! simulations in synaptic events/s.
 //!
 //! Prints one JSON object a line: what, seconds, and the figure that its kind has. Without a GPU it says why and ends.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program
 
 use ransnn::engine::Input;
-use ransnn::learn::surrogate::{Data, Options, Trainer};
+use ransnn::engine::cuda::{Connectivity, Simulator};
+use ransnn::learn::surrogate::{Credit, Data, Options, Trainer};
 use ransnn::nn::{Adam, Optimizer};
 use ransnn::snn::builder::Precision;
-use ransnn::snn::neurons::Lif;
+use ransnn::snn::neurons::{Lif, Reset};
 use ransnn::snn::scan::{Parameters, Scan};
-use ransnn::snn::{Encoding, Init, Network, Rule};
+use ransnn::snn::{Encoding, Init, Network, Rule, standard};
 use ransnn::tensor::cuda::{self, Gpu};
 use ransnn::tensor::{Attention, DType, Device, Surrogate, Tensor, check, grad};
 use ransnn::units::Ms;
@@ -154,12 +156,15 @@ fn arithmetic(bench: &Bench) -> Result<()> {
     bench.product("attention, causal", operations, || q.attention(&k, &v, None, how).map(drop_value))
 }
 
-/// `train/mlp-bptt` of `ransnn bench`: 784 - 1000 - 10, 25 steps, mini-batches of 128.
-fn training(bench: &Bench) -> Result<()> {
+/// `train/mlp-bptt` of `ransnn bench`: 784 - 1000 - 10, 25 steps, mini-batches of 128; and forward in time, where the output
+/// integrates.
+fn training(bench: &Bench, credit: Credit) -> Result<()> {
     let mut net = Network::builder(Ms(1.0));
     let pixels = net.input("pixels", 784);
     let hidden = net.population("hidden", 1000, Lif::snntorch(0.95));
-    let out = net.population("out", 10, Lif::snntorch(0.95));
+    let backwards = credit == Credit::Bptt;
+    let out = Lif::snntorch(0.95);
+    let out = net.population("out", 10, if backwards { out } else { Lif { reset: Reset::None, ..out } });
     for (pre, post, name) in [(pixels, hidden, "first"), (hidden, out, "second")] {
         net.connect(pre, post, Rule::Dense)
             .name(name)
@@ -170,7 +175,7 @@ fn training(bench: &Bench) -> Result<()> {
     let samples: Vec<u8> = (0..1280 * 784u64).map(|i| ((i * 7919) % 256) as u8).collect();
     let labels: Vec<u16> = (0..1280).map(|i| i % 10).collect();
     let data = Data { samples: Input::U8(&samples), labels: &labels };
-    let options = Options { epochs: 1000, ..Options::new() };
+    let options = Options { epochs: 1000, credit, ..Options::new() };
     let encoding = Encoding::Bernoulli { steps: 25, gain: 0.5 };
     let mut trainer = Trainer::new(net.build(0)?, encoding, out, data, options)?;
     trainer.move_to(&Device::Cuda(bench.gpu.clone()))?;
@@ -180,8 +185,34 @@ fn training(bench: &Bench) -> Result<()> {
     let input = trainer.encode(&ids, &ransnn::rng::Stream::named(0, "bench"))?;
     let targets: Vec<u32> = labels[..128].iter().map(|&l| l.into()).collect();
     let encoded = bench.time(|| trainer.update(&input, &targets).map(drop_value))?;
-    for (what, seconds) in [("train/mlp-bptt", whole), ("train/mlp-bptt, encoded before", encoded)] {
+    let name = match credit {
+        Credit::Bptt => "train/mlp-bptt",
+        Credit::Eprop => "train/mlp-eprop",
+        Credit::Ottt => "train/mlp-ottt",
+    };
+    for (more, seconds) in [("", whole), (", encoded before", encoded)] {
+        let what = format!("{name}{more}");
         println!("{}", json!({ "what": what, "seconds": seconds, "samples_per_s": 128.0 / seconds }));
+    }
+    Ok(())
+}
+
+/// A second of Vogels and Abbott's network, whose synapses are stored, or drawn again whenever their source fires.
+fn connectivity(bench: &Bench) -> Result<()> {
+    let net = standard::vogels_abbott_cuba(1)?;
+    for (kind, connectivity) in [("stored", Connectivity::Stored), ("procedural", Connectivity::Procedural)] {
+        let mut simulator = Simulator::with_connectivity(&bench.gpu, &net, connectivity)?;
+        simulator.run(Ms(100.0))?;
+        let before = simulator.activity()?.synaptic_events;
+        let begun = Instant::now();
+        simulator.run(Ms(1000.0))?;
+        let events = simulator.activity()?.synaptic_events - before;
+        let seconds = begun.elapsed().as_secs_f64();
+        println!(
+            "{}",
+            json!({ "what": format!("sim/vogels-abbott-cuba, {kind}"), "seconds": seconds, "real_time_factor": seconds,
+                    "synaptic_events_per_s": events as f64 / seconds })
+        );
     }
     Ok(())
 }
@@ -212,5 +243,8 @@ fn main() -> Result<()> {
     drop(x);
     memory_bound(&bench)?;
     arithmetic(&bench)?;
-    training(&bench)
+    [Credit::Bptt, Credit::Eprop, Credit::Ottt]
+        .into_iter()
+        .try_for_each(|credit| training(&bench, credit))?;
+    connectivity(&bench)
 }

@@ -54,10 +54,9 @@ impl Near {
         let mut hits = [0u8; PAIRS];
         for first in (0..choices).step_by(PAIRS) {
             let size = (choices - first).min(PAIRS);
-            for i in 0..size {
-                let target = first + i;
-                let [y, x] = self.positions[target + usize::from(left_out && target >= source)];
-                (there[0][i], there[1][i]) = (y, x);
+            let [ys, xs] = &mut there;
+            for (target, (y, x)) in (first..first + size).zip(ys.iter_mut().zip(xs)) {
+                [*y, *x] = self.positions[target + usize::from(left_out && target >= source)];
             }
             let here = self.from.position(source);
             let (row, block) = (source as u64, first as u64 / 2);
