@@ -129,7 +129,7 @@ pub fn equal_stored(gpu: &Gpu) {
             });
             match number % 3 {
                 1 => edge.delay(Ms(1.0)),
-                _ if number % 2 == 0 => edge.delays(Init::Uniform { low: 0.5, high: 4.2 }),
+                _ if number.is_multiple_of(2) => edge.delays(Init::Uniform { low: 0.5, high: 4.2 }),
                 _ => edge.delays(Init::Uniform { low: 2.0, high: 150.0 }),
             };
         };
