@@ -1,17 +1,23 @@
-// Pair STDP inside a simulation (src/snn/plasticity/pair.rs): two launches a step around `simulate_advance`.
+// Pair and triplet STDP inside a simulation (src/snn/plasticity/pair.rs and triplet.rs): two launches a step around
+// `simulate_advance`.
 //
 //   plastic_arrive, before the neurons of step t: for each synapse of a source whose spike arrives
-//     sum[target] += round(w * 2^s);   w <- clamp(w - A- (w - min)^mu y(target));   then x(source) <- x + 1, or 1
+//     sum[target] += round(w * 2^s);   w <- clamp(w - D);   then x(source) <- x + 1, or 1
 //   plastic_spikes, after them: for each synapse of a target that fired
-//     w <- clamp(w + A+ (max - w)^mu x(source));   then y(target) <- y + 1, or 1
+//     w <- clamp(w + P);   then y(target) <- y + 1, or 1
 //     and for each spike a note of where it arrives: at slot (t + delay) mod slots
 //
-// with mu 0 or 1. Traces fade when they are read, by factors exp(-k dt / tau) from tables that end where the factor is 0.
-// Everything is in double precision in the order of the CPU, and weights are rounded to single precision when they are
-// stored; a synapse is touched by one warp in each launch, so that weights and traces equal those of the CPU to the last bit.
+//   pairs      D = A- (w - min)^mu y             P = A+ (max - w)^mu x             with mu 0 or 1
+//   triplets   D = y (A2- + A3- x'(source))      P = x (A2+ + A3+ y'(target))      with slow traces x' and y'
+//
+// where x' and y' are those before the spike that they multiply. Traces fade when they are read, by factors
+// exp(-k dt / tau) from tables that end where the factor is 0. Everything is in double precision in the order of the CPU, and
+// weights are rounded to single precision when they are stored; a synapse is touched by one warp in each launch, so that
+// weights and traces equal those of the CPU to the last bit.
 //
 // Shapes: synapses of all tables one after the other, by source: targets, weights, sources; `entering` has their places by
-// target. Traces: `values` and the steps at which they were so, `since`, sources before targets in each table.
+// target. Traces: `values` and the steps at which they were so, `since`, of the sources, then of the targets of each table; the
+// slow ones follow, sources before targets again.
 //
 // Geometry: 256 threads, 8 warps; a warp goes through one source's row, or one target's column, striding over all. Grid: as
 // many blocks as stay resident.
@@ -21,21 +27,43 @@
 
 #include "common.cuh"
 
+#define PAIRS_ADDITIVE 0
+#define PAIRS_MULTIPLICATIVE 1
+#define TRIPLETS 2
+
+// Traces that fade alike: the first of them, and their factors decays[from .. until].
+struct Fading {
+    u32 first, from, until;
+};
+
 // The plastic synapses of a projection onto at most 65,536 targets; src/engine/cuda/plastic.rs has the same words.
 struct Plastic {
     u32 pre, post, first_target, targets, ring, padded;
     float scale;
-    u32 delay, offsets, columns, base, pre_traces, post_traces, nearest, multiplicative, plus, plus_end, minus, minus_end,
-        unused;
+    u32 delay, offsets, columns, base, nearest, kind;
+    // Fast and slow; pairs have no slow ones.
+    Fading sources[2], entered[2];
 };
 
-// A rule's A+, A-, smallest and largest weight.
+// A rule's numbers; `a_plus` and `a_minus` are A2+ and A2- of triplets.
 struct Rule {
-    double a_plus, a_minus, least, most;
+    double a_plus, a_minus, least, most, a3_plus, a3_minus;
 
     __device__ __forceinline__ float within(double weight) const {
         weight = weight < least ? least : weight;
         return (float)(weight > most ? most : weight);
+    }
+
+    // By the target's fast trace, and the source's slow one.
+    __device__ __forceinline__ float depress(u32 kind, double weight, double fast, double slow) const {
+        if (kind == TRIPLETS) return within(weight - fast * (a_minus + a3_minus * slow));
+        return within(weight - a_minus * (kind == PAIRS_MULTIPLICATIVE ? weight - least : 1.0) * fast);
+    }
+
+    // By the source's fast trace, and the target's slow one.
+    __device__ __forceinline__ float potentiate(u32 kind, double weight, double fast, double slow) const {
+        if (kind == TRIPLETS) return within(weight + fast * (a_plus + a3_plus * slow));
+        return within(weight + a_plus * (kind == PAIRS_MULTIPLICATIVE ? most - weight : 1.0) * fast);
     }
 };
 
@@ -44,16 +72,24 @@ struct Traces {
     u64 *since;
     const double *decays;
 
-    // A trace as it is at `step`; its factors are decays[from .. until].
-    __device__ __forceinline__ double faded(u64 at, u32 from, u32 until, u64 step) const {
-        const u64 age = step - since[at];
-        return values[at] * (age < until - from ? decays[from + age] : 0.0);
+    // A trace as it is at `step`.
+    __device__ __forceinline__ double faded(const Fading &of, u32 neuron, u64 step) const {
+        const u64 at = (u64)of.first + neuron, age = step - since[at];
+        return values[at] * (age < of.until - of.from ? decays[of.from + age] : 0.0);
     }
 
-    __device__ __forceinline__ void spike(u64 at, u32 from, u32 until, u64 step, bool nearest) const {
-        const double before = faded(at, from, until, step);
-        values[at] = nearest ? 1.0 : before + 1.0;
-        since[at] = step;
+    // The slow trace of triplets; 0 for pairs.
+    __device__ __forceinline__ double slow(const Plastic &table, const Fading *of, u32 neuron, u64 step) const {
+        return table.kind == TRIPLETS ? faded(of[1], neuron, step) : 0.0;
+    }
+
+    // A neuron's spike, once all lanes have read its traces: a lane for the fast one, another for the slow one.
+    __device__ __forceinline__ void spike(const Plastic &table, const Fading *of, u32 neuron, u64 step, int lane) const {
+        __syncwarp();
+        if (lane >= (table.kind == TRIPLETS ? 2 : 1)) return;
+        const double before = faded(of[lane], neuron, step);
+        values[(u64)of[lane].first + neuron] = table.nearest ? 1.0 : before + 1.0;
+        since[(u64)of[lane].first + neuron] = step;
     }
 };
 
@@ -71,16 +107,16 @@ extern "C" __global__ void __launch_bounds__(256) plastic_arrive(
         const Rule &rule = reinterpret_cast<const Rule *>(rules)[number];
         const u32 end = offsets[table.offsets + source + 1];
         u64 *const sum = sums + table.ring + (u64)slot * table.padded + table.first_target;
+        const double slow = traces.slow(table, table.sources, source, step);
         for (u32 i = offsets[table.offsets + source] + lane; i < end; i += 32) {
             const u64 place = (u64)table.base + i;
             const u32 target = targets[place];
             const float weight = weights[place];
             atomicAdd(sum + target, (u64)__float2ll_rn(weight * table.scale));
-            const double post = traces.faded((u64)table.post_traces + target, table.minus, table.minus_end, step);
-            const double room = table.multiplicative ? (double)weight - rule.least : 1.0;
-            weights[place] = rule.within((double)weight - rule.a_minus * room * post);
+            const double fast = traces.faded(table.entered[0], target, step);
+            weights[place] = rule.depress(table.kind, (double)weight, fast, slow);
         }
-        if (lane == 0) traces.spike((u64)table.pre_traces + source, table.plus, table.plus_end, step, table.nearest != 0);
+        traces.spike(table, table.sources, source, step, lane);
     }
 }
 
@@ -112,13 +148,12 @@ extern "C" __global__ void __launch_bounds__(256) plastic_spikes(
         if (table.post != population || target >= table.targets) continue;
         const Rule &rule = reinterpret_cast<const Rule *>(rules)[number];
         const u32 end = columns[table.columns + target + 1];
+        const double slow = traces.slow(table, table.entered, target, step);
         for (u32 i = columns[table.columns + target] + lane; i < end; i += 32) {
             const u64 place = (u64)table.base + entering[(u64)table.base + i];
-            const double pre = traces.faded((u64)table.pre_traces + sources[place], table.plus, table.plus_end, step);
-            const double weight = (double)weights[place];
-            const double room = table.multiplicative ? rule.most - weight : 1.0;
-            weights[place] = rule.within(weight + rule.a_plus * room * pre);
+            const double fast = traces.faded(table.sources[0], sources[place], step);
+            weights[place] = rule.potentiate(table.kind, (double)weights[place], fast, slow);
         }
-        if (lane == 0) traces.spike((u64)table.post_traces + target, table.minus, table.minus_end, step, table.nearest != 0);
+        traces.spike(table, table.entered, target, step, lane);
     }
 }

@@ -28,7 +28,8 @@ fn simulations_equal_the_grid_clock() {
     simulation::compare_special(&gpu);
     simulation::sums_are_exact(&gpu, |_| ());
     simulation::checkpoints(&gpu);
-    simulation::compare_plastic(&gpu);
+    simulation::plastic::pairs(&gpu);
+    simulation::plastic::triplets(&gpu);
     simulation::refusals(&gpu);
     let spikes = simulation::procedural::equal_the_cpu(&gpu);
     assert!(spikes.iter().filter(|&&spikes| spikes > 50).count() > 8, "{spikes:?}");

@@ -213,7 +213,8 @@ fn simulations_add_exactly_and_learn_as_on_the_cpu() {
     let Some((emulator, _alone)) = alone() else { return };
     let gpu = Gpu::open(0, None).unwrap();
     simulation::sums_are_exact(&gpu, |order| emulator.set_order(order));
-    simulation::compare_plastic(&gpu);
+    simulation::plastic::pairs(&gpu);
+    simulation::plastic::triplets(&gpu);
     emulator.set_order(0);
     assert_eq!(gpu.memory().unwrap(), FREE, "memory is left behind");
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "a list of blocks may have one")]
 
+pub mod plastic;
 pub mod procedural;
 
 use rand::RngExt;
@@ -13,7 +14,7 @@ use ransnn::rng::{Stream, Walk};
 use ransnn::snn::neurons::{
     Acts, AdEx, AdaptiveLif, AlphaLif, CondLif, Iaf, Izhikevich, Lif, Receptors, Reset, ResetActs, Scheme,
 };
-use ransnn::snn::plasticity::{Pair, Pairing, Triplet};
+use ransnn::snn::plasticity::Reward;
 use ransnn::snn::{Drive, Init, Network, Neuron, Pop, Rule, Source, Synapses, standard};
 use ransnn::tensor::cuda::Gpu;
 use ransnn::units::{Hz, Ms};
@@ -299,9 +300,14 @@ pub fn refusals(gpu: &Gpu) {
     net.connect(cells, cells, Rule::Dense)
         .weights(Init::Constant(0.1))
         .delay(DT)
-        .plasticity(Triplet::visual());
+        .plasticity(Reward::default());
     let error = cuda::Simulator::new(gpu, &net.build(1).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("cannot run on a GPU with another rule than pairs of spikes, in the plastic projection `cells->cells`"), "{error}");
+    assert!(
+        error.contains(
+            "cannot run on a GPU with a rule that waits for rewards, in the plastic projection `cells->cells`"
+        ),
+        "{error}"
+    );
 
     let mut net = Network::simulation(DT);
     let cells = net.population("cells", 10, plain());
@@ -349,65 +355,4 @@ pub fn checkpoints(gpu: &Gpu) {
         let error = cuda::Simulator::new(gpu, &other).unwrap().restore(&path).unwrap_err().to_string();
         assert!(error.contains("not a checkpoint of this network"), "{error}");
     }
-}
-
-/// Plastic projections: weights and spikes equal the CPU's. The membrane does not feel what it receives through them
-/// (its resistance is 0), so that the rounding of the CPU's sums does not reach the spikes.
-pub fn compare_plastic(gpu: &Gpu) {
-    let mut changed = 0;
-    for case in 0..8u64 {
-        let mut draw = Stream::named(case, "plastic").walk(0);
-        let mut net = Network::simulation(DT);
-        let size = |draw: &mut Walk| [1, 33, 257][draw.random_range(0..3)];
-        let (m, n) = (size(&mut draw), size(&mut draw));
-        let source = match case % 2 {
-            0 => Source::Poisson { rate: Hz(60.0), from: Ms(0.0), until: Ms(1e9) },
-            _ => Source::Spikes((0..m as u32).map(|i| (u64::from(i) % 90, i)).collect()),
-        };
-        let input = net.source("input", m, source);
-        let two = Receptors::Two(Ms(3.0), Ms(10.0));
-        // Driven over the threshold by their resting potential.
-        let rest = if case < 4 { 1.5 } else { 1.05 };
-        let cells = net.population("cells", n, Iaf { receptors: two, resistance: 0.0, rest, ..plain() });
-        net.initial(cells, "membrane potential", Init::Uniform { low: 0.0, high: 0.9 });
-        let pairing = [Pairing::AllToAll, Pairing::Nearest][case as usize / 2 % 2];
-        let rule = Pair { pairing, mu: (case / 4) as f64, a_plus: 0.05, a_minus: 0.06, ..Pair::default() };
-        let rules = [Rule::Dense, Rule::FixedInDegreeMultapses { k: 5 }];
-        for (name, pre, receptor) in
-            [("from-input", input, "excitatory"), ("among-cells", cells, "inhibitory")]
-        {
-            net.connect(pre, cells, rules[draw.random_range(0..2)].clone())
-                .name(name)
-                .weights(Init::Uniform { low: 0.0, high: 1.0 })
-                .receptor(receptor)
-                .delay(Ms(0.5 * f64::from(draw.random_range(1..6))))
-                .plasticity(rule);
-        }
-        let net = net.build(case).unwrap();
-        let before = cuda::Simulator::new(gpu, &net).unwrap().weights("among-cells").unwrap();
-        let mut cpu = Simulator::new(&net, Options::default()).unwrap();
-        let mut device = cuda::Simulator::new(gpu, &net).unwrap();
-        for piece in [0, 1, 2, 57, 60] {
-            cpu.run_steps(piece);
-            device.run_steps(piece).unwrap();
-            for name in ["from-input", "among-cells"] {
-                assert!(device.weights(name).unwrap() == cpu.weights(name).unwrap(), "{name} of case {case}");
-            }
-        }
-        assert_eq!(device.activity().unwrap().spikes, cpu.activity().spikes);
-        let after = device.weights("among-cells").unwrap();
-        changed += before.weights.iter().zip(&after.weights).filter(|(a, b)| a != b).count();
-        assert!(device.weights("nothing").is_err());
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.safetensors");
-        device.checkpoint(&path).unwrap();
-        device.run_steps(30).unwrap();
-        let mut rest = cuda::Simulator::new(gpu, &net).unwrap();
-        rest.restore(&path).unwrap();
-        rest.run_steps(30).unwrap();
-        assert!(rest.weights("among-cells").unwrap() == device.weights("among-cells").unwrap());
-        assert_eq!(rest.activity().unwrap(), device.activity().unwrap());
-    }
-    assert!(changed > 500, "{changed} weights have changed");
 }

@@ -8,7 +8,7 @@ use super::procedural::{self, Connectivity};
 use crate::engine::clock::{self, Poisson};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
-use crate::snn::plasticity::Pair;
+use crate::snn::plasticity;
 use crate::snn::synapses::procedural::{self as rows, Numbers};
 use crate::snn::synapses::{Block, Delays, MOST_TARGETS, Strengths};
 use crate::snn::{Drive, GpuModel, Init, Network, Neuron, Population, Synapses, stimulus};
@@ -453,7 +453,7 @@ fn block_channel(
     receptor: u32,
     block: &Block,
     size: usize,
-    rule: Option<Pair>,
+    rule: Option<plasticity::Rule>,
 ) -> usize {
     let kind = match (&block.delays, &block.weights) {
         (Delays::Same(_), Strengths::Same(weight)) => Kind::Count(f64::from(*weight as f32)),
@@ -464,7 +464,8 @@ fn block_channel(
     if !matches!(kind, Kind::Count(_)) {
         let most = &mut channels[at].most[block.range.start as usize..];
         for (i, &target) in block.targets.iter().enumerate() {
-            let bounds = rule.map(|rule| rule.bounds[0].abs().max(rule.bounds[1].abs()));
+            let bounds =
+                rule.map(|rule| rule.bounds().into_iter().fold(0.0, |most: f64, b| most.max(b.abs())));
             most[usize::from(target)] += bounds.unwrap_or_else(|| block.weights.get(i).abs());
         }
     }
@@ -539,7 +540,7 @@ mod tests {
         net.connect(cells, cells, Rule::Dense)
             .weights(Init::Constant(0.1))
             .delays(Init::Uniform { low: 0.1, high: 0.5 })
-            .plasticity(Pair::default());
+            .plasticity(plasticity::Pair::default());
         let error = Layout::new(&net.build(1)?, Connectivity::Stored).expect_err("refused").to_string();
         let what = "a delay for each synapse, in the plastic projection `cells->cells`";
         assert!(error.contains(what), "{error}");

@@ -1,10 +1,10 @@
-//! Plastic projections of a simulation on a GPU: pair STDP with one delay for all synapses of a projection. Weights and
-//! traces equal those of the CPU to the last bit; `kernels/plastic.cu` has the formulas.
+//! Plastic projections of a simulation on a GPU: pair and triplet STDP with one delay for all synapses of a projection.
+//! Weights and traces equal those of the CPU to the last bit; `kernels/plastic.cu` has the formulas.
 
 use super::layout::{lacks, word};
 use crate::engine::Connections;
 use crate::error::Result;
-use crate::snn::plasticity::{Decay, Pair, Pairing, Plasticity, Rule};
+use crate::snn::plasticity::{Decay, Pairing, Plasticity, Rule};
 use crate::snn::synapses::{Block, Delays};
 use crate::snn::{Projection, Source};
 use crate::tensor::cuda::{Arg, Buffer, Geometry, Gpu};
@@ -12,8 +12,8 @@ use crate::tensor::kernels::{self, ElementType};
 use crate::units::Ms;
 use std::ops::Range;
 
-/// Most factors of a trace that are kept: time constants up to 5600 steps.
-const MOST_FACTORS: usize = 1 << 22;
+/// Most factors of a trace that are kept: time constants up to 11,200 steps.
+const MOST_FACTORS: usize = 1 << 23;
 
 /// The plastic synapses of a projection onto a block of targets.
 #[derive(Debug)]
@@ -26,19 +26,20 @@ pub(super) struct Spec {
     pub ring: u32,
     pub padded: u32,
     pub scale: f32,
-    pub rule: Pair,
+    pub rule: Rule,
     pub block: Block,
 }
 
 impl Spec {
     /// The rule of a projection, or why it has no kernel.
-    pub fn rule(p: &Projection, plasticity: &Plasticity, source: Option<&Source>) -> Result<Pair> {
+    pub fn rule(p: &Projection, plasticity: &Plasticity, source: Option<&Source>) -> Result<Rule> {
         let lacks = |why: &str| Err(lacks(format!("with {why}, in the plastic projection `{}`", p.name)));
-        let Rule::Pair(rule) = plasticity.rule else {
-            return lacks("another rule than pairs of spikes");
-        };
-        if ![0.0, 1.0].contains(&rule.mu) {
-            return lacks("an exponent of the rule other than 0 and 1");
+        match plasticity.rule {
+            Rule::Pair(rule) if ![0.0, 1.0].contains(&rule.mu) => {
+                return lacks("an exponent of the rule other than 0 and 1");
+            }
+            Rule::Reward(_) => return lacks("a rule that waits for rewards"),
+            Rule::Pair(_) | Rule::Triplet(_) => {}
         }
         if plasticity.normalise.is_some() {
             return lacks("weights that are normalised");
@@ -53,7 +54,7 @@ impl Spec {
                 return lacks("sources that fire several times in a step");
             }
         }
-        Ok(rule)
+        Ok(plasticity.rule)
     }
 
     fn delay(&self) -> u32 {
@@ -95,7 +96,8 @@ struct Table {
 pub(super) fn bytes(specs: &[Spec], slots: u64) -> u64 {
     let of = |spec: &Spec| {
         let (sources, targets) = (spec.block.offsets.len() as u64, spec.block.range.len() as u64);
-        14 * spec.block.targets.len() as u64 + (20 + 8 * slots) * sources + 20 * targets
+        let traces = if let Rule::Triplet(_) = spec.rule { 32 } else { 16 };
+        14 * spec.block.targets.len() as u64 + (4 + traces + 8 * slots) * sources + (4 + traces) * targets
     };
     specs.iter().map(of).sum()
 }
@@ -106,16 +108,15 @@ impl Plastic {
     /// # Errors
     /// Time constants that are too long; not enough memory.
     pub fn new(gpu: &Gpu, specs: Vec<Spec>, dt: Ms, slots: u64) -> Result<Self> {
-        let (mut words, mut rules, mut decays) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut words, mut rules, mut decays) = (Vec::new(), Vec::new(), Factors::default());
         let (mut offsets, mut columns, mut entering) = (Vec::new(), Vec::new(), Vec::new());
         let (mut targets, mut sources, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         let (mut tables, mut traces, mut capacity) = (Vec::new(), 0, 0);
         for spec in &specs {
-            let Spec { block, rule, .. } = spec;
+            let block = &spec.block;
             let (rows, width) = (block.offsets.len() - 1, block.range.len());
-            let [min, max] = rule.bounds;
-            let plus = factors(&mut decays, rule.tau_plus, dt)?;
-            let minus = factors(&mut decays, rule.tau_minus, dt)?;
+            let Parameters { kind, taus, pairing, numbers } = Parameters::of(&spec.rule)?;
+            let [min, max] = spec.rule.bounds();
             let base = weights.len();
             words.extend([
                 spec.pre as u32,
@@ -129,18 +130,19 @@ impl Plastic {
                 word(offsets.len(), "plastic sources")?,
                 word(columns.len(), "plastic targets")?,
                 word(base, "plastic synapses")?,
-                word(traces, "traces")?,
-                word(traces + rows, "traces")?,
-                u32::from(rule.pairing == Pairing::Nearest),
-                u32::from(rule.mu == 1.0),
-                plus.start,
-                plus.end,
-                minus.start,
-                minus.end,
-                0,
+                u32::from(pairing == Pairing::Nearest),
+                kind,
             ]);
-            rules.extend([rule.a_plus, rule.a_minus, min, max]);
-            traces += rows + width;
+            // Fast, then slow ones; sources before targets in both.
+            let both = rows + width;
+            for (side, first) in taus.into_iter().zip([traces, traces + rows]) {
+                for (tau, first) in side.into_iter().zip([first, first + both]) {
+                    let factors = decays.of(tau, dt)?;
+                    words.extend([word(first, "traces")?, factors.start, factors.end]);
+                }
+            }
+            rules.extend(numbers);
+            traces += if kind == TRIPLETS { 2 * both } else { both };
             capacity += rows;
             let mut of: Vec<u32> = Vec::with_capacity(block.targets.len());
             for source in 0..rows as u32 {
@@ -171,7 +173,7 @@ impl Plastic {
             tables,
             words: gpu.upload(&words)?,
             rules: gpu.upload(&rules)?,
-            decays: gpu.upload(&decays)?,
+            decays: gpu.upload(&decays.all)?,
             offsets: gpu.upload(&offsets)?,
             columns: gpu.upload(&columns)?,
             targets: gpu.upload(&targets)?,
@@ -274,13 +276,63 @@ fn geometry(gpu: &Gpu) -> Geometry {
     Geometry { grid, block: [256, 1, 1], shared_bytes: 0 }
 }
 
-/// Appends the factors of a trace until they are 0; where they are.
-fn factors(decays: &mut Vec<f64>, tau: Ms, dt: Ms) -> Result<Range<u32>> {
-    let (decay, start) = (Decay::new(tau, dt), decays.len());
-    let factors = (0..).map(|steps| decay.over(steps)).take_while(|&factor| factor > 0.0);
-    decays.extend(factors.take(MOST_FACTORS));
-    if decays.len() - start == MOST_FACTORS {
-        return Err(lacks(format!("with a trace of {tau} in steps of {dt}")));
+/// Kinds of rules, as the kernel numbers them.
+const PAIRS_ADDITIVE: u32 = 0;
+const PAIRS_MULTIPLICATIVE: u32 = 1;
+const TRIPLETS: u32 = 2;
+
+/// A rule as the kernel reads it.
+struct Parameters {
+    kind: u32,
+    /// Of the fast and the slow trace of sources, and of targets; pairs do not read the slow ones.
+    taus: [[Ms; 2]; 2],
+    pairing: Pairing,
+    /// A+, A−, smallest and largest weight, A₃+, A₃−.
+    numbers: [f64; 6],
+}
+
+impl Parameters {
+    fn of(rule: &Rule) -> Result<Self> {
+        let [min, max] = rule.bounds();
+        Ok(match rule {
+            Rule::Pair(rule) => Self {
+                kind: if rule.mu == 1.0 { PAIRS_MULTIPLICATIVE } else { PAIRS_ADDITIVE },
+                taus: [[rule.tau_plus; 2], [rule.tau_minus; 2]],
+                pairing: rule.pairing,
+                numbers: [rule.a_plus, rule.a_minus, min, max, 0.0, 0.0],
+            },
+            Rule::Triplet(rule) => Self {
+                kind: TRIPLETS,
+                taus: [[rule.tau_plus, rule.tau_x], [rule.tau_minus, rule.tau_y]],
+                pairing: rule.pairing,
+                numbers: [rule.a2_plus, rule.a2_minus, min, max, rule.a3_plus, rule.a3_minus],
+            },
+            Rule::Reward(_) => return Err(lacks("with a rule that waits for rewards".into())),
+        })
     }
-    Ok(start as u32..word(decays.len(), "factors of traces")?)
+}
+
+/// Factors of traces until they are 0, one time constant after the other.
+#[derive(Default)]
+struct Factors {
+    all: Vec<f64>,
+    known: Vec<(Ms, Range<u32>)>,
+}
+
+impl Factors {
+    /// Where those of a time constant are.
+    fn of(&mut self, tau: Ms, dt: Ms) -> Result<Range<u32>> {
+        if let Some((_, range)) = self.known.iter().find(|(known, _)| *known == tau) {
+            return Ok(range.clone());
+        }
+        let (decay, start) = (Decay::new(tau, dt), self.all.len());
+        let factors = (0..).map(|steps| decay.over(steps)).take_while(|&factor| factor > 0.0);
+        self.all.extend(factors.take(MOST_FACTORS));
+        if self.all.len() - start == MOST_FACTORS {
+            return Err(lacks(format!("with a trace of {tau} in steps of {dt}")));
+        }
+        let range = start as u32..word(self.all.len(), "factors of traces")?;
+        self.known.push((tau, range.clone()));
+        Ok(range)
+    }
 }
