@@ -39,6 +39,17 @@ pub fn read<'de, T: Deserialize<'de>>(document: &'de Spanned<DeTable<'de>>) -> R
 
 /// Reads a type from a text.
 ///
+/// ```
+/// #[derive(Debug, serde::Deserialize)]
+/// struct File {
+///     steps: u32,
+/// }
+/// let file: File = ransnn::document::parse("steps = 8").expect("it is right");
+/// assert_eq!(file.steps, 8);
+/// let mistake = ransnn::document::parse::<File>("steps = -1").expect_err("it is negative");
+/// assert_eq!(mistake.span, Some(8..10));
+/// ```
+///
 /// # Errors
 /// The first mistake, of the syntax or as in [`read`].
 pub fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Mistake> {

@@ -168,15 +168,15 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Bytes on a GPU, without what recording takes.
-    pub fn bytes(&self) -> u64 {
+    /// Bytes on a GPU in steps of `dt`, without what recording takes.
+    pub fn bytes(&self, dt: Ms) -> u64 {
         let bytes = |n: usize, kind: ElementType| (n * kind.size()) as u64;
         bytes(self.words.len() + self.offsets.len() + self.counts, ElementType::U32)
             + bytes(self.constants.len() + self.state.len() + self.weights.len(), ElementType::F32)
             + bytes(self.bases.len() + self.sums + self.spikes(), ElementType::U64)
             + bytes(self.targets.len() + self.long_delays.len(), ElementType::U16)
             + bytes(self.delays.len(), ElementType::U8)
-            + plastic::bytes(&self.plastic, self.slots)
+            + plastic::bytes(&self.plastic, self.slots, dt)
             + procedural::BYTES * self.procedural.len() as u64
     }
 

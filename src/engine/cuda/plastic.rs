@@ -92,14 +92,18 @@ struct Table {
     targets: Vec<u32>,
 }
 
-/// Bytes of the plastic synapses on a GPU.
-pub(super) fn bytes(specs: &[Spec], slots: u64) -> u64 {
+/// Bytes of the plastic synapses on a GPU, in steps of `dt`.
+pub(super) fn bytes(specs: &[Spec], slots: u64, dt: Ms) -> u64 {
     let of = |spec: &Spec| {
         let (sources, targets) = (spec.block.offsets.len() as u64, spec.block.range.len() as u64);
         let traces = if let Rule::Triplet(_) = spec.rule { 32 } else { 16 };
         14 * spec.block.targets.len() as u64 + (4 + traces + 8 * slots) * sources + (4 + traces) * targets
     };
-    specs.iter().map(of).sum()
+    let rules = specs.iter().filter_map(|spec| Parameters::of(&spec.rule).ok());
+    let mut taus: Vec<f64> = rules.flat_map(|rule| rule.taus.concat()).map(|tau| tau.0).collect();
+    taus.sort_by(f64::total_cmp);
+    taus.dedup();
+    specs.iter().map(of).sum::<u64>() + taus.iter().map(|&tau| Factors::bytes(Ms(tau), dt)).sum::<u64>()
 }
 
 impl Plastic {
@@ -320,6 +324,11 @@ struct Factors {
 }
 
 impl Factors {
+    /// Bytes of those of a time constant: in double precision a factor is above 0 for 745.13 of them.
+    fn bytes(tau: Ms, dt: Ms) -> u64 {
+        8 * (745.2 * tau.0 / dt.0).ceil() as u64
+    }
+
     /// Where those of a time constant are.
     fn of(&mut self, tau: Ms, dt: Ms) -> Result<Range<u32>> {
         if let Some((_, range)) = self.known.iter().find(|(known, _)| *known == tau) {
@@ -334,5 +343,23 @@ impl Factors {
         let range = start as u32..word(self.all.len(), "factors of traces")?;
         self.known.push((tau, range.clone()));
         Ok(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_take_what_was_planned() -> Result<()> {
+        for (tau, dt) in [(20.0, 0.1), (946.0, 0.1), (3.0, 1.0)] {
+            let mut factors = Factors::default();
+            factors.of(Ms(tau), Ms(dt))?;
+            assert_eq!(factors.of(Ms(tau), Ms(dt))?, 0..factors.all.len() as u32);
+            let (planned, taken) = (Factors::bytes(Ms(tau), Ms(dt)), 8 * factors.all.len() as u64);
+            assert!(taken <= planned && planned <= taken + taken / 1000 + 8, "{planned} for {taken}");
+        }
+        assert!(Factors::default().of(Ms(1200.0), Ms(0.1)).is_err());
+        Ok(())
     }
 }

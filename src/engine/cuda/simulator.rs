@@ -112,7 +112,7 @@ impl<'n> Simulator<'n> {
         let options = Options { precision: Precision::Single, block: 0 };
         clock::check(net, &options)?;
         let mut layout = Layout::new(net, connectivity)?;
-        let (needed, (available, _)) = (layout.bytes(), gpu.memory()?);
+        let (needed, (available, _)) = (layout.bytes(net.dt), gpu.memory()?);
         if needed > available {
             let what = format!("the network on cuda:{} ({})", gpu.index(), gpu.name());
             return Err(Error::Memory { what, needed, available });

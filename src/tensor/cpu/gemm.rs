@@ -46,8 +46,8 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// The product of a `gemm` crate: sizes; destination with its strides, and whether to add to it; both operands with their
-/// strides; factors of the destination and of the product; conjugations; threads.
+/// The product of a `gemm` crate: sizes; destination with the strides of columns and rows, and whether to add to it; both
+/// operands with theirs; factors of the destination and of the product; conjugations; threads.
 type Product<T> = unsafe fn(
     usize,
     usize,
@@ -172,6 +172,9 @@ fn run<T: Float>(
         }
         return;
     }
+    // The crates write columns: where `out` has rows, the transpose bᵀ · aᵀ is computed.
+    let (left, right, m, n, strides) =
+        if n > 1 { (b.t(), a.t(), n, m, (n as isize, 1)) } else { (a, b, m, n, (1, 1)) };
     // SAFETY: the constructors of `Matrix` assert that every element lies inside of its slice, and the assertion above
     // that `out` holds m × n; `out` is borrowed mutably, so it overlaps neither operand; it is initialised.
     unsafe {
@@ -180,15 +183,15 @@ fn run<T: Float>(
             n,
             k,
             out.as_mut_ptr(),
-            1,
-            n as isize,
+            strides.0,
+            strides.1,
             add,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
+            left.data.as_ptr(),
+            left.col_stride as isize,
+            left.row_stride as isize,
+            right.data.as_ptr(),
+            right.col_stride as isize,
+            right.row_stride as isize,
             if add { T::ONE } else { T::ZERO },
             factor,
             false,
