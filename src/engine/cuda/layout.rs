@@ -128,17 +128,17 @@ impl Layout {
             let rule = p.wiring.plasticity.as_ref().map(|plasticity| Spec::rule(p, plasticity, source));
             let rule = rule.transpose()?;
             let size = net.populations[p.post.0].size();
-            let mut within = |delays: Option<(u32, u32)>| {
-                let (least, most) = delays.unwrap_or((shortest, longest));
+            let mut within = |(least, most): (u32, u32)| {
                 (shortest, longest) = (shortest.min(least), longest.max(most));
             };
             if connectivity == Connectivity::Procedural {
-                within(layout.draw_again(net, index, &mut channels[p.post.0])?);
+                layout.draw_again(net, index, &mut channels[p.post.0])?.map(&mut within);
                 continue;
             }
             let synapses = Synapses::draw(net, index, &clock::cut(size, MOST_TARGETS, 1), false)?;
             layout.synapses.push((synapses.len(), synapses.bytes()));
-            within(synapses.delay_range());
+            let Some(delays) = synapses.delay_range().filter(|_| synapses.len() > 0) else { continue };
+            within(delays);
             for block in synapses.blocks {
                 let (pre, post) = (p.pre.0, p.post.0);
                 let channel =
@@ -185,7 +185,7 @@ impl Layout {
         self.padded * self.stretch as usize
     }
 
-    /// A projection whose synapses are counted, and drawn again by the kernel; its delays in steps.
+    /// A projection whose synapses are counted, and drawn again by the kernel; its delays in steps, where it has any synapse.
     fn draw_again(
         &mut self,
         net: &Network,
@@ -198,15 +198,18 @@ impl Layout {
             (Numbers::Same(_), _) => Kind::Sum,
             _ => Kind::Ring,
         };
-        let size = net.populations[p.post.0].size();
+        let (size, before) = (net.populations[p.post.0].size(), channels.len());
         let channel = channel(channels, p.wiring.receptor as u32, kind, size);
         let most = if let Kind::Count(_) = kind { &mut [][..] } else { &mut channels[channel].most };
         let survey = rows::survey(net, index, most)?;
         self.synapses.push((survey.synapses, procedural::BYTES));
-        let (pre, post, sums, ring, padded, scale) = (p.pre.0, p.post.0, 0, 0, 0, 0.0);
-        if survey.synapses > 0 {
-            self.procedural.push(procedural::Spec { pre, post, channel, sums, ring, padded, scale, row });
+        if survey.synapses == 0 {
+            // Without a ring that nothing would be added to.
+            channels.truncate(before);
+            return Ok(None);
         }
+        let (pre, post, sums, ring, padded, scale) = (p.pre.0, p.post.0, 0, 0, 0, 0.0);
+        self.procedural.push(procedural::Spec { pre, post, channel, sums, ring, padded, scale, row });
         Ok(survey.delays)
     }
 
@@ -564,6 +567,27 @@ mod tests {
         // One ring of counts for a and b; one of sums for c, another for d.
         assert_eq!((layout.counts, layout.sums), (21 * 512, 2 * 21 * 512));
         assert_eq!((layout.targets.len(), layout.weights.len(), layout.delays.len()), (2400, 600, 600));
+        Ok(())
+    }
+
+    #[test]
+    fn a_projection_without_synapses_takes_no_ring() -> Result<()> {
+        let dt = Ms(0.1);
+        let mut net = Network::simulation(dt);
+        let cells = net.population("cells", 300, Iaf::delta(Ms(20.0), dt));
+        net.connect(cells, cells, Rule::FixedProbability { p: 0.5 })
+            .name("some")
+            .weights(Init::Constant(0.1))
+            .delay(Ms(0.3));
+        net.connect(cells, cells, Rule::FixedProbability { p: 0.0 })
+            .name("none")
+            .weights(Init::Constant(0.2))
+            .delay(Ms(5.0));
+        let net = net.build(1)?;
+        for connectivity in [Connectivity::Stored, Connectivity::Procedural] {
+            let layout = Layout::new(&net, connectivity)?;
+            assert_eq!((layout.slots, layout.counts), (4, 4 * 512), "{connectivity:?}");
+        }
         Ok(())
     }
 }
