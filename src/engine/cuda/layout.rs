@@ -137,7 +137,7 @@ impl Layout {
             }
             let synapses = Synapses::draw(net, index, &clock::cut(size, MOST_TARGETS, 1), false)?;
             layout.synapses.push((synapses.len(), synapses.bytes()));
-            let Some(delays) = synapses.delay_range().filter(|_| synapses.len() > 0) else { continue };
+            let Some(delays) = synapses.delay_range().filter(|_| !synapses.is_empty()) else { continue };
             within(delays);
             for block in synapses.blocks {
                 let (pre, post) = (p.pre.0, p.post.0);
